@@ -1,0 +1,234 @@
+"""Typed configuration: what a config file, a catalogue entry and a stage may say.
+
+Every model forbids unknown keys, so a misspelt key is an error and never a silent default. Nothing here imports torch.
+The catalogues (``config/datasets.yaml``, ``config/benchmarks.yaml``, ``config/runs.yaml``, ``config/tables.yaml``) describe
+things by name; ``config/config.yaml`` and the files laid over it choose among the names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
+Control = Literal["none", "shuffled", "text"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
+
+
+class ConfigError(ValueError):
+    """A user's configuration or data is wrong; the message is one line naming file, field and what was expected."""
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- catalogue entries -----------------------------------------------------------------------------------------------
+
+
+class HubFile(Strict):
+    """One file of a Hugging Face hub repository, at a fixed revision."""
+
+    repository: str
+    file: str
+    revision: str = "main"
+
+
+class ConversationSet(Strict):
+    """A LLaVA-style conversation JSON and its picture folder."""
+
+    kind: Literal["conversations"]
+    file: str = Field(description="JSON list of {id, image, conversations}")
+    images: str = Field(description="folder that the samples' `image` fields are relative to")
+    language: Language = "en"
+    samples: int | None = Field(None, description="expected number of samples; checked where given")
+    sha256: str | None = Field(None, description="digest of the JSON file; checked where given")
+    licence: str
+    source: Literal["composed", "local"] | HubFile = Field(
+        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
+    )
+    accepted_losses: tuple[str, ...] = Field((), description="sample ids whose picture is known to be lost")
+
+
+class BackboneFolder(Strict):
+    """A pretrained model folder in transformers' format (config.json and safetensors)."""
+
+    kind: Literal["backbone"]
+    path: str
+    sha256: str | None = Field(None, description="digest of model.safetensors; checked where given")
+    licence: str
+    source: Literal["shipped", "local"] | HubFile
+
+
+Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
+
+
+class Benchmark(Strict):
+    """A VLMEvalKit-style benchmark: one TSV a language."""
+
+    name: str = Field(description="name in scores and tables, e.g. MMMB")
+    folder: str
+    files: dict[Language, str] = Field(description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    kind: Literal["multiple_choice"] = "multiple_choice"
+    answer: Literal["letter", "text"] = Field("letter", description="what the model is asked for")
+    instruction: dict[Language, str] = Field(description="closing sentence of the prompt, by language")
+    scoring: Literal["vanilla", "circular"]
+    max_new_tokens: int = Field(gt=0)
+    controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
+    rows: int | None = Field(None, description="expected rows a language; checked where given")
+    licence: str = ""
+    source: Literal["composed", "local"] | HubFile = "local"
+
+
+class Table(Strict):
+    """A table of the report: benchmarks, rows and the paper's table that it mirrors."""
+
+    title: str
+    benchmarks: tuple[str, ...] = Field(description="benchmark names as in scores.csv")
+    published: str = Field("", description="name of the paper's table or figure")
+
+
+# --- settings of a run -----------------------------------------------------------------------------------------------
+
+
+class ModelSettings(Strict):
+    """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
+
+    vision_tower: str
+    language_model: str
+    projector: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
+    vision_feature_layer: int = -2
+    vision_feature_select: Literal["cls_patch"] = "cls_patch"
+    num_experts: int = Field(6, ge=0, description="0: no expert block (the LLaVA-style baseline)")
+    expert_intermediate_size: int = Field(4096, gt=0)
+    moe_weight: float = Field(0.1, description="weight of the residual: experts' sum + moe_weight x visual tokens")
+
+
+class DataSettings(Strict):
+    """Names of conversation sets."""
+
+    align: tuple[str, ...] = Field(min_length=1, description="stage-1 caption sets")
+    languages: tuple[Language, ...] = Field(LANGUAGES, min_length=1, description="stage-2 languages")
+    instructions: dict[Language, tuple[str, ...]] = Field(description="stage-2 instruction sets by language")
+    validation: dict[Language, tuple[str, ...]] = Field(
+        default_factory=dict, description="held-out sets whose loss is recorded during stage 2"
+    )
+
+
+class Recipe(Strict):
+    """How one stage trains; the batch is the global one, whatever the number of processes."""
+
+    global_batch: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = 0.0
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    lr_scheduler: Literal["cosine", "constant"] = "cosine"
+    max_length: int = Field(2048, gt=0, description="tokens a sample, visual tokens included")
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0, description="optimiser steps; exactly one of epochs and max_steps")
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    save_steps: int = Field(100, gt=0)
+    eval_steps: int | None = Field(None, gt=0, description="held-out loss every so many steps; none: only at the end")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("exactly one of epochs and max_steps must be given")
+        return self
+
+
+class EvaluateSettings(Strict):
+    """Which benchmarks are asked and how answers are matched."""
+
+    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of config/benchmarks.yaml")
+    controls: tuple[Control, ...] = ("none",)
+    matcher: Literal["current", "may2024"] = "current"
+    prompt_language: Literal["dataset", "group"] = "dataset"
+    resamples: int = Field(1000, gt=0, description="bootstrap resamples over pictures")
+
+
+class ReportSettings(Strict):
+    """What the report of `all` covers."""
+
+    runs: tuple[str, ...] = Field(min_length=1)
+    tables: tuple[str, ...] = Field(("table1",), description="names of config/tables.yaml")
+    samples: int = Field(10, ge=0, description="sample predictions shown in report.html")
+    notes: tuple[str, ...] = Field((), description="what this scale does and does not show")
+
+
+class Hardware(Strict):
+    """Resources by stage; never part of what decides whether a job is out of date."""
+
+    micro_batch: int = Field(gt=0)
+    predict_batch: int = Field(gt=0)
+    gpus: int = Field(0, ge=0)
+    threads: int = Field(1, gt=0)
+
+
+class Config(Strict):
+    """A whole config file after overlaying."""
+
+    scale: str = Field(pattern=r"^[a-z0-9_]+$")
+    seed: int = Field(0, ge=0)
+    model: ModelSettings
+    data: DataSettings
+    align: Recipe
+    tune: Recipe
+    evaluate: EvaluateSettings
+    report: ReportSettings
+    hardware: Hardware
+    data_pin: str = Field(description="DVC file that pins this scale's data, e.g. data.dvc")
+
+
+def validate(kind: Any, value: Any, where: str) -> Any:
+    """Validate `value` as `kind`; a failure becomes one ConfigError line naming `where`, the field and what was expected."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
+        raise ConfigError(f"{where}: {field}: {first['msg']}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping; ConfigError when the file is missing, malformed or not a mapping."""
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{line} is not valid YAML") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping of names, found {type(value).__name__}")
+    return value
+
+
+def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`: mappings merge key by key, everything else (lists too) is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def load_config(*paths: str | Path) -> dict[str, Any]:
+    """The raw mapping of the config files laid over one another, in order."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = overlay(merged, read_yaml(path))
+    return merged
+
+
+def load_catalogue(path: str | Path, kind: Any) -> dict[str, Any]:
+    """Read a catalogue: a mapping from names to entries of one kind."""
+    return {name: validate(kind, entry, f"{path}: {name}") for name, entry in read_yaml(path).items()}

@@ -1,0 +1,88 @@
+"""Digests that decide what is out of date: canonical JSON of resolved values, and the code a stage imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+# Resolved values reach a job's params already, and tracking is a view: edits there make no result stale.
+LEFT_OUT = frozenset({"parrot.cli", "parrot.config", "parrot.runs", "parrot.digest", "parrot.track"})
+
+
+def canonical(value: Any) -> str:
+    """Key-sorted JSON without spaces; equal for equal values whatever their order in a file."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def key(value: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Digest of the parsed code of `modules` and of everything they import inside this package.
+
+    Comments, docstrings and formatting do not count. `modules` are dotted names such as ``parrot.train.recipe``.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_closure(modules)):
+        digest.update(f"{name}:{ast.dump(_without_docstrings(_parse(name)))}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _closure(modules: tuple[str, ...]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in LEFT_OUT:
+            continue
+        seen.add(name)
+        waiting += _imports(name)
+    return seen
+
+
+def _imports(name: str) -> list[str]:
+    found = [name.rpartition(".")[0]]
+    for node in ast.walk(_parse(name)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [module for module in found if module.split(".")[0] == "parrot" and _file(module) is not None]
+
+
+def _file(name: str) -> Path | None:
+    base = PACKAGE.joinpath(*name.split(".")[1:])
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _parse(name: str) -> ast.Module:
+    path = _file(name)
+    if path is None:
+        raise ValueError(f"no module {name} in {PACKAGE}")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = node.body[1:]
+    return tree

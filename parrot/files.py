@@ -1,0 +1,37 @@
+"""Whole files only: everything is written beside itself and renamed, so that a file that exists is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on failure nothing is left.
+
+    The folder is made where it is missing. The temporary name keeps the suffix, since writers read formats off it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def atomic_write(path: str | Path, content: str | bytes) -> None:
+    """Write text (UTF-8) or bytes to `path` as a whole."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON; equal values give equal bytes where their keys stand in the same order."""
+    atomic_write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")

@@ -1,0 +1,230 @@
+"""Runs by name: a name's overrides laid over the config, and the settings that each stage of the run reads."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from parrot.config import (
+    BackboneFolder,
+    Benchmark,
+    Config,
+    ConfigError,
+    Control,
+    ConversationSet,
+    Dataset,
+    Language,
+    Recipe,
+    Strict,
+    load_catalogue,
+    load_config,
+    overlay,
+    read_yaml,
+    validate,
+)
+from parrot.digest import key
+
+DEFAULT_CONFIG = ("config/config.yaml",)
+RESERVED = frozenset({"all", "align", "fetch", "tune", "predict", "score", "report", "track", "tables", "figures"}) | {
+    "by_target", "families", "scores", "benchmarks"
+}
+
+
+class AlignSettings(Strict):
+    """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
+
+    seed: int
+    vision_tower: BackboneFolder
+    language_model: BackboneFolder
+    projector: Literal["linear", "mlp2x_gelu"]
+    vision_feature_layer: int
+    vision_feature_select: Literal["cls_patch"]
+    data: tuple[ConversationSet, ...]
+    recipe: Recipe
+
+
+class TuneSettings(Strict):
+    """Exactly what stage 2 reads, besides stage 1's projector."""
+
+    seed: int
+    vision_tower: BackboneFolder
+    language_model: BackboneFolder
+    projector: Literal["linear", "mlp2x_gelu"]
+    vision_feature_layer: int
+    vision_feature_select: Literal["cls_patch"]
+    num_experts: int
+    expert_intermediate_size: int
+    moe_weight: float
+    data: tuple[ConversationSet, ...]
+    validation: tuple[ConversationSet, ...]
+    recipe: Recipe
+
+
+class PredictSettings(Strict):
+    """Exactly what prediction reads, besides the model."""
+
+    benchmarks: tuple[Benchmark, ...]
+    controls: tuple[Control, ...]
+    prompt_language: Literal["dataset", "group"]
+
+
+class ScoreSettings(Strict):
+    """Exactly what scoring reads, besides the predictions."""
+
+    run: str
+    seed: int
+    benchmarks: tuple[Benchmark, ...]
+    controls: tuple[Control, ...]
+    matcher: Literal["current", "may2024"]
+    prompt_language: Literal["dataset", "group"]
+    resamples: int
+
+
+class Run:
+    """One named run at one scale and seed, with the settings of its stages."""
+
+    def __init__(self, name: str, config: Config, datasets: dict[str, Any], benchmarks: dict[str, Benchmark]):
+        self.name = name
+        self.config = config
+        self._datasets = datasets
+        self._benchmarks = benchmarks
+
+    def _conversations(self, names: tuple[str, ...]) -> tuple[ConversationSet, ...]:
+        return tuple(self._entry(name, ConversationSet) for name in names)
+
+    def _entry(self, name: str, kind: type) -> Any:
+        if name not in self._datasets:
+            known = ", ".join(sorted(n for n, entry in self._datasets.items() if isinstance(entry, kind)))
+            raise ConfigError(f"run {self.name}: unknown data set {name}; config/datasets.yaml has {known}")
+        if not isinstance(self._datasets[name], kind):
+            raise ConfigError(f"run {self.name}: data set {name} is not of kind {kind.model_fields['kind'].annotation}")
+        return self._datasets[name]
+
+    def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
+        missing = [language for language in self.config.data.languages if language not in sets]
+        if missing:
+            raise ConfigError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
+        return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
+
+    @cached_property
+    def _backbone_fields(self) -> dict[str, Any]:
+        model = self.config.model
+        return {
+            "seed": self.config.seed,
+            "vision_tower": self._entry(model.vision_tower, BackboneFolder),
+            "language_model": self._entry(model.language_model, BackboneFolder),
+            "projector": model.projector,
+            "vision_feature_layer": model.vision_feature_layer,
+            "vision_feature_select": model.vision_feature_select,
+        }
+
+    @cached_property
+    def align(self) -> AlignSettings:
+        data = self._conversations(self.config.data.align)
+        return AlignSettings(**self._backbone_fields, data=data, recipe=self.config.align)
+
+    @cached_property
+    def tune(self) -> TuneSettings:
+        model, data = self.config.model, self.config.data
+        validation = tuple(s for names in data.validation.values() for s in self._conversations(names))
+        return TuneSettings(
+            **self._backbone_fields,
+            num_experts=model.num_experts,
+            expert_intermediate_size=model.expert_intermediate_size,
+            moe_weight=model.moe_weight,
+            data=self._by_language(data.instructions, "instructions"),
+            validation=validation,
+            recipe=self.config.tune,
+        )
+
+    @cached_property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        names = self.config.evaluate.benchmarks
+        unknown = [name for name in names if name not in self._benchmarks]
+        if unknown:
+            known = ", ".join(sorted(self._benchmarks))
+            raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
+        return tuple(self._benchmarks[name] for name in names)
+
+    @cached_property
+    def predict(self) -> PredictSettings:
+        evaluate = self.config.evaluate
+        return PredictSettings(
+            benchmarks=self.benchmarks, controls=evaluate.controls, prompt_language=evaluate.prompt_language
+        )
+
+    @cached_property
+    def score(self) -> ScoreSettings:
+        evaluate = self.config.evaluate
+        return ScoreSettings(
+            run=self.name,
+            seed=self.config.seed,
+            benchmarks=self.benchmarks,
+            controls=evaluate.controls,
+            matcher=evaluate.matcher,
+            prompt_language=evaluate.prompt_language,
+            resamples=evaluate.resamples,
+        )
+
+    @property
+    def stage1_key(self) -> str:
+        """Digest of exactly what stage 1 reads; runs with the same key share one alignment."""
+        return key(self.align)
+
+
+class Suite:
+    """All runs of one scale, by name, and the families that make grids of them."""
+
+    def __init__(self, raw: dict[str, Any], catalogues: str | Path = "config"):
+        folder = Path(catalogues)
+        self.raw = raw
+        self.config: Config = validate(Config, raw, "config")
+        self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
+        self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
+        runs_file = folder / "runs.yaml"
+        self.overrides, self.families = _expand(read_yaml(runs_file), str(runs_file))
+        self._where = str(runs_file)
+
+    @classmethod
+    def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
+        return cls(load_config(*configfiles))
+
+    def run(self, name: str) -> Run:
+        """The run `name`; ConfigError for an unknown name (the known ones are listed) or an override that does not fit."""
+        if name not in self.overrides:
+            known = ", ".join([*self.overrides, *self.families])
+            raise ConfigError(f"unknown run {name}; config/runs.yaml has {known}")
+        merged = overlay(self.raw, self.overrides[name])
+        return Run(name, validate(Config, merged, f"{self._where}: {name}"), self.datasets, self.benchmarks)
+
+    def target(self, name: str) -> tuple[str, ...]:
+        """The run names that a target (a run or a family) stands for."""
+        return self.families.get(name) or (self.run(name).name,)
+
+
+def _expand(entries: dict[str, Any], where: str) -> tuple[dict[str, dict], dict[str, tuple[str, ...]]]:
+    overrides = {name: entry or {} for name, entry in entries.items() if name != "families"}
+    families: dict[str, tuple[str, ...]] = {}
+    for family, grid in (entries.get("families") or {}).items():
+        if not isinstance(grid, dict) or set(grid) != {"over", "values"}:
+            raise ConfigError(f"{where}: families.{family}: expected exactly the keys over and values")
+        members = {f"{family}_{_label(value)}": _nested(grid["over"], value) for value in grid["values"]}
+        overrides |= members
+        families[family] = tuple(members)
+    for name, entry in overrides.items():
+        if name in RESERVED:
+            raise ConfigError(f"{where}: {name} is a reserved name")
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{where}: {name}: expected a mapping of overrides, found {type(entry).__name__}")
+    return overrides, families
+
+
+def _label(value: Any) -> str:
+    return str(value[-1] if isinstance(value, list) else value)
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value
