@@ -1,0 +1,86 @@
+"""Runs by name: overrides, families, shared stage 1, and errors that name the place."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from parrot.config import ConfigError, load_config, overlay
+from parrot.runs import Suite
+
+CONFIG = "config/config.yaml"
+
+
+@pytest.fixture
+def suite() -> Suite:
+    return Suite.load((CONFIG,))
+
+
+def test_overlay_merges_maps_and_replaces_lists():
+    merged = overlay({"a": {"x": 1, "y": [1, 2]}, "b": 1}, {"a": {"y": [3]}, "c": 2})
+    assert merged == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
+
+
+def test_families_are_named_by_their_last_element(suite):
+    assert suite.target("experts") == tuple(f"experts_{n}" for n in (1, 2, 4, 6, 8))
+    assert suite.target("add_lang")[-1] == "add_lang_ru"
+    assert suite.run("add_lang_pt").config.data.languages == ("en", "zh", "pt")
+
+
+def test_runs_that_differ_in_experts_or_languages_share_stage_1(suite):
+    keys = {suite.run(name).stage1_key for name in ("parrot", "no_experts", "english", "experts_2", "add_lang_zh")}
+    assert len(keys) == 1
+
+
+def test_another_seed_aligns_anew():
+    raw = load_config(CONFIG)
+    assert Suite(raw).run("parrot").stage1_key != Suite(raw | {"seed": 1}).run("parrot").stage1_key
+
+
+def test_english_run_reads_english_instructions_only(suite):
+    assert {entry.language for entry in suite.run("english").tune.data} == {"en"}
+    assert suite.run("english").tune.num_experts == 0
+
+
+def test_settings_survive_json(suite):
+    tune = suite.run("parrot").tune
+    assert type(tune).model_validate_json(json.dumps(tune.model_dump(mode="json"))) == tune
+
+
+def test_unknown_run_lists_the_known_ones(suite):
+    with pytest.raises(ConfigError, match=r"unknown run parot; .* has parrot, no_experts, .*experts_1"):
+        suite.run("parot")
+
+
+def test_misspelt_key_names_the_field():
+    raw = overlay(load_config(CONFIG), {"tune": {"learning_rte": 1e-3}})
+    with pytest.raises(ConfigError, match=r"^config: tune\.learning_rte: Extra inputs are not permitted$"):
+        Suite(raw)
+
+
+def test_epochs_and_max_steps_exclude_each_other():
+    raw = overlay(load_config(CONFIG), {"tune": {"epochs": 1}})
+    with pytest.raises(ConfigError, match="exactly one of epochs and max_steps"):
+        Suite(raw)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ("all: {}\n", "all is a reserved name"),
+        ("parrot: 3\n", "parrot: expected a mapping of overrides, found int"),
+        ("families: {experts: {over: model.num_experts}}\n", "expected exactly the keys over and values"),
+    ],
+)
+def test_bad_run_catalogues(tmp_path: Path, runs: str, message: str):
+    for name in ("datasets", "benchmarks"):
+        (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
+    (tmp_path / "runs.yaml").write_text(runs)
+    with pytest.raises(ConfigError, match=message):
+        Suite(load_config(CONFIG), catalogues=tmp_path)
+
+
+def test_unknown_data_set_lists_the_known_ones():
+    raw = overlay(load_config(CONFIG), {"data": {"align": ["mini_caption"]}})
+    with pytest.raises(ConfigError, match=r"unknown data set mini_caption; .* has .*mini_captions"):
+        _ = Suite(raw).run("parrot").align
