@@ -1,0 +1,1 @@
+"""Prediction and scoring of VLMEvalKit-style benchmarks."""

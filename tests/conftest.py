@@ -1,0 +1,25 @@
+"""Options and fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=HERE / "golden",
+        metavar="PATH",
+        help="folder of reference values, holding model/ and eval/ (default: tests/golden)",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Path:
+    """The folder of reference values that was asked for."""
+    return request.config.getoption("--golden")
