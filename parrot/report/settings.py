@@ -1,0 +1,121 @@
+"""What the report reads: runs, benchmarks, the tables and figures chosen, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from parrot.config import Benchmark, ConfigError, Language, Strict, load_catalogue
+from parrot.runs import Suite
+
+TableKind = Literal["accuracy", "controls", "kinds", "differences"]
+FigureKind = Literal["bars", "router", "losses"]
+FIGURES = frozenset({"bars", "router", "losses"})
+
+
+class ReportItem(Strict):
+    """A table or a figure: an entry of config/tables.yaml."""
+
+    kind: TableKind | FigureKind = "accuracy"
+    title: str
+    benchmarks: tuple[str, ...] = Field((), description="benchmark names as in scores.csv")
+    houses: dict[str, str] = Field(
+        default_factory=dict, description="picture houses in words, in the order shown; the figures show the first"
+    )
+    comparisons: tuple[tuple[str, str], ...] = Field((), description="pairs of runs; a difference is first minus second")
+    published: str = Field("", description="the paper's table or figure that it mirrors")
+
+    @model_validator(mode="after")
+    def _complete(self) -> ReportItem:
+        if self.kind != "losses" and not self.benchmarks:
+            raise ValueError(f"benchmarks must be given for kind {self.kind}")
+        if (self.kind == "differences") != bool(self.comparisons):
+            raise ValueError("comparisons belong to kind differences, and must be given there")
+        return self
+
+    @property
+    def is_figure(self) -> bool:
+        return self.kind in FIGURES
+
+
+class ReportedRun(Strict):
+    """A run as the report names it."""
+
+    name: str
+    languages: tuple[Language, ...]
+    num_experts: int
+    stage1_key: str
+
+    @property
+    def label(self) -> str:
+        """The run in plain words, e.g. ``6 languages, 6 experts``."""
+        languages = "English data only" if self.languages == ("en",) else f"{len(self.languages)} languages"
+        experts = {0: "no experts", 1: "1 expert"}.get(self.num_experts, f"{self.num_experts} experts")
+        return f"{languages}, {experts}"
+
+
+class ReportStage(Strict):
+    """Exactly what the report stage reads, besides scores, predictions and records of the runs."""
+
+    scale: str
+    seed: int
+    runs: tuple[ReportedRun, ...] = Field(min_length=1)
+    benchmarks: tuple[Benchmark, ...]
+    items: dict[str, ReportItem] = Field(description="tables and figures by file name, in the order of the page")
+    samples: int
+    resamples: int
+    notes: tuple[str, ...]
+    page: bool = Field(description="whether report.html is written beside the tables")
+
+    @property
+    def tables(self) -> dict[str, ReportItem]:
+        return {name: item for name, item in self.items.items() if not item.is_figure}
+
+    @property
+    def figures(self) -> dict[str, ReportItem]:
+        return {name: item for name, item in self.items.items() if item.is_figure}
+
+    def outputs(self) -> list[str]:
+        """Every file that `build` writes, relative to its output folder."""
+        tables = [f"tables/{name}.{suffix}" for name in self.tables for suffix in ("csv", "md", "tex")]
+        figures = [f"figures/{name}.{suffix}" for name in self.figures for suffix in ("png", "svg")]
+        return tables + figures + (["report.html"] if self.page else [])
+
+
+def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:
+    """The report of `all`, or with `target` (a run or a family) the accuracy tables of just that target's runs.
+
+    Raises ConfigError for a table, run or target that no catalogue knows.
+    """
+    path = Path(catalogues) / "tables.yaml"
+    catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
+    report = suite.config.report
+    unknown = [name for name in report.tables if name not in catalogue]
+    if unknown:
+        raise ConfigError(f"config: report.tables: unknown table {unknown[0]}; {path} has {', '.join(catalogue)}")
+    items = {name: catalogue[name] for name in report.tables}
+    if target is not None:
+        items = {name: item for name, item in items.items() if item.kind == "accuracy"}
+    runs = [suite.run(name) for name in (report.runs if target is None else suite.target(target))]
+    benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.benchmarks}
+    return ReportStage(
+        scale=suite.config.scale,
+        seed=suite.config.seed,
+        runs=tuple(
+            ReportedRun(
+                name=run.name,
+                languages=run.config.data.languages,
+                num_experts=run.config.model.num_experts,
+                stage1_key=run.stage1_key,
+            )
+            for run in runs
+        ),
+        benchmarks=tuple(benchmarks.values()),
+        items=items,
+        samples=report.samples,
+        resamples=suite.config.evaluate.resamples,
+        notes=report.notes,
+        page=target is None,
+    )
