@@ -1,0 +1,61 @@
+"""The prompt of a benchmark row, as VLMEvalKit's Parrot wrapper words it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from parrot.config import Benchmark, ConfigError, Language
+from parrot.evaluate.tsv import options
+
+# The wrapper's sentences; they hold for every benchmark that asks for the letter and words no instruction of its own.
+LETTER_INSTRUCTION: dict[Language, str] = {
+    "en": "Answer with the option's letter from the given choices directly.",
+    "zh": "请直接用给定选项中的选项字母回答。",
+    "pt": "Responda diretamente com a letra da opção das escolhas dadas.",
+    "ar": "أجب مباشرةً بحرف الخيار من الاختيارات المعطاة.",
+    "tr": "Verilen seçeneklerden doğrudan seçeneğin harfi ile cevap verin.",
+    "ru": "Ответьте буквой варианта из предложенных вариантов напрямую.",
+}
+OPEN_INSTRUCTION: dict[Language, str] = {
+    "en": "Answer the question using a single word or phrase.",
+    "zh": "请用单个词或短语回答问题。",
+}
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+PromptLanguage = Literal["dataset", "group"]
+
+
+def instructions(benchmark: Benchmark, prompt_language: PromptLanguage) -> Mapping[Language, str]:
+    """The closing sentences of a benchmark's prompts, by language; ConfigError where one that is needed is missing."""
+    sentences = benchmark.instruction or LETTER_INSTRUCTION
+    needed: tuple[Language, ...] = ("en",) if prompt_language == "group" else tuple(benchmark.files)
+    for language in needed:
+        if language not in sentences:
+            raise ConfigError(f"config/benchmarks.yaml: {benchmark.name}: instruction: no sentence for {language}")
+    return sentences
+
+
+def build_prompt(
+    row: Mapping[str, str],
+    sentences: Mapping[Language, str],
+    language: Language,
+    prompt_language: PromptLanguage = "dataset",
+) -> str:
+    """``[hint\\n]question\\nA. ...\\n<instruction>`` of one row.
+
+    The instruction is in the row's language (`dataset`) or, as VLMEvalKit does when it is run on a group's name such as
+    MMMB, in English (`group`). Either way any Chinese character in the row selects the Chinese one. A row without
+    options is an open question, whose instruction exists in English and Chinese only.
+    """
+    offered = options(row)
+    lines = [row["hint"]] if row.get("hint") else []
+    lines += [row["question"], *(f"{letter}. {text}" for letter, text in offered.items())]
+    body = "\n".join(lines)
+    asked: Language = "en" if prompt_language == "group" or not offered else language
+    if CHINESE.search(body):
+        asked = "zh"
+    if not offered:
+        return f"{body}\n{OPEN_INSTRUCTION[asked]}"
+    return f"{body}\n{sentences.get(asked) or sentences[language]}"
