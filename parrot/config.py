@@ -1,8 +1,8 @@
 """Typed configuration: what a config file, a catalogue entry and a stage may say.
 
 Every model forbids unknown keys, so a misspelt key is an error and never a silent default. Nothing here imports torch.
-The catalogues (``config/datasets.yaml``, ``config/benchmarks.yaml``, ``config/runs.yaml``, ``config/tables.yaml``) describe
-things by name; ``config/config.yaml`` and the files laid over it choose among the names.
+The catalogues (``datasets.yaml``, ``benchmarks.yaml``, ``runs.yaml`` and ``tables.yaml`` of ``config/``) describe things by
+name; ``config/config.yaml`` and the files laid over it choose among the names.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ class HubFile(Strict):
     revision: str = "main"
 
 
+class HubFolder(Strict):
+    """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
+
+    repository: str
+    folder: str = ""
+    revision: str = "main"
+
+
 class ConversationSet(Strict):
     """A LLaVA-style conversation JSON and its picture folder."""
 
@@ -62,7 +70,7 @@ class BackboneFolder(Strict):
     path: str
     sha256: str | None = Field(None, description="digest of model.safetensors; checked where given")
     licence: str
-    source: Literal["shipped", "local"] | HubFile
+    source: Literal["shipped", "local"] | HubFolder
 
 
 Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
@@ -82,7 +90,7 @@ class Benchmark(Strict):
     controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
     rows: int | None = Field(None, description="expected rows a language; checked where given")
     licence: str = ""
-    source: Literal["composed", "local"] | HubFile = "local"
+    source: Literal["composed", "local"] | HubFolder = "local"
 
 
 class Table(Strict):
@@ -188,7 +196,7 @@ class Config(Strict):
 
 
 def validate(kind: Any, value: Any, where: str) -> Any:
-    """Validate `value` as `kind`; a failure becomes one ConfigError line naming `where`, the field and what was expected."""
+    """Validate `value` as `kind`; a failure is one ConfigError line naming `where`, the field and what was expected."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +27,19 @@ from parrot.config import (
 from parrot.digest import key
 
 DEFAULT_CONFIG = ("config/config.yaml",)
-RESERVED = frozenset({"all", "align", "fetch", "tune", "predict", "score", "report", "track", "tables", "figures"}) | {
-    "by_target", "families", "scores", "benchmarks"
-}
+# Rules and folders of the workflow, which a run or a family may therefore not be called.
+RESERVED = frozenset(
+    {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
+    | {"score_before", "scores", "report", "by_target", "init_tracking", "track", "data", "families"}
+)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
+
+
+class FetchSettings(Strict):
+    """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
+
+    datasets: dict[str, Dataset]
+    benchmarks: dict[str, Benchmark]
 
 
 class AlignSettings(Strict):
@@ -108,6 +119,17 @@ class Run:
         return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
 
     @cached_property
+    def fetch(self) -> FetchSettings:
+        data, model = self.config.data, self.config.model
+        by_language = [*data.instructions.values(), *data.validation.values()]
+        conversations = [*data.align, *(name for names in by_language for name in names)]
+        backbones = {name: self._entry(name, BackboneFolder) for name in (model.vision_tower, model.language_model)}
+        return FetchSettings(
+            datasets={name: self._entry(name, ConversationSet) for name in conversations} | backbones,
+            benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
+        )
+
+    @cached_property
     def _backbone_fields(self) -> dict[str, Any]:
         model = self.config.model
         return {
@@ -155,6 +177,13 @@ class Run:
         )
 
     @cached_property
+    def predict_before(self) -> PredictSettings:
+        """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
+        controls = tuple(control for control in self.predict.controls if control == "text")
+        asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
+        return self.predict.model_copy(update={"controls": controls, "benchmarks": asked if controls else ()})
+
+    @cached_property
     def score(self) -> ScoreSettings:
         evaluate = self.config.evaluate
         return ScoreSettings(
@@ -167,10 +196,15 @@ class Run:
             resamples=evaluate.resamples,
         )
 
-    @property
+    @cached_property
     def stage1_key(self) -> str:
         """Digest of exactly what stage 1 reads; runs with the same key share one alignment."""
         return key(self.align)
+
+    @cached_property
+    def data_key(self) -> str:
+        """Digest of the data that the run names; runs with the same key share one check of it."""
+        return key(self.fetch)
 
 
 class Suite:
@@ -185,18 +219,42 @@ class Suite:
         runs_file = folder / "runs.yaml"
         self.overrides, self.families = _expand(read_yaml(runs_file), str(runs_file))
         self._where = str(runs_file)
+        self._runs: dict[str, Run] = {}
 
     @classmethod
     def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
         return cls(load_config(*configfiles))
 
     def run(self, name: str) -> Run:
-        """The run `name`; ConfigError for an unknown name (the known ones are listed) or an override that does not fit."""
+        """The run `name`; ConfigError for an unknown name (the error lists the known) or an override that does not fit."""
         if name not in self.overrides:
             known = ", ".join([*self.overrides, *self.families])
             raise ConfigError(f"unknown run {name}; config/runs.yaml has {known}")
-        merged = overlay(self.raw, self.overrides[name])
-        return Run(name, validate(Config, merged, f"{self._where}: {name}"), self.datasets, self.benchmarks)
+        if name not in self._runs:
+            merged = overlay(self.raw, self.overrides[name])
+            config = validate(Config, merged, f"{self._where}: {name}")
+            self._runs[name] = Run(name, config, self.datasets, self.benchmarks)
+        return self._runs[name]
+
+    @cached_property
+    def trained_as(self) -> dict[str, str]:
+        """For every run the first run, in the catalogue's order, that resolves to the same training."""
+        first: dict[str, str] = {}
+        runs = [self.run(name) for name in self.overrides]
+        return {run.name: first.setdefault(run.stage1_key + key(run.tune), run.name) for run in runs}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every name that can be asked for: runs, then families."""
+        return (*self.overrides, *self.families)
+
+    def with_stage1(self, stage1_key: str) -> Run:
+        """The first run, in the catalogue's order, that starts from this stage 1."""
+        return next(run for run in map(self.run, self.overrides) if run.stage1_key == stage1_key)
+
+    def with_data(self, data_key: str) -> Run:
+        """The first run, in the catalogue's order, that names this data."""
+        return next(run for run in map(self.run, self.overrides) if run.data_key == data_key)
 
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""
@@ -210,11 +268,17 @@ def _expand(entries: dict[str, Any], where: str) -> tuple[dict[str, dict], dict[
         if not isinstance(grid, dict) or set(grid) != {"over", "values"}:
             raise ConfigError(f"{where}: families.{family}: expected exactly the keys over and values")
         members = {f"{family}_{_label(value)}": _nested(grid["over"], value) for value in grid["values"]}
+        taken = [name for name in members if name in overrides]
+        if taken:
+            raise ConfigError(f"{where}: {taken[0]} is both a run and a member of families.{family}")
         overrides |= members
         families[family] = tuple(members)
-    for name, entry in overrides.items():
+    for name in (*overrides, *families):
         if name in RESERVED:
             raise ConfigError(f"{where}: {name} is a reserved name")
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{where}: {name!r}: a name is made of letters, digits, _ and .")
+    for name, entry in overrides.items():
         if not isinstance(entry, dict):
             raise ConfigError(f"{where}: {name}: expected a mapping of overrides, found {type(entry).__name__}")
     return overrides, families
