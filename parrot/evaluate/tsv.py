@@ -50,10 +50,9 @@ def read_tsv(path: str | Path, required: Iterable[str] = ()) -> pd.DataFrame:
 
 def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
     """Write `table` as a whole, so that `read_tsv` gives back the same strings."""
-    with atomic_path(path) as partial:
-        # All cells are quoted and newlines left alone, so that a carriage return inside a cell stays one cell.
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            table.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    # All cells are quoted and newlines left alone, so that a carriage return inside a cell stays one cell.
+    with atomic_path(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        table.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
 
 
 def read_benchmark(path: str | Path) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def read_benchmark(path: str | Path) -> pd.DataFrame:
     """
     table = read_tsv(path, REQUIRED)
     _check_indices(table, path)
-    for row in table.to_dict("records"):
+    for row in records(table):
         offered = options(row)
         if row["answer"] not in offered:
             raise ConfigError(
@@ -72,6 +71,11 @@ def read_benchmark(path: str | Path) -> pd.DataFrame:
             )
     table["image"] = _resolve_references(table, path)
     return table
+
+
+def records(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows of a table of strings as mappings."""
+    return [{str(column): cell for column, cell in row.items()} for row in table.to_dict("records")]
 
 
 def options(row: Mapping[str, str]) -> dict[str, str]:

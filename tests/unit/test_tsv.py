@@ -35,7 +35,22 @@ RED, BLUE = picture("red"), picture("blue")
 
 
 def test_strings_survive(tmp_path: Path) -> None:
-    cells = ["None", "NA", "null", "", "1.0", "007", "a\tb", "line\nfeed", "line\r\nend", "\r", '"', '"x', "\u2028", "ё"]
+    cells = [
+        "None",
+        "NA",
+        "null",
+        "",
+        "1.0",
+        "007",
+        "a\tb",
+        "line\nfeed",
+        "line\r\nend",
+        "\r",
+        '"',
+        '"x',
+        "\u2028",
+        "ё",
+    ]
     table = pd.DataFrame({"text": cells, "other": cells[::-1]}, dtype=str)
     write_tsv(table, tmp_path / "t.tsv")
     assert read_tsv(tmp_path / "t.tsv").to_dict("list") == {"text": cells, "other": cells[::-1]}
@@ -83,7 +98,9 @@ def test_bad_tables_are_one_line(tmp_path: Path, content: str, expected: str) ->
     with pytest.raises(ConfigError) as caught:
         read_benchmark(path)
     message = str(caught.value)
-    assert str(path) in message and expected in message and "\n" not in message
+    assert str(path) in message
+    assert expected in message
+    assert "\n" not in message
 
 
 def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
@@ -94,7 +111,9 @@ def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [RED[:64], "!" * 100, base64.b64encode(b"no picture" * 9).decode()], ids=["cut", "not base64", "not an image"]
+    "image",
+    [RED[:64], "!" * 100, base64.b64encode(b"no picture" * 9).decode()],
+    ids=["cut", "not base64", "not an image"],
 )
 def test_unreadable_pictures_are_one_line(image: str) -> None:
     with pytest.raises(ConfigError, match=r"^t\.tsv: row 3: .*picture") as caught:
@@ -111,7 +130,11 @@ def test_pictures_decode_as_rgb(tmp_path: Path) -> None:
 def test_parallel_languages(tmp_path: Path) -> None:
     table = pd.DataFrame({"index": ["1", "2"], "answer": ["A", "B"], "image": [RED, BLUE]}, dtype=str)
     check_parallel({"en": table, "zh": table.copy()}, "MMMB")
-    for column, value, expected in (("index", "3", "same rows"), ("answer", "A", "row 2: answer"), ("image", RED, "row 2: im")):
+    for column, value, expected in (
+        ("index", "3", "same rows"),
+        ("answer", "A", "row 2: answer"),
+        ("image", RED, "row 2: im"),
+    ):
         other = table.copy()
         other.loc[1, column] = value
         with pytest.raises(ConfigError, match=expected):

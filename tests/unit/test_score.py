@@ -1,0 +1,115 @@
+"""From prediction files to scores.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from parrot.config import Benchmark, ConfigError
+from parrot.evaluate.score import COLUMNS, score
+from parrot.evaluate.tsv import write_tsv
+from parrot.runs import ScoreSettings
+
+BENCHMARK = Benchmark(
+    name="MMMB",
+    folder="data",
+    files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
+    instruction={"en": "?", "zh": "?"},
+    scoring="vanilla",
+    max_new_tokens=4,
+    controls=("none", "text"),
+)
+SETTINGS = ScoreSettings(
+    run="parrot",
+    seed=3,
+    benchmarks=(BENCHMARK,),
+    controls=("none", "shuffled", "text"),
+    matcher="current",
+    prompt_language="dataset",
+    resamples=200,
+)
+
+
+def predictions(path: Path, answers: str) -> None:
+    """Ten four-option questions on five pictures, answered with the letters `answers`; A is always right."""
+    rows = [
+        {
+            "index": str(n),
+            "A": "one",
+            "B": "two",
+            "C": "three",
+            "D": "four" if n < 8 else "",
+            "answer": "A",
+            "category": "naming" if n < 6 else "colour",
+            "house": "near" if n % 2 else "far",
+            "difficulty": "hard" if n < 3 else "",
+            "unseen_in_language": "1" if n == 9 else "0",
+            "picture": f"p{n // 2}",
+            "prediction": answer,
+            "prompt_sha256": "",
+        }
+        for n, answer in enumerate(answers)
+    ]
+    write_tsv(pd.DataFrame(rows, dtype=str), path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for stem, answers in (("MMMB_en", "AAAAABBBB?"), ("MMMB_cn", "A?????????")):
+        predictions(tmp_path / f"{stem}.tsv", answers)
+        predictions(tmp_path / f"{stem}.text.tsv", "A" * 10)
+    return tmp_path
+
+
+def test_rows(folder: Path) -> None:
+    output = folder / "out" / "scores.csv"
+    score(SETTINGS, folder, None, output)
+    table = pd.read_csv(output)
+    assert tuple(table.columns) == COLUMNS
+    assert set(table["control"]) == {"none", "text"}
+    assert set(table["run"]) == {"parrot"}
+    plain = table[table["control"] == "none"].set_index(["language", "house", "kind"])
+    expected = {
+        ("en", "all", "all"): (50, 10),
+        ("zh", "all", "all"): (10, 10),
+        ("en", "near", "all"): (40, 5),
+        ("en", "far", "all"): (60, 5),
+        ("en", "all", "four_option"): (62.5, 8),
+        ("en", "all", "hard"): (100, 3),
+        ("en", "all", "unseen_in_language"): (0, 1),
+        ("en", "all", "seen_in_language"): (55.5556, 9),
+        ("en", "all", "naming"): (83.3333, 6),
+        ("en", "near", "naming"): (66.6667, 3),
+        ("en", "all", "colour"): (0, 4),
+    }
+    for label, values in expected.items():
+        assert tuple(plain.loc[label, ["accuracy", "questions"]]) == values, label
+    assert ("en", "all", "easy") not in plain.index
+    assert plain.loc[("en", "all", "all"), "unmatched"] == 10
+    assert plain.loc[("zh", "all", "all"), "unmatched"] == 90
+    assert plain.loc[("en", "all", "all"), "low"] < 50 < plain.loc[("en", "all", "all"), "high"]
+    assert (table["low"] <= table["accuracy"] + 1e-9).all()
+    assert (table["accuracy"] <= table["high"] + 1e-9).all()
+
+
+def test_same_input_same_bytes_and_stage_one_apart(folder: Path) -> None:
+    stage1 = folder / "0123abcd" / "predictions"
+    for stem in ("MMMB_en", "MMMB_cn"):
+        predictions(stage1 / f"{stem}.text.tsv", "B" * 10)
+    score(SETTINGS, folder, stage1, folder / "a.csv")
+    score(SETTINGS, folder, stage1, folder / "b.csv")
+    assert (folder / "a.csv").read_bytes() == (folder / "b.csv").read_bytes()
+    table = pd.read_csv(folder / "a.csv")
+    before = table[table["run"] == "align/0123abcd"]
+    assert set(before["control"]) == {"text"}
+    assert (before["accuracy"] == 0).all()
+    assert len(before) == len(table[(table["run"] == "parrot") & (table["control"] == "text")])
+
+
+def test_missing_predictions_are_one_line(folder: Path) -> None:
+    (folder / "MMMB_cn.text.tsv").unlink()
+    with pytest.raises(ConfigError, match=r"MMMB_cn\.text\.tsv: cannot be read"):
+        score(SETTINGS, folder, None, folder / "scores.csv")
+    assert not (folder / "scores.csv").exists()
