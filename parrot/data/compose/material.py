@@ -1,0 +1,50 @@
+"""Everything shipped that the data are composed from: concepts, wordings and drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import combinations
+from pathlib import Path
+
+from parrot.config import LANGUAGES
+from parrot.data.compose.concepts import NUM_CONCEPTS, Concepts, load_concepts
+from parrot.data.compose.phrases import Phrases, load_phrases
+from parrot.data.compose.pictures import Houses
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The shipped concepts, wordings and houses of artists."""
+
+    concepts: Concepts
+    phrases: Phrases
+    houses: Houses
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """Concept ids by category."""
+        return self.concepts.by_category()
+
+    def category(self, concept: str) -> str:
+        return self.concepts[concept].category
+
+    def tell_apart(self, subject: str, options: Iterable[str]) -> bool:
+        """Whether no option's text is part of another's in any language: the matcher accepts exactly one as answer."""
+        texts = [self._texts(subject, option) for option in options]
+        return not any(_clash(*pair) for pair in combinations(texts, 2))
+
+    def _texts(self, subject: str, option: str) -> tuple[str, ...]:
+        return tuple(self.phrases.option(subject, option, language).lower() for language in LANGUAGES)
+
+
+@cache
+def _clash(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    return any(a in b or b in a for a, b in zip(first, second, strict=True))
+
+
+def load_material(resources: Path, count: int = NUM_CONCEPTS) -> Material:
+    """Read `resources` (workflow/resources/mini), of which the first `count` concepts; ConfigError where incomplete."""
+    concepts = load_concepts(resources, count)
+    return Material(concepts, load_phrases(resources, concepts), Houses(resources))
