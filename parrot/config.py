@@ -1,8 +1,8 @@
 """Typed configuration: what a config file, a catalogue entry and a stage may say.
 
 Every model forbids unknown keys, so a misspelt key is an error and never a silent default. Nothing here imports torch.
-The catalogues (``datasets.yaml``, ``benchmarks.yaml``, ``runs.yaml`` and ``tables.yaml`` of ``config/``) describe things by
-name; ``config/config.yaml`` and the files laid over it choose among the names.
+The catalogues (``datasets.yaml``, ``benchmarks.yaml``, ``runs.yaml`` and ``tables.yaml`` of ``config/``) describe
+things by name; ``config/config.yaml`` and the files laid over it choose among the names.
 """
 
 from __future__ import annotations

@@ -196,6 +196,10 @@ class Run:
             resamples=evaluate.resamples,
         )
 
+    def check(self) -> None:
+        """Resolve every stage's settings; ConfigError for a name that no catalogue has."""
+        _ = self.fetch, self.align, self.tune, self.predict, self.score
+
     @cached_property
     def stage1_key(self) -> str:
         """Digest of exactly what stage 1 reads; runs with the same key share one alignment."""
@@ -226,7 +230,7 @@ class Suite:
         return cls(load_config(*configfiles))
 
     def run(self, name: str) -> Run:
-        """The run `name`; ConfigError for an unknown name (the error lists the known) or an override that does not fit."""
+        """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""
         if name not in self.overrides:
             known = ", ".join([*self.overrides, *self.families])
             raise ConfigError(f"unknown run {name}; config/runs.yaml has {known}")

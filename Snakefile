@@ -1,0 +1,75 @@
+"""Parrot from data to paper tables: `snakemake all`, or any run or family of config/runs.yaml by name."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=f"results/{suite.config.scale}",
+    logs=f"logs/{suite.config.scale}",
+    benchmarks=f"benchmarks/{suite.config.scale}",
+    work=f"work/{suite.config.scale}",
+
+
+wildcard_constraints:
+    run=one_of(suite.overrides),
+    target=one_of(suite.targets),
+    key="[0-9a-f]{12}",
+    data="[0-9a-f]{12}",
+
+
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/align.smk"
+include: "workflow/rules/tune.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
+
+
+rule all:
+    """The report over the config's `report.runs`, and every run of it in MLflow."""
+    default_target: True
+    input:
+        page=rules.report.output.page,
+        tracked=expand("<results>/{run}/tracked", run=suite.config.report.runs),
+
+
+rule tables:
+    """The report's tables."""
+    input:
+        tables=rules.report.output.tables,
+
+
+rule figures:
+    """The report's figures."""
+    input:
+        figures=rules.report.output.figures,
+
+
+rule align:
+    """Stage 1 of the report's runs."""
+    input:
+        projectors=expand(
+            rules.project.output.projector, key={suite.run(run).stage1_key for run in suite.config.report.runs}
+        ),
+
+
+# A target for each run and family: its training, predictions, scores, tables of its own, and its import into MLflow.
+for name in suite.targets:
+
+    rule:
+        name:
+            name
+        input:
+            tables=expand(rules.by_target.output.tables, target=name),
+            tracked=expand("<results>/{run}/tracked", run=suite.target(name)),
+
+
+refuse_unknown_targets(known={rule.name for rule in workflow.rules})

@@ -1,0 +1,62 @@
+"""Stage 1: the projector alone, shared by every run that reads the same."""
+
+
+rule project:
+    """Train the projector on English captions."""
+    input:
+        data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
+        tracking=ancient("<results>/tracking"),
+    output:
+        projector="<results>/align/{key}/projector/model.safetensors",
+        config="<results>/align/{key}/projector/config.json",
+        metrics="<results>/align/{key}/metrics.jsonl",
+        provenance="<results>/align/{key}/provenance.json",
+    log:
+        "<logs>/align/{key}/project.log",
+    benchmark:
+        "<benchmarks>/align/{key}/project.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: hardware.threads
+    resources:
+        gpu=hardware.gpus,
+        micro_batch=hardware.micro_batch,
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        settings=lambda w: canonical(suite.with_stage1(w.key).align),
+        code=code_digest("parrot.train.recipe"),
+        output=subpath(output.metrics, parent=True),
+        work=lambda w: work_of(suite.with_stage1(w.key).align, "align"),
+    shell:
+        "parrot train align --settings {params.settings:q} --output {params.output} --work {params.work} "
+        "--micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
+
+
+rule predict_before:
+    """Ask the language model before stage 2, in words alone, where the run's benchmarks have that control."""
+    input:
+        projector=rules.project.output.projector,
+        data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
+    output:
+        predictions=directory("<results>/align/{key}/predictions"),
+    log:
+        "<logs>/align/{key}/predict.log",
+    benchmark:
+        "<benchmarks>/align/{key}/predict.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: hardware.threads
+    resources:
+        gpu=min(hardware.gpus, 1),
+        batch=hardware.predict_batch,
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        settings=lambda w: canonical(suite.with_stage1(w.key).predict_before),
+        stage1=lambda w: canonical(suite.with_stage1(w.key).align),
+        code=code_digest("parrot.evaluate.predict"),
+        model=subpath(input.projector, parent=True),
+    shell:
+        "parrot predict --settings {params.settings:q} --stage1 {params.model} --stage1-settings {params.stage1:q} "
+        "--output {output.predictions} --batch {resources.batch} 2>&1 | tee {log} >&2"

@@ -1,0 +1,79 @@
+"""Prediction asks the model once for everything; scoring never needs it again."""
+
+
+rule predict:
+    """Answer every benchmark and control of one run."""
+    input:
+        model="<results>/{run}/model/model.safetensors",
+        data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
+    output:
+        predictions=directory("<results>/{run}/predictions"),
+    log:
+        "<logs>/{run}/predict.log",
+    benchmark:
+        "<benchmarks>/{run}/predict.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: hardware.threads
+    resources:
+        gpu=min(hardware.gpus, 1),
+        batch=hardware.predict_batch,
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        settings=lambda w: canonical(suite.run(w.run).predict),
+        code=code_digest("parrot.evaluate.predict"),
+        model=subpath(input.model, parent=True),
+    shell:
+        "parrot predict --settings {params.settings:q} --model {params.model} --output {output.predictions} "
+        "--batch {resources.batch} 2>&1 | tee {log} >&2"
+
+
+rule score:
+    """Match one run's answers and those given before its stage 2."""
+    input:
+        predictions=rules.predict.output.predictions,
+        before=lambda w: (
+            f"<results>/align/{suite.run(w.run).stage1_key}/predictions"
+            if suite.run(w.run).predict_before.controls
+            else []
+        ),
+    output:
+        scores="<results>/{run}/scores.csv",
+    log:
+        "<logs>/{run}/score.log",
+    benchmark:
+        "<benchmarks>/{run}/score.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=lambda w: canonical(suite.run(w.run).score),
+        code=code_digest("parrot.evaluate.score"),
+    shell:
+        "parrot score --settings {params.settings:q} --predictions {input.predictions} --before {input.before:q} "
+        "--output {output.scores} 2>&1 | tee {log} >&2"
+
+
+rule scores:
+    """Lay the scores of the report's runs one below the other."""
+    input:
+        scores=expand("<results>/{run}/scores.csv", run=suite.config.report.runs),
+    output:
+        scores="<results>/scores.csv",
+    log:
+        "<logs>/scores.log",
+    benchmark:
+        "<benchmarks>/scores.jsonl"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "parrot report scores {input.scores} --output {output.scores} 2>&1 | tee {log} >&2"

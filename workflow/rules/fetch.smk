@@ -1,0 +1,26 @@
+"""Data: made or downloaded, checked, and held to its pin."""
+
+
+rule fetch:
+    """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to its pin."""
+    input:
+        pin=branch(exists(suite.config.data_pin), then=suite.config.data_pin),
+    output:
+        report="<results>/data/{data}.json",
+    log:
+        "<logs>/fetch/{data}.log",
+    benchmark:
+        "<benchmarks>/fetch/{data}.jsonl"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="12h",
+    params:
+        settings=lambda w: canonical(suite.with_data(w.data).fetch),
+        pin=suite.config.data_pin,
+        code=code_digest("parrot.data.fetch"),
+    shell:
+        "parrot fetch --settings {params.settings:q} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"

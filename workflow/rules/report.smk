@@ -1,0 +1,58 @@
+"""Tables, figures and the page, from scores, predictions and records alone."""
+
+
+rule report:
+    """Show the report's runs: tables, figures and one self-contained page."""
+    input:
+        scores=rules.scores.output.scores,
+        data=sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in suite.config.report.runs}),
+        predictions=expand("<results>/{run}/predictions", run=suite.config.report.runs),
+        metrics=expand("<results>/{run}/metrics.jsonl", run=suite.config.report.runs),
+        provenance=expand("<results>/{run}/provenance.json", run=suite.config.report.runs),
+    output:
+        tables=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("tables")],
+        figures=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("figures")],
+        page="<results>/report.html",
+    log:
+        "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=canonical(report_stage(suite)),
+        code=code_digest("parrot.report.build"),
+        results=subpath(output.page, parent=True),
+    shell:
+        "parrot report build --settings {params.settings:q} --scores {input.scores} --results {params.results} "
+        "--output {params.results} 2>&1 | tee {log} >&2"
+
+
+rule by_target:
+    """Show the runs of one target, a run or a family, in tables of their own."""
+    input:
+        scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
+    output:
+        tables=[f"<results>/by_target/{{target}}/{file}" for file in report_stage(suite, suite.targets[0]).outputs()],
+    log:
+        "<logs>/by_target/{target}.log",
+    benchmark:
+        "<benchmarks>/by_target/{target}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: canonical(report_stage(suite, w.target)),
+        code=code_digest("parrot.report.build"),
+        results=lambda w: "<results>",
+        output=lambda w: f"<results>/by_target/{w.target}",
+    shell:
+        "parrot report build --settings {params.settings:q} --scores {input.scores} --results {params.results} "
+        "--output {params.output} 2>&1 | tee {log} >&2"

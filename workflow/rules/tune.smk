@@ -1,0 +1,67 @@
+"""Stage 2: projector, experts and language model on instructions."""
+
+
+rule tune:
+    """Tune one run from its stage 1."""
+    input:
+        data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
+        projector=lambda w: f"<results>/align/{suite.run(w.run).stage1_key}/projector/model.safetensors",
+        tracking=ancient("<results>/tracking"),
+    output:
+        model="<results>/{run}/model/model.safetensors",
+        metrics="<results>/{run}/metrics.jsonl",
+        provenance="<results>/{run}/provenance.json",
+    log:
+        "<logs>/{run}/tune.log",
+    benchmark:
+        "<benchmarks>/{run}/tune.jsonl"
+    wildcard_constraints:
+        run=one_of(run for run, first in suite.trained_as.items() if run == first),
+    conda:
+        "../../environment.yml"
+    threads: hardware.threads
+    resources:
+        gpu=hardware.gpus,
+        micro_batch=hardware.micro_batch,
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        settings=lambda w: canonical(suite.run(w.run).tune),
+        code=code_digest("parrot.train.recipe"),
+        projector=subpath(input.projector, parent=True),
+        output=subpath(output.metrics, parent=True),
+        work=lambda w: work_of([suite.run(w.run).stage1_key, suite.run(w.run).tune.model_dump(mode="json")], w.run),
+    shell:
+        "parrot train tune --settings {params.settings:q} --projector {params.projector} --output {params.output} "
+        "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
+
+
+rule reuse:
+    """Give a run that resolves to another run's training that run's model, as links."""
+    input:
+        model=lambda w: f"<results>/{suite.trained_as[w.run]}/model/model.safetensors",
+        metrics=lambda w: f"<results>/{suite.trained_as[w.run]}/metrics.jsonl",
+        provenance=lambda w: f"<results>/{suite.trained_as[w.run]}/provenance.json",
+    output:
+        model="<results>/{run}/model/model.safetensors",
+        metrics="<results>/{run}/metrics.jsonl",
+        provenance="<results>/{run}/provenance.json",
+    log:
+        "<logs>/{run}/reuse.log",
+    benchmark:
+        "<benchmarks>/{run}/reuse.jsonl"
+    wildcard_constraints:
+        run=one_of(run for run, first in suite.trained_as.items() if run != first),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        source=subpath(input.model, parent=True),
+        target=subpath(output.model, parent=True),
+    shell:
+        "(ln -f {params.source}/* {params.target}/; ln -f {input.metrics} {output.metrics}; "
+        "ln -f {input.provenance} {output.provenance}) 2>&1 | tee {log} >&2"
