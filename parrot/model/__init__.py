@@ -1,0 +1,16 @@
+"""The Parrot model in transformers' terms; importing this package registers it with the Auto classes."""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
+
+from parrot.model.configuration import ParrotConfig
+from parrot.model.image_processing import ParrotImageProcessor
+from parrot.model.modeling import ParrotForConditionalGeneration, ParrotModel
+from parrot.model.processing import ParrotProcessor
+
+AutoConfig.register(ParrotConfig.model_type, ParrotConfig)
+AutoModel.register(ParrotConfig, ParrotModel)
+AutoModelForImageTextToText.register(ParrotConfig, ParrotForConditionalGeneration)
+AutoImageProcessor.register(ParrotConfig, image_processor_classes={"pil": ParrotImageProcessor})
+AutoProcessor.register(ParrotConfig, ParrotProcessor)
+
+__all__ = ["ParrotConfig", "ParrotForConditionalGeneration", "ParrotImageProcessor", "ParrotModel", "ParrotProcessor"]

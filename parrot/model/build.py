@@ -1,0 +1,149 @@
+"""Assemble a Parrot model from pretrained backbones, say what a stage trains, and keep the projector by itself."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GenerationConfig
+
+from parrot.config import ConfigError
+from parrot.files import atomic_path
+from parrot.model.configuration import ParrotConfig
+from parrot.model.conversation import TURN_END
+from parrot.model.image_processing import ParrotImageProcessor
+from parrot.model.modeling import ParrotForConditionalGeneration
+from parrot.model.processing import ParrotProcessor
+
+if TYPE_CHECKING:
+    from parrot.runs import AlignSettings, TuneSettings
+
+WEIGHTS = "model.safetensors"
+
+
+def build(
+    settings: AlignSettings | TuneSettings, projector: Path | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
+    """A model from its backbone folders, ready for the stage that `settings` are of, and its processor.
+
+    Stage 1 has no experts. Projector, router and experts start from the run's seed, whatever was drawn before;
+    `projector`, a folder that `save_projector` wrote, replaces the projector's start.
+
+    Raises:
+        ConfigError: a folder lacks weights or config, or the projector does not fit.
+    """
+    vision_folder = require_model(settings.vision_tower.path)
+    language_folder = require_model(settings.language_model.path)
+    vision = CLIPVisionModel.from_pretrained(vision_folder, dtype=dtype)
+    language = AutoModelForCausalLM.from_pretrained(language_folder, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(language_folder)
+    processor = ParrotProcessor(ParrotImageProcessor.from_pretrained(vision_folder), tokenizer)
+    experts = {name: getattr(settings, name, None) for name in ("expert_intermediate_size", "moe_weight")}
+    config = ParrotConfig(
+        vision_config=vision.config,
+        text_config=language.config,
+        image_token_id=processor.image_token_id,
+        projector_type=settings.projector,
+        vision_feature_layer=settings.vision_feature_layer,
+        vision_feature_select=settings.vision_feature_select,
+        num_experts=getattr(settings, "num_experts", 0),
+        **{name: value for name, value in experts.items() if value is not None},
+    )
+    processor.num_image_tokens = config.num_image_tokens
+    model = _assemble(config, vision, language, settings.seed, dtype)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END), pad_token_id=tokenizer.pad_token_id
+    )
+    if projector is not None:
+        load_projector(model, projector)
+    return model, processor
+
+
+def _assemble(
+    config: ParrotConfig, vision: Any, language: Any, seed: int, dtype: torch.dtype
+) -> ParrotForConditionalGeneration:
+    with torch.device("meta"):
+        model = ParrotForConditionalGeneration(config)
+    model.model.vision_tower = vision
+    model.model.language_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [model.model.multi_modal_projector]
+    if model.model.expert_block is not None:
+        blocks += [model.model.expert_block.router, model.model.expert_block.experts]
+    for block in blocks:
+        block.to_empty(device="cpu").to(dtype).reset_parameters(generator)
+    model.tie_weights()
+    return model.eval()
+
+
+def load(
+    folder: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
+    """The trained model of a run's model folder, in evaluation mode, and its processor; ConfigError if it is none."""
+    folder = require_model(folder)
+    model = ParrotForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    return model.eval(), ParrotProcessor.from_pretrained(folder)
+
+
+def trainable(model: ParrotForConditionalGeneration, stage: Literal["align", "tune"]) -> list[str]:
+    """Set `requires_grad` for a stage and return the trained parameters' names, sorted.
+
+    align: the projector only; tune: everything but the vision encoder.
+    """
+    model.requires_grad_(stage == "tune")
+    model.model.multi_modal_projector.requires_grad_(True)
+    model.model.vision_tower.requires_grad_(False)
+    return sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
+    """Write the projector's weights (model.safetensors) and the model's config.json into `folder`, made if missing."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS) as partial:
+        save_file(_projector_state(model), partial, metadata={"format": "pt"})
+    with atomic_path(folder / "config.json") as partial:
+        model.config.to_json_file(partial)
+
+
+def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
+    """Load what `save_projector` wrote; ConfigError when the folder has no weights or they do not fit the model."""
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise ConfigError(f"{folder}: no {WEIGHTS}; expected a projector that stage 1 saved")
+    state, expected = load_file(path), _projector_state(model)
+    for name in sorted(state.keys() | expected.keys()):
+        found = tuple(state[name].shape) if name in state else "nothing"
+        wanted = tuple(expected[name].shape) if name in expected else "nothing"
+        if found != wanted:
+            raise ConfigError(f"{path}: {name}: expected {wanted}, found {found}")
+    model.model.multi_modal_projector.load_state_dict(state)
+
+
+def projector_sha256(model: ParrotForConditionalGeneration) -> str:
+    """SHA-256 over the projector's tensors (names, shapes, dtypes, bytes), equal exactly when the projectors are."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_projector_state(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.Tensor]:
+    state = model.model.multi_modal_projector.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def require_model(folder: str | Path) -> Path:
+    """`folder` as a path; ConfigError unless it holds a config and safetensors weights, single or sharded."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such model folder")
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder}: no config.json; expected a model folder in transformers' format")
+    if not any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
+        raise ConfigError(f"{folder}: no {WEIGHTS}; expected a model folder with safetensors weights")
+    return folder

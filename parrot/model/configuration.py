@@ -1,0 +1,56 @@
+"""Configuration of a Parrot model: a vision encoder, a language model, a projector and text-routed experts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+
+class ParrotConfig(PreTrainedConfig):
+    """Sizes and switches of a `ParrotForConditionalGeneration`.
+
+    Args:
+        vision_config: any CLIP-like vision encoder, as a config or its dict (default: CLIP ViT).
+        text_config: any decoder-only language model, as a config or its dict (default: Qwen2).
+        image_token_id: placeholder of one visual token in `input_ids`; it may lie outside the language model's
+            vocabulary, since it is never looked up there.
+        projector_type: `linear`, or `mlp2x_gelu` (Linear-GELU-Linear).
+        vision_feature_layer: index into the encoder's hidden states, 0 being its embeddings and -1 its last layer.
+        vision_feature_select: `cls_patch` keeps the class token in front of the patches.
+        num_experts: number of experts; 0 leaves the expert block out.
+        expert_intermediate_size: inner width of one expert.
+        moe_weight: weight of the visual tokens that are added to the experts' weighted sum.
+    """
+
+    model_type = "parrot"
+    sub_configs: ClassVar[dict[str, type]] = {"vision_config": AutoConfig, "text_config": AutoConfig}
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    image_token_id: int = 151646
+    projector_type: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
+    vision_feature_layer: int = -2
+    vision_feature_select: Literal["cls_patch"] = "cls_patch"
+    num_experts: int = 6
+    expert_intermediate_size: int = 4096
+    moe_weight: float = 0.1
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.vision_config = _sub_config(self.vision_config, "clip_vision_model")
+        self.text_config = _sub_config(self.text_config, "qwen2")
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Visual tokens a picture: its patches and the class token."""
+        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2 + 1
+
+
+def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: str) -> PreTrainedConfig:
+    if isinstance(value, PreTrainedConfig):
+        return value
+    fields = dict(value or {})
+    return CONFIG_MAPPING[fields.pop("model_type", default_type)](**fields)

@@ -1,0 +1,266 @@
+"""Parrot as a native transformers model: vision encoder, projector, text-guided experts, language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.generic import can_return_tuple
+
+from parrot.model.configuration import ParrotConfig
+from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotRouter
+from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
+from parrot.model.projector import ParrotProjector
+
+IGNORE_INDEX = -100
+
+
+class ParrotPreTrainedModel(PreTrainedModel):
+    config_class = ParrotConfig
+    config: ParrotConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Projector, router and experts start as torch's linear layers do; the rest as transformers starts it."""
+        if isinstance(module, ParrotProjector | ParrotRouter | ParrotExperts):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+
+class ParrotModel(ParrotPreTrainedModel):
+    """Everything but the language-model head."""
+
+    def __init__(self, config: ParrotConfig):
+        super().__init__(config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.multi_modal_projector = ParrotProjector(config)
+        self.expert_block = ParrotExpertBlock(config) if config.num_experts else None
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """The vision encoder's features: pixel_values (N, 3, S, S) -> (N, 1 + P, d_vision).
+
+        Hidden state `vision_feature_layer` of the encoder, class token first, without the encoder's closing norm.
+        Layers above it are not run.
+        """
+        tower = self.vision_tower
+        layers = tower.encoder.layers
+        depth = self.config.vision_feature_layer % (len(layers) + 1)
+        hidden = tower.pre_layrnorm(tower.embeddings(pixel_values.to(tower.dtype)))
+        for layer in layers[:depth]:
+            hidden = layer(hidden, None)
+        return hidden
+
+    def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        """Encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d))."""
+        features = self.encode_images(pixel_values)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=features, pooler_output=self.multi_modal_projector(features)
+        )
+
+    def _embed(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        image_features: Tensor | None,
+        router_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Text embeddings with the guided visual tokens in the placeholders' stead, and the router's weights."""
+        is_image = input_ids == self.config.image_token_id
+        embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        rows = self._image_rows(is_image, 0 if image_features is None else len(image_features))
+        if image_features is None:
+            return embeds, None
+        visual = self.multi_modal_projector(image_features)
+        weights = None
+        if self.expert_block is not None:
+            readable = ~is_image
+            if attention_mask is not None and attention_mask.ndim == 2:
+                readable &= attention_mask.bool()
+            if router_mask is not None:
+                readable &= router_mask.bool()
+            visual, weights = self.expert_block(visual, embeds.index_select(0, rows), readable.index_select(0, rows))
+        return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), weights
+
+    def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
+        """The batch row of each picture, (images,); ValueError unless the placeholders fit the pictures."""
+        length = self.config.num_image_tokens
+        counts = is_image.sum(-1).tolist()
+        if sum(counts) != images * length or any(count % length for count in counts):
+            raise ValueError(
+                f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
+                f"but the batch's samples have {counts} image tokens"
+            )
+        rows = [row for row, count in enumerate(counts) for _ in range(count // length)]
+        return torch.tensor(rows, dtype=torch.long, device=is_image.device)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        router_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> ParrotModelOutputWithPast:
+        """Run the model.
+
+        Args:
+            input_ids: (B, T); every picture is a run of `config.num_image_tokens` times `config.image_token_id`.
+            attention_mask: (B, T), or (B, cached + T) with a cache; 0 at padding, on either side.
+            position_ids: (B, T); by default counted from the attention mask, so that padding does not shift them.
+            inputs_embeds: (B, T, d) instead of `input_ids`, pictures merged already.
+            pixel_values: (N, 3, S, S), pictures in the order in which their tokens stand in the batch.
+            image_features: (N, 1 + P, d_vision), what `encode_images` gave, instead of `pixel_values`.
+            router_mask: (B, T), the positions whose text the router may read, padding and image tokens apart;
+                by default all. The router works where pictures enter, so with a cache the prompt alone decides.
+        Raises:
+            ValueError: image tokens and pictures do not match.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("exactly one of input_ids and inputs_embeds must be given")
+        if pixel_values is not None and image_features is None:
+            image_features = self.encode_images(pixel_values)
+        router_weights = None
+        if input_ids is not None:
+            decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
+            if image_features is None and decoding:
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                inputs_embeds, router_weights = self._embed(input_ids, attention_mask, image_features, router_mask)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            counted = attention_mask.long().cumsum(-1) - 1
+            position_ids = counted.clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return ParrotModelOutputWithPast(**outputs, router_weights=router_weights)
+
+
+class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
+    """Parrot with its language-model head: loss, logits, `generate`."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: ParrotConfig):
+        super().__init__(config)
+        self.model = ParrotModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """See `ParrotModel.encode_images`."""
+        return self.model.encode_images(pixel_values)
+
+    def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        """See `ParrotModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        router_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
+        **kwargs: Any,
+    ) -> ParrotCausalLMOutputWithPast:
+        """Run the model; arguments not listed here are those of `ParrotModel.forward`.
+
+        Args:
+            labels: (B, T), -100 where nothing is to be learnt. Unless `router_mask` says otherwise the router reads
+                only those positions: the prompt, never an answer.
+            logits_to_keep: compute the last so many positions' logits only (0: all).
+            num_items_in_batch: supervised tokens of all micro-batches of an optimiser step; the loss is divided by
+                it, by default by this batch's own count.
+        Returns:
+            `loss`: mean cross entropy over the supervised positions, the only ones whose logits it computes.
+            `logits`: (B, T or `logits_to_keep`, V); None in training when `labels` are given.
+            `router_weights`: (N, num_experts).
+        """
+        if labels is not None and router_mask is None:
+            router_mask = labels == IGNORE_INDEX
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            image_features=image_features,
+            router_mask=router_mask,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        loss = None if labels is None else self._supervised_loss(hidden, labels, num_items_in_batch)
+        logits = None
+        if labels is None or not self.training:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden[:, kept])
+        return ParrotCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            router_weights=outputs.router_weights,
+        )
+
+    def _supervised_loss(self, hidden: Tensor, labels: Tensor, count: int | Tensor | None) -> Tensor:
+        targets = labels[:, 1:].flatten()
+        positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
+        logits = self.lm_head(hidden[:, :-1].flatten(0, 1).index_select(0, positions))
+        total = F.cross_entropy(logits.float(), targets.index_select(0, positions), reduction="sum")
+        return total / (max(len(positions), 1) if count is None else count)
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        if not kwargs.get("is_first_iteration", False) and kwargs.get("use_cache", True):
+            # The pictures are in the cache, and so is what the router made of them.
+            for name in ("image_features", "router_mask"):
+                inputs.pop(name, None)
+        return inputs
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Keep the router on the prompt where no cache does: without one every step runs the pictures again."""
+        prompt = model_kwargs.get("router_mask", model_kwargs.get("attention_mask"))
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+        if not model_kwargs.get("use_cache", True) and prompt is not None:
+            model_kwargs["router_mask"] = F.pad(prompt, (0, 1), value=0)
+        return model_kwargs
+
+
+def freeze_vision_tower(model: ParrotForConditionalGeneration) -> None:
+    """Exclude the vision encoder from training, as both stages of the paper do."""
+    model.model.vision_tower.requires_grad_(False)
