@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from parrot.files import atomic_write
+from parrot.report import figures, page, render, tables
+from parrot.report.grid import to_csv
+from parrot.report.scores import read_scores
 from parrot.report.settings import ReportStage
+from parrot.report.units import Units
+
+FORMATS = {".csv": to_csv, ".md": render.to_markdown, ".tex": render.to_latex}
 
 
 def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: Path) -> None:
@@ -18,6 +25,19 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         output: folder for ``tables/``, ``figures/`` and ``report.html``.
 
     Raises:
-        ConfigError: a scores file is missing, malformed or says two things of one cell.
+        ConfigError: a scores file is missing, malformed or says two things of one cell; predictions or records that a
+            table or figure needs are missing or malformed.
     """
-    raise NotImplementedError
+    read = read_scores(scores, settings.seed)
+    units = Units(settings, results)
+    grids = {name: tables.grid(item, settings, read, units) for name, item in settings.tables.items()}
+    for name, grid in grids.items():
+        for suffix, render_as in FORMATS.items():
+            atomic_write(output / "tables" / f"{name}{suffix}", render_as(grid))
+    drawn = {}
+    for name, item in settings.figures.items():
+        figure, told = figures.draw(item, settings, read, results)
+        figures.save(figure, output / "figures" / name)
+        drawn[name] = (output / "figures" / f"{name}.png", told)
+    if settings.page:
+        page.write(settings, read, units, results, grids, drawn, output / "report.html")

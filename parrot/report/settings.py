@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from parrot.config import Benchmark, ConfigError, Language, Strict, load_catalogue
+from parrot.evaluate.matching import Matcher
 from parrot.runs import Suite
 
 TableKind = Literal["accuracy", "controls", "kinds", "differences"]
@@ -24,7 +25,9 @@ class ReportItem(Strict):
     houses: dict[str, str] = Field(
         default_factory=dict, description="picture houses in words, in the order shown; the figures show the first"
     )
-    comparisons: tuple[tuple[str, str], ...] = Field((), description="pairs of runs; a difference is first minus second")
+    comparisons: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of runs; a difference is first minus second"
+    )
     published: str = Field("", description="the paper's table or figure that it mirrors")
 
     @model_validator(mode="after")
@@ -47,6 +50,7 @@ class ReportedRun(Strict):
     languages: tuple[Language, ...]
     num_experts: int
     stage1_key: str
+    matcher: Matcher
 
     @property
     def label(self) -> str:
@@ -67,6 +71,7 @@ class ReportStage(Strict):
     samples: int
     resamples: int
     notes: tuple[str, ...]
+    published: str = Field("config/published_results.csv", description="the paper's values, for context on the page")
     page: bool = Field(description="whether report.html is written beside the tables")
 
     @property
@@ -109,6 +114,7 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
                 languages=run.config.data.languages,
                 num_experts=run.config.model.num_experts,
                 stage1_key=run.stage1_key,
+                matcher=run.config.evaluate.matcher,
             )
             for run in runs
         ),

@@ -1,0 +1,170 @@
+"""The report's figures; equal scores and records give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from parrot.config import LANGUAGES
+from parrot.files import atomic_path
+from parrot.report import tables
+from parrot.report.records import heldout_losses, mean_router_weights
+from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.settings import ReportedRun, ReportItem, ReportStage
+
+LANGUAGE_NAMES = {
+    "en": "English",
+    "zh": "Chinese",
+    "pt": "Portuguese",
+    "ar": "Arabic",
+    "tr": "Turkish",
+    "ru": "Russian",
+}
+# Distinguishable with any colour vision and in print (Paul Tol's bright scheme, grey first for the baseline).
+COLOURS = ("#9a9a9a", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")
+MARKERS = "os^Dv*"
+# Keys are typed one by one in matplotlib.
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    # Element ids in SVG are random without a salt.
+    "svg.hashsalt": "parrot",
+}
+
+
+def draw(item: ReportItem, settings: ReportStage, scores: Scores, results: Path) -> tuple[Figure, str]:
+    """The figure of `item`, and what it shows in a sentence for those who cannot see it."""
+    with plt.rc_context(STYLE):
+        if item.kind == "bars":
+            return _bars(item, settings, scores)
+        return _router(item, settings, results) if item.kind == "router" else _losses(item, settings, results)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` as ``path.png`` and ``path.svg`` without dates or versions in them, and close it."""
+    with plt.rc_context(STYLE):
+        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+            with atomic_path(path.with_suffix(suffix)) as partial:
+                figure.savefig(partial, dpi=150, metadata=metadata)
+    plt.close(figure)
+
+
+def by_training(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
+    """Runs from the least to the most: languages first, then experts (the order of Figure 7a)."""
+    return sorted(runs, key=lambda run: (len(run.languages), run.num_experts))
+
+
+def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figure, str]:
+    benchmark, house = item.benchmarks[0], tables.houses(item, scores)[0]
+    asked, runs = tables.languages(settings, [benchmark]), by_training(settings.runs)
+    counted = tables.scoring(settings, benchmark)
+    figure, axes = plt.subplots(figsize=(8, 4))
+    width = 0.8 / len(runs)
+    spoken = []
+    for position, run in enumerate(runs):
+        found = [scores.find(run.name, benchmark, language, house=house, scoring=counted) for language in asked]
+        cells = [score.cell if score else MISSING for score in found]
+        offsets = np.arange(len(asked)) + (position - (len(runs) - 1) / 2) * width
+        heights = [np.nan if cell.value is None else cell.value for cell in cells]
+        colour = COLOURS[position % len(COLOURS)]
+        axes.bar(offsets, heights, width * 0.92, color=colour, label=f"{run.name} ({run.label})")
+        axes.errorbar(offsets, heights, _whiskers(cells), fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
+        _mark_missing(axes, offsets, cells)
+        spoken.append(f"{run.name}: " + ", ".join(_spoken(asked[i], cell) for i, cell in enumerate(cells)))
+    axes.set_xticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("accuracy (%), 95 % interval")
+    axes.set_xlabel("language of the questions")
+    shown = "" if house == "all" else f", {item.houses.get(house, house)}"
+    axes.set_title(f"{item.title}: {benchmark} ({counted}){shown}")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=min(len(runs), 3), frameon=False)
+    return figure, f"Grouped bars of accuracy in per cent. {'; '.join(spoken)}."
+
+
+def _whiskers(cells: Sequence[Cell]) -> np.ndarray:
+    """Distances (2, N) from the values down and up to the ends of their intervals; zero where there is none."""
+    distances = np.zeros((2, len(cells)))
+    for i, cell in enumerate(cells):
+        if cell.value is not None and cell.low is not None and cell.high is not None:
+            distances[:, i] = max(cell.value - cell.low, 0), max(cell.high - cell.value, 0)
+    return distances
+
+
+def _mark_missing(axes: Axes, offsets: np.ndarray, cells: Sequence[Cell]) -> None:
+    for offset, cell in zip(offsets, cells, strict=True):
+        if cell.value is None:
+            axes.text(offset, 1, "missing", rotation=90, ha="center", va="bottom", fontsize=7, color="#555555")
+
+
+def _spoken(language: str, cell: Cell) -> str:
+    return f"{LANGUAGE_NAMES[language]} {'missing' if cell.value is None else f'{cell.value:.1f}'}"
+
+
+def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
+    with_experts = [run for run in settings.runs if run.num_experts]
+    figure, axes = plt.subplots(figsize=(6.4, 3.8))
+    axes.set_title(item.title)
+    if not with_experts:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "None of these runs has experts.", ha="center", transform=axes.transAxes)
+        return figure, "None of the runs has experts."
+    run = with_experts[0]
+    means = mean_router_weights(settings, results, run.name, item.benchmarks)
+    asked = [language for language in LANGUAGES if language in means]
+    weights = 100 * np.array([means[language] for language in asked])
+    image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
+    axes.set_yticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
+    axes.set_xticks(range(weights.shape[1]), [str(1 + expert) for expert in range(weights.shape[1])])
+    axes.set_xlabel(f"expert of {run.name}")
+    axes.set_ylabel("language of the questions")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for (i, j), weight in np.ndenumerate(weights):
+        dark = weight > 0.6 * weights.max()
+        axes.text(j, i, f"{weight:.1f}", ha="center", va="center", color="white" if dark else "#222222", fontsize=9)
+    figure.colorbar(image, label="mean router weight (%)")
+    spoken = "; ".join(
+        f"{LANGUAGE_NAMES[language]}: " + ", ".join(f"{weight:.1f}" for weight in row)
+        for language, row in zip(asked, weights, strict=True)
+    )
+    return figure, f"Heat map of mean router weights in per cent, experts 1 to {weights.shape[1]}. {spoken}."
+
+
+def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
+    runs = by_training(settings.runs)
+    figure, panels = plt.subplots(1, len(runs), figsize=(max(4, 3 * len(runs)), 3.4), sharey=True, squeeze=False)
+    spoken = []
+    for run, axes in zip(runs, panels[0], strict=True):
+        curves = heldout_losses(results / run.name / "metrics.jsonl")
+        asked = [language for language in LANGUAGES if language in curves]
+        for language in asked:
+            index = LANGUAGES.index(language)
+            steps, losses = curves[language]
+            label = LANGUAGE_NAMES[language] if run is runs[0] else None
+            axes.plot(steps, losses, color=COLOURS[1:][index], marker=MARKERS[index], markersize=4, label=label)
+        axes.set_title(f"{run.name}\n{run.label}", fontsize=9)
+        axes.set_xlabel("optimiser step of stage 2")
+        axes.grid(color="#dddddd", linewidth=0.6)
+        ends = [f"{LANGUAGE_NAMES[language]} {curves[language][1][-1]:.2f}" for language in asked]
+        spoken.append(f"{run.name} ends at {', '.join(ends) or 'no record'}")
+    panels[0][0].set_ylabel("held-out loss")
+    panels[0][0].set_ylim(bottom=0)
+    figure.suptitle(item.title, x=0.01, ha="left", fontsize=12)
+    if panels[0][0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    return figure, f"Curves of held-out loss by language during stage 2. {'; '.join(spoken)}."

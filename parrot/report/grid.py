@@ -1,0 +1,65 @@
+"""A table before it is written: labelled rows of numbers with intervals, and the same table as a long CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from parrot.report.scores import Cell
+
+Rows = list[tuple[tuple[str, ...], tuple[Cell, ...]]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of cells under grouped columns.
+
+    Attributes:
+        title: what the table shows, in a few words.
+        note: how to read it: units, scoring, what the interval is over.
+        heads: names of the columns that label a row; the first one divides the table into sections.
+        groups: column groups, each a name (a benchmark) and its columns (languages).
+        rows: labels, one for each of `heads`, and cells, one for each column of every group in order.
+        words: names as the reader sees them, by the names of the data; names not in it are shown as they are.
+    """
+
+    title: str
+    note: str
+    heads: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        width = len(self.columns)
+        assert all(len(labels) == len(self.heads) and len(cells) == width for labels, cells in self.rows)
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Every column as (group, column)."""
+        return [(group, column) for group, columns in self.groups for column in columns]
+
+    def word(self, name: str) -> str:
+        return self.words.get(name, name)
+
+    @property
+    def sections(self) -> dict[str, Rows]:
+        """Rows by their first label, which is then left out of the labels."""
+        sections: dict[str, Rows] = {}
+        for labels, cells in self.rows:
+            sections.setdefault(labels[0], []).append((labels[1:], cells))
+        return sections
+
+
+def to_csv(grid: Grid) -> str:
+    """The grid in long form, one number a line, by the names of the data; a missing number is an empty field."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*grid.heads, "benchmark", "language", "value", "low", "high"])
+    for labels, cells in grid.rows:
+        for (group, column), cell in zip(grid.columns, cells, strict=True):
+            numbers = ["" if n is None else f"{n:.4f}" for n in (cell.value, cell.low, cell.high)]
+            writer.writerow([*labels, group, column, *numbers])
+    return out.getvalue()

@@ -1,0 +1,146 @@
+"""A grid as Markdown, LaTeX (booktabs) and HTML; a missing cell says so in all three."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from parrot.report.grid import Grid, Rows
+from parrot.report.scores import Cell
+
+ABSENT = "missing"
+TEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"} | {
+    c: f"\\{c}" for c in "&%$#_{}"
+}
+
+
+def number(value: float) -> str:
+    """One decimal, with a true minus sign and no negative zero."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(cell: Cell) -> str:
+    """The 95 % interval in words that stay readable with negative bounds, or an empty string."""
+    return "" if cell.low is None or cell.high is None else f"{number(cell.low)} to {number(cell.high)}"
+
+
+def to_markdown(grid: Grid) -> str:
+    """GitHub-flavoured Markdown: one table a section and column group, so that it fits a page."""
+    parts = [f"**{grid.title}**", grid.note]
+    heads = [grid.word(head) for head in grid.heads[1:]]
+    for section, rows in grid.sections.items():
+        start = 0
+        for group, columns in grid.groups:
+            stop = start + len(columns)
+            lines = [_pipe([*heads, *map(grid.word, columns)]), _pipe(["---"] * len(heads) + ["---:"] * len(columns))]
+            for labels, cells in _without_repeats(rows):
+                lines.append(_pipe([*map(grid.word, labels), *map(_markdown_cell, cells[start:stop])]))
+            parts += [f"{grid.word(group)}, {grid.word(section)}", "\n".join(lines)]
+            start = stop
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_repeats(rows: Rows) -> Rows:
+    """The rows with a label left empty where it and all labels before it are those of the row above."""
+    kept: Rows = []
+    above: tuple[str, ...] = ()
+    for labels, cells in rows:
+        shown = tuple("" if above[: i + 1] == labels[: i + 1] else label for i, label in enumerate(labels))
+        kept.append((shown, cells))
+        above = labels
+    return kept
+
+
+def _pipe(fields: list[str]) -> str:
+    return "| " + " | ".join(fields) + " |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return ABSENT
+    return number(cell.value) + (f"<br><sub>{interval(cell)}</sub>" if interval(cell) else "")
+
+
+def to_latex(grid: Grid) -> str:
+    r"""A ``table`` environment for the booktabs and graphicx packages."""
+    heads = len(grid.heads) - 1
+    width = heads + len(grid.columns)
+    groups, rules, start = [], [], heads + 1
+    for group, columns in grid.groups:
+        groups.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{tex(grid.word(group))}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}")
+        start += len(columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{tex(grid.title)}. {tex(grid.note)}}}",
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{{'l' * heads}{'c' * len(grid.columns)}}}",
+        r"\toprule",
+        _ampersand([""] * heads + groups),
+        "".join(rules),
+        _ampersand([tex(grid.word(name)) for name in (*grid.heads[1:], *(column for _, column in grid.columns))]),
+    ]
+    for section, rows in grid.sections.items():
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(_capital(grid.word(section)))}}}}} \\"]
+        lines += [
+            _ampersand([*(tex(grid.word(n)) for n in labels), *map(_tex_cell, cells)])
+            for labels, cells in _without_repeats(rows)
+        ]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
+
+
+def _ampersand(fields: list[str]) -> str:
+    return " & ".join(fields) + r" \\"
+
+
+def _tex_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return rf"\textit{{{ABSENT}}}"
+    value = _tex_number(number(cell.value))
+    if not interval(cell):
+        return value
+    return rf"\shortstack{{{value}\\{{\scriptsize {_tex_number(interval(cell))}}}}}"
+
+
+def _tex_number(text: str) -> str:
+    return re.sub("\N{MINUS SIGN}", "$-$", text)
+
+
+def tex(text: str) -> str:
+    """`text` with LaTeX's special characters escaped."""
+    return "".join(TEX_SPECIAL.get(character, character) for character in text)
+
+
+def to_html(grid: Grid) -> str:
+    """A ``<table>`` with a header cell for every row and column, one ``<tbody>`` a section."""
+    heads = "".join(f'<th scope="col" rowspan="2">{escape(grid.word(head))}</th>' for head in grid.heads[1:])
+    groups = "".join(
+        f'<th scope="colgroup" colspan="{len(columns)}">{escape(grid.word(group))}</th>'
+        for group, columns in grid.groups
+    )
+    columns = "".join(f'<th scope="col">{escape(grid.word(column))}</th>' for _, column in grid.columns)
+    width = len(grid.heads) - 1 + len(grid.columns)
+    bodies = "".join(_html_section(grid, section, width) for section in grid.sections)
+    caption = f"<caption>{escape(grid.title)}</caption>"
+    return f"<table>{caption}<thead><tr>{heads}{groups}</tr><tr>{columns}</tr></thead>{bodies}</table>"
+
+
+def _html_section(grid: Grid, section: str, width: int) -> str:
+    title = escape(_capital(grid.word(section)))
+    rows = [f'<tr class="section"><th scope="rowgroup" colspan="{width}"><span>{title}</span></th></tr>']
+    for labels, cells in _without_repeats(grid.sections[section]):
+        names = "".join(f'<th scope="row">{escape(grid.word(label))}</th>' for label in labels)
+        rows.append(f"<tr>{names}{''.join(map(_html_cell, cells))}</tr>")
+    return f"<tbody>{''.join(rows)}</tbody>"
+
+
+def _html_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return f'<td class="missing">{ABSENT}</td>'
+    small = f"<small>{interval(cell)}</small>" if interval(cell) else ""
+    return f"<td>{number(cell.value)}{small}</td>"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,120 @@
+"""Sample predictions for the page: all languages, right and wrong answers, the same ones for the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from parrot.config import LANGUAGES, Benchmark, Language
+from parrot.evaluate.tsv import options, read_benchmark
+from parrot.report.records import prediction_file, read_predictions
+from parrot.report.settings import ReportStage
+from parrot.report.units import Units
+
+
+@dataclass(frozen=True)
+class Answer:
+    run: str
+    text: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A question as it was asked and what each run answered; `image` is a data URI."""
+
+    language: Language
+    index: str
+    question: str
+    options: dict[str, str]
+    answer: str
+    house: str
+    category: str
+    scene: str
+    image: str
+    answers: tuple[Answer, ...]
+
+
+def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
+    """`settings.samples` questions of the first vanilla benchmark; none where every benchmark is circular.
+
+    Languages take turns, and so do right and wrong answers of the first run, where there are both.
+    """
+    benchmark = next((b for b in settings.benchmarks if b.scoring == "vanilla"), None)
+    if benchmark is None or not settings.samples:
+        return []
+    judged = {run.name: units.load(run.name, benchmark.name) for run in settings.runs}
+    chosen = _choose(judged[settings.runs[0].name], settings.samples)
+    # Rows are parallel across languages: any language's file holds the pictures.
+    source = read_benchmark(Path(benchmark.folder) / next(iter(benchmark.files.values())))
+    pictures: dict[str, str] = dict(zip(source["index"], source["image"], strict=True))
+    told = {run.name: _predictions(results, run.name, benchmark) for run in settings.runs}
+    samples = []
+    for language, index in chosen:
+        answers = tuple(
+            Answer(run, rows[language, index]["prediction"], _hit(judged[run], language, index))
+            for run, rows in told.items()
+        )
+        row = told[settings.runs[0].name][language, index]
+        samples.append(_sample(language, index, row, pictures[str(index)], answers))
+    return samples
+
+
+def _choose(judged: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
+    asked = [language for language in LANGUAGES if (judged["language"] == language).any()]
+    pool = judged.assign(
+        order=[_order(language, i) for language, i in zip(judged["language"], judged["index"], strict=True)]
+    )
+    chosen: list[tuple[Language, int]] = []
+    for turn in range(min(wanted, len(pool))):
+        language = asked[turn % len(asked)]
+        # Each round begins with the other outcome, so that a language shows both in two rounds.
+        right = (turn + turn // len(asked)) % 2 == 0
+        shown = judged[judged["index"].isin([index for _, index in chosen])]
+        candidates = pool[(pool["language"] == language) & ~pool["picture"].isin(shown["picture"])]
+        if candidates.empty:
+            continue
+        # False sorts first: the outcome asked for, then a category not shown yet, then by digest.
+        best = candidates.assign(
+            other_outcome=candidates["hit"] != right, repeated=candidates["category"].isin(shown["category"])
+        ).sort_values(["other_outcome", "repeated", "order"])
+        chosen.append((language, int(best["index"].iloc[0])))
+    return chosen
+
+
+def _order(language: str, index: int) -> str:
+    return hashlib.sha256(f"{language}:{index}".encode()).hexdigest()
+
+
+def _predictions(results: Path, run: str, benchmark: Benchmark) -> dict[tuple[Language, int], dict[str, str]]:
+    tables = {
+        language: read_predictions(prediction_file(results, run, benchmark, language)) for language in benchmark.files
+    }
+    return {
+        (language, int(row["index"])): {str(name): str(cell) for name, cell in row.items()}
+        for language, table in tables.items()
+        for row in table.to_dict("records")
+    }
+
+
+def _hit(judged: pd.DataFrame, language: str, index: int) -> bool:
+    return bool(judged.loc[(judged["language"] == language) & (judged["index"] == index), "hit"].iloc[0])
+
+
+def _sample(language: Language, index: int, row: dict[str, str], image: str, answers: tuple[Answer, ...]) -> Sample:
+    kind = "jpeg" if image.startswith("/9j/") else "png"
+    return Sample(
+        language=language,
+        index=str(index),
+        question=row["question"],
+        options=options(row),
+        answer=row["answer"],
+        house=row.get("house", ""),
+        category=row.get("category", ""),
+        scene=row.get("picture_text", ""),
+        image=f"data:image/{kind};base64,{image}",
+        answers=answers,
+    )

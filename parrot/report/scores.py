@@ -1,0 +1,141 @@
+"""Read scores.csv, the long form of every accuracy, and look cells up in it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parrot.config import ConfigError
+from parrot.evaluate.score import COLUMNS
+
+NUMBERS = ("accuracy", "low", "high", "questions", "unmatched", "other_language")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its 95 % interval; None where it is missing."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+MISSING = Cell(None)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of scores.csv; per cent, except `questions`."""
+
+    run: str
+    seed: int
+    benchmark: str
+    language: str
+    house: str
+    kind: str
+    scoring: str
+    control: str
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    questions: float | None
+    unmatched: float | None
+    other_language: float | None
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(self.accuracy, self.low, self.high)
+
+
+class Scores:
+    """The scores of one seed, found by what they measure."""
+
+    def __init__(self, scores: Iterable[Score]):
+        self._scores = {(s.run, s.benchmark, s.language, s.house, s.kind, s.scoring, s.control): s for s in scores}
+
+    def find(
+        self,
+        run: str,
+        benchmark: str,
+        language: str,
+        *,
+        scoring: str,
+        house: str = "all",
+        kind: str = "all",
+        control: str = "none",
+    ) -> Score | None:
+        """The score, or None where scores.csv has no such line."""
+        return self._scores.get((run, benchmark, language, house, kind, scoring, control))
+
+    def values(self, column: str, benchmarks: Sequence[str]) -> list[str]:
+        """The values of `column` that occur for `benchmarks`, in the order of the file."""
+        found = (getattr(s, column) for s in self._scores.values() if s.benchmark in benchmarks)
+        return list(dict.fromkeys(found))
+
+
+def read_scores(paths: Sequence[Path], seed: int) -> Scores:
+    """Read and check scores.csv files; lines of other seeds are left out.
+
+    Raises:
+        ConfigError: a file cannot be read, lacks a column, holds something that is not a number, a percentage outside
+            0..100, or two lines for one cell.
+    """
+    lines: dict[tuple, str] = {}
+    scores = []
+    for path in paths:
+        for where, score in _read(path):
+            if score.seed != seed:
+                continue
+            identity = (
+                score.run,
+                score.benchmark,
+                score.language,
+                score.house,
+                score.kind,
+                score.scoring,
+                score.control,
+            )
+            if identity in lines:
+                raise ConfigError(f"{where}: the cell {', '.join(identity)} stands in {lines[identity]} already")
+            lines[identity] = where
+            scores.append(score)
+    return Scores(scores)
+
+
+def _read(path: Path) -> Iterable[tuple[str, Score]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{path}: no column {missing[0]}; expected {', '.join(COLUMNS)}")
+            rows = list(reader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    for number, row in enumerate(rows, start=2):
+        where = f"{path}: line {number}"
+        yield where, _score(row, where)
+
+
+def _score(row: dict[str, str], where: str) -> Score:
+    numbers = {column: _number(row[column], f"{where}: {column}") for column in NUMBERS}
+    for column in NUMBERS:
+        value = numbers[column]
+        if value is not None and (value < 0 or (column != "questions" and value > 100)):
+            raise ConfigError(f"{where}: {column}: expected a percentage between 0 and 100, found {row[column]}")
+    if not row["seed"].isdigit():
+        raise ConfigError(f"{where}: seed: expected a whole number, found {row['seed']!r}")
+    texts: dict[str, Any] = {c: row[c] for c in ("run", "benchmark", "language", "house", "kind", "scoring", "control")}
+    return Score(**texts | numbers, seed=int(row["seed"]))
+
+
+def _number(text: str | None, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{where}: expected a number, found {text!r}") from None

@@ -1,0 +1,214 @@
+"""The report's tables as grids: which rows they have, and where each cell comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import get_args
+
+from parrot.config import LANGUAGES, Control, Language
+from parrot.report.grid import Grid, Rows
+from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.settings import ReportItem, ReportStage
+from parrot.report.units import Units
+
+NON_ENGLISH = "non_english"
+WORDS = {
+    NON_ENGLISH: "non-English mean",
+    "all": "all pictures",
+    "house": "Pictures",
+    "run": "Run",
+    "kind": "Question kind",
+    "measure": "Measure",
+    "comparison": "Comparison",
+    "difference": "difference",
+    "detectable": "minimum detectable effect",
+    "same_different": "same or different",
+    "yes_no": "yes or no",
+    "fine_naming": "naming among near kin",
+    "four_option": "all four-option kinds",
+    "easy": "easy distractors",
+    "hard": "hard distractors (same subgroup)",
+    "seen_in_language": "concept pictured in this language's training data",
+    "unseen_in_language": "concept never pictured in this language's training data",
+    "none": "with its picture",
+    "shuffled": "with a wrong picture",
+    "text": "picture replaced by its name",
+    "text_before": "picture replaced by its name, before stage 2",
+    "unmatched": "answers that match no option",
+    "other_language": "right answers in another language",
+}
+# The order of a reader's questions: what was asked, how hard, and whether the concept was ever shown in the language.
+KINDS = (
+    "naming", "fine_naming", "category", "colour", "counting", "position", "four_option", "same_different", "yes_no",
+    "easy", "hard", "seen_in_language", "unseen_in_language",
+)  # fmt: skip
+
+INTERVAL = "below it the 95 % interval over pictures"
+
+Lookup = Callable[[str, Language], Cell]
+Built = tuple[Rows, tuple[str, ...], str]
+
+
+def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Grid:
+    """The grid of a table: its rows by kind, and its columns each benchmark's languages with their non-English mean."""
+    builders = {"accuracy": _accuracy, "controls": _controls, "kinds": _kinds, "differences": _differences}
+    rows, heads, note = builders[item.kind](item, settings, scores, units)
+    return Grid(item.title, note, heads, groups(item, settings), tuple(rows), words(item, settings))
+
+
+def houses(item: ReportItem, scores: Scores) -> list[str]:
+    """The houses to report separately, the item's own order first; ["all"] where the pictures are of one kind."""
+    found = [house for house in scores.values("house", item.benchmarks) if house != "all"]
+    ordered = [house for house in item.houses if house in found]
+    return ordered + sorted(set(found) - set(ordered)) or ["all"]
+
+
+def languages(settings: ReportStage, benchmarks: Sequence[str]) -> tuple[Language, ...]:
+    """The languages in which any of the benchmarks is asked, in the suite's order."""
+    asked = {language for b in settings.benchmarks if b.name in benchmarks for language in b.files}
+    return tuple(language for language in LANGUAGES if language in asked)
+
+
+def scoring(settings: ReportStage, benchmark: str) -> str:
+    """How the accuracies of `benchmark` are counted: vanilla or circular."""
+    return next((b.scoring for b in settings.benchmarks if b.name == benchmark), "vanilla")
+
+
+def groups(item: ReportItem, settings: ReportStage) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Column groups: each benchmark's languages and, where there are others than English, their mean."""
+    return tuple(
+        (benchmark, (*asked, NON_ENGLISH) if set(asked) - {"en"} else asked)
+        for benchmark in item.benchmarks
+        if (asked := languages(settings, [benchmark]))
+    )
+
+
+def columns(item: ReportItem, settings: ReportStage) -> list[tuple[str, str]]:
+    """Every column of `groups` as (benchmark, language or NON_ENGLISH)."""
+    return [(benchmark, column) for benchmark, names in groups(item, settings) for column in names]
+
+
+def words(item: ReportItem, settings: ReportStage) -> dict[str, str]:
+    """Names as the reader sees them."""
+    named = {b.name: f"{b.name} ({b.scoring})" for b in settings.benchmarks}
+    runs = {run.name: f"{run.name} ({run.label})" for run in settings.runs}
+    return WORDS | item.houses | named | runs | stage1_runs(settings)
+
+
+def row(item: ReportItem, settings: ReportStage, lookup: Lookup) -> tuple[Cell, ...]:
+    """One cell for each column of `groups`; `lookup` finds the cell of a benchmark and language."""
+    cells: list[Cell] = []
+    for benchmark, columns in groups(item, settings):
+        found = {language: lookup(benchmark, language) for language in languages(settings, [benchmark])}
+        others = mean([cell for language, cell in found.items() if language != "en"])
+        cells += [others if column == NON_ENGLISH else found[column] for column in columns]  # type: ignore[index]
+    return tuple(cells)
+
+
+def mean(cells: Sequence[Cell]) -> Cell:
+    """The mean of the values, missing where any of them is; it has no interval of its own."""
+    values = [cell.value for cell in cells if cell.value is not None]
+    return Cell(sum(values) / len(values)) if values and len(values) == len(cells) else MISSING
+
+
+def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+    rows: Rows = []
+    for house in houses(item, scores):
+        for run in settings.runs:
+            cells = row(item, settings, _lookup(settings, scores, run.name, house=house))
+            for column, (benchmark, language) in enumerate(columns(item, settings)):
+                if language == NON_ENGLISH and cells[column] != MISSING:
+                    low, high = units.non_english_interval(run.name, benchmark, house)
+                    cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
+            rows.append(((house, run.name), cells))
+    return rows, ("house", "run"), f"Accuracy in per cent; {INTERVAL}."
+
+
+def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+    found = scores.values("kind", item.benchmarks)
+    kinds = [k for k in KINDS if k in found] + sorted(set(found) - {*KINDS, "all"})
+    rows: Rows = [
+        ((house, kind, run.name), row(item, settings, _lookup(settings, scores, run.name, house=house, kind=kind)))
+        for house in houses(item, scores)
+        for kind in kinds
+        for run in settings.runs
+    ]
+    note = f"Accuracy in per cent; {INTERVAL}. Guessing gives 25 with four options and 50 with two."
+    return rows, ("house", "kind", "run"), note
+
+
+def _controls(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+    # With two and four options mixed, chance would have no single value.
+    four = "four_option" in scores.values("kind", item.benchmarks)
+    kind = "four_option" if four else "all"
+    rows: Rows = []
+    for house in houses(item, scores):
+        for run in settings.runs:
+            for measure, lookup in _measures(item, settings, scores, run.name, house=house, kind=kind):
+                rows.append(((house, run.name, measure), row(item, settings, lookup)))
+        for run_name in stage1_runs(settings) if "text" in _offered(item, settings) else ():
+            before = _lookup(settings, scores, run_name, house=house, kind=kind, control="text")
+            rows.append(((house, run_name, "text_before"), row(item, settings, before)))
+    chance = "Four-option questions, where guessing gives 25. " if four else ""
+    return rows, ("house", "run", "measure"), f"{chance}Per cent; {INTERVAL}."
+
+
+def stage1_runs(settings: ReportStage) -> dict[str, str]:
+    """The stage-1 models of the runs, ``align/{key}``, in words."""
+    names: dict[str, list[str]] = {}
+    for run in settings.runs:
+        names.setdefault(f"align/{run.stage1_key}", []).append(run.name)
+    return {name: f"stage 1 of {', '.join(runs)}" for name, runs in names.items()}
+
+
+def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
+    """The controls that any of the item's benchmarks supports."""
+    supported = {control for b in settings.benchmarks if b.name in item.benchmarks for control in b.controls}
+    return [control for control in get_args(Control) if control in supported]
+
+
+def _differences(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+    reported = {run.name for run in settings.runs}
+    rows: Rows = []
+    for house in houses(item, scores):
+        for run, other in item.comparisons:
+            if not {run, other} <= reported:
+                continue
+            found = [
+                units.difference(run, other, benchmark, house, _asked(settings, benchmark, language))
+                for benchmark, language in columns(item, settings)
+            ]
+            pair = f"{run} minus {other}"
+            rows.append(((house, pair, "difference"), tuple(difference for difference, _ in found)))
+            rows.append(((house, pair, "detectable"), tuple(detectable for _, detectable in found)))
+    note = (
+        f"Points of accuracy; {INTERVAL}, both runs on the same pictures. The minimum detectable effect is the true "
+        "difference that so many pictures would show in four cases of five; it says nothing about other seeds."
+    )
+    return rows, ("house", "comparison", "measure"), note
+
+
+def _asked(settings: ReportStage, benchmark: str, column: str) -> tuple[str, ...]:
+    if column != NON_ENGLISH:
+        return (column,)
+    return tuple(language for language in languages(settings, [benchmark]) if language != "en")
+
+
+def _measures(
+    item: ReportItem, settings: ReportStage, scores: Scores, run: str, **where: str
+) -> list[tuple[str, Lookup]]:
+    offered = _offered(item, settings)
+    measures = [(control, _lookup(settings, scores, run, control=control, **where)) for control in offered]
+    shares = ("unmatched", "other_language")
+    return measures + [(share, _lookup(settings, scores, run, share=share, **where)) for share in shares]
+
+
+def _lookup(settings: ReportStage, scores: Scores, run: str, share: str | None = None, **where: str) -> Lookup:
+    def cell(benchmark: str, language: Language) -> Cell:
+        found = scores.find(run, benchmark, language, scoring=scoring(settings, benchmark), **where)
+        if found is None:
+            return MISSING
+        return found.cell if share is None else Cell(getattr(found, share))
+
+    return cell
