@@ -12,10 +12,9 @@ include: "workflow/rules/common.smk"
 
 
 pathvars:
-    results=f"results/{suite.config.scale}",
+    results=results,
     logs=f"logs/{suite.config.scale}",
     benchmarks=f"benchmarks/{suite.config.scale}",
-    work=f"work/{suite.config.scale}",
 
 
 wildcard_constraints:

@@ -27,7 +27,7 @@ rule project:
         settings=lambda w: canonical(suite.with_stage1(w.key).align),
         code=code_digest("parrot.train.recipe"),
         output=subpath(output.metrics, parent=True),
-        work=lambda w: work_of(suite.with_stage1(w.key).align, "align"),
+        work=work,
     shell:
         "parrot train align --settings {params.settings:q} --output {params.output} --work {params.work} "
         "--micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"

@@ -5,13 +5,15 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.cli import parse_args
+
 from parrot.config import ConfigError
-from parrot.digest import canonical, code_digest, key
+from parrot.digest import canonical, code_digest
 from parrot.report.settings import report_stage
 from parrot.runs import Suite
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
 def stop(message):
@@ -33,8 +35,14 @@ def load_suite():
 
 
 def refuse_unknown_targets(known):
-    """A word that is no target is answered with the list of targets; a path is left to Snakemake."""
-    for target in workflow.dag_settings.targets if workflow.dag_settings else ():
+    """Answer a word that is no target with the list of targets; a path is left to Snakemake.
+
+    Snakemake reads the workflow before it tells anybody which targets were asked for, hence its own parser here.
+    """
+    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+        return
+    _, arguments = parse_args(sys.argv[1:])
+    for target in arguments.targets:
         if os.sep not in target and target not in known:
             stop(f"unknown target {target}; known are all, align, tables, figures, {', '.join(suite.targets)}")
 
@@ -44,10 +52,7 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def work_of(settings, stage):
-    """Checkpoints' folder, named by all that decides the training, so that a stale one is never resumed."""
-    return f"<work>/{stage}/{key([canonical(settings), code_digest('parrot.train.recipe')])}"
-
-
 suite = load_suite()
 hardware = suite.config.hardware
+results = f"results/{suite.config.scale}"
+work = f"work/{suite.config.scale}"

@@ -20,7 +20,7 @@ rule fetch:
         runtime="12h",
     params:
         settings=lambda w: canonical(suite.with_data(w.data).fetch),
-        pin=suite.config.data_pin,
+        pin=lambda w: suite.config.data_pin,
         code=code_digest("parrot.data.fetch"),
     shell:
         "parrot fetch --settings {params.settings:q} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"

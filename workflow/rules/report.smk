@@ -51,8 +51,8 @@ rule by_target:
     params:
         settings=lambda w: canonical(report_stage(suite, w.target)),
         code=code_digest("parrot.report.build"),
-        results=lambda w: "<results>",
-        output=lambda w: f"<results>/by_target/{w.target}",
+        results=lambda w: results,
+        output=lambda w: f"{results}/by_target/{w.target}",
     shell:
         "parrot report build --settings {params.settings:q} --scores {input.scores} --results {params.results} "
         "--output {params.output} 2>&1 | tee {log} >&2"

@@ -30,7 +30,7 @@ rule tune:
         code=code_digest("parrot.train.recipe"),
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
-        work=lambda w: work_of([suite.run(w.run).stage1_key, suite.run(w.run).tune.model_dump(mode="json")], w.run),
+        work=work,
     shell:
         "parrot train tune --settings {params.settings:q} --projector {params.projector} --output {params.output} "
         "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"

@@ -1,0 +1,200 @@
+"""The `parrot` command: one command a stage, each a thin call of the stage's module, imported when it is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from parrot.config import ConfigError, validate
+from parrot.runs import (
+    DEFAULT_CONFIG,
+    AlignSettings,
+    FetchSettings,
+    PredictSettings,
+    ScoreSettings,
+    Suite,
+    TuneSettings,
+)
+
+app = typer.Typer(
+    help="Parrot from data to paper tables. Each stage reads a run's settings by --run, or as JSON by --settings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train = typer.Typer(help="Train a stage.", no_args_is_help=True)
+report = typer.Typer(help="Show scores.", no_args_is_help=True)
+track = typer.Typer(help="Import records into MLflow.", no_args_is_help=True)
+app.add_typer(train, name="train")
+app.add_typer(report, name="report")
+app.add_typer(track, name="track")
+
+RunName = Annotated[str | None, typer.Option("--run", help="run of config/runs.yaml")]
+ConfigFiles = Annotated[
+    list[str] | None, typer.Option("--configfile", help="config files laid over config/config.yaml, in order")
+]
+Json = Annotated[str | None, typer.Option("--settings", help="the stage's settings as JSON, in place of --run")]
+Output = Annotated[Path, typer.Option(help="where results go")]
+Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
+MicroBatch = Annotated[int, typer.Option(help="samples a process takes at once; divides the global batch")]
+
+
+def _suite(configfile: list[str] | None) -> Suite:
+    return Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
+
+
+def _parse(kind: type, text: str, where: str) -> Any:
+    try:
+        return validate(kind, json.loads(text), where)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: expected JSON: {error}") from None
+
+
+def _settings(kind: type, stage: str, run: str | None, configfile: list[str] | None, settings: str | None) -> Any:
+    """A stage's settings, from the run that is named or from the JSON that is given."""
+    if run is not None and settings is None:
+        return getattr(_suite(configfile).run(run), stage)
+    if settings is not None and run is None:
+        return _parse(kind, settings, "--settings")
+    raise ConfigError("expected exactly one of --run and --settings")
+
+
+@app.command()
+def fetch(
+    run: Annotated[list[str] | None, typer.Option(help="runs whose data is meant; default: the report's")] = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+    check: Annotated[bool, typer.Option("--check", help="check what is there; make and download nothing")] = False,
+    pin: Annotated[Path | None, typer.Option(help="DVC file that the data must agree with")] = None,
+    report: Annotated[Path | None, typer.Option(help="where the report of what was found goes")] = None,
+) -> None:
+    """Make or download the data that runs name, and check it."""
+    from parrot.data.fetch import fetch as stage
+
+    if settings is not None:
+        wanted = [_parse(FetchSettings, settings, "--settings")]
+    else:
+        suite = _suite(configfile)
+        wanted = [suite.run(name).fetch for name in run or suite.config.report.runs]
+        report = report or Path(f"results/{suite.config.scale}/data.json")
+    datasets = {name: entry for each in wanted for name, entry in each.datasets.items()}
+    benchmarks = {name: entry for each in wanted for name, entry in each.benchmarks.items()}
+    stage(datasets, benchmarks, check=check, report=report)
+    if pin is not None:
+        from parrot.data.pin import confirm
+
+        confirm(pin)
+
+
+@train.command("align")
+def train_align(
+    output: Output,
+    work: Work,
+    micro_batch: MicroBatch,
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Stage 1: the projector alone, on captions."""
+    from parrot.train.recipe import align
+
+    align(_settings(AlignSettings, "align", run, configfile, settings), output, work, micro_batch)
+
+
+@train.command("tune")
+def train_tune(
+    projector: Annotated[Path, typer.Option(help="stage 1's projector folder")],
+    output: Output,
+    work: Work,
+    micro_batch: MicroBatch,
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Stage 2: projector, experts and language model, on instructions."""
+    from parrot.train.recipe import tune
+
+    tune(_settings(TuneSettings, "tune", run, configfile, settings), projector, output, work, micro_batch)
+
+
+@app.command()
+def predict(
+    output: Output,
+    model: Annotated[Path | None, typer.Option(help="model folder")] = None,
+    stage1: Annotated[Path | None, typer.Option(help="stage 1's projector folder, to ask before stage 2")] = None,
+    stage1_settings: Annotated[str | None, typer.Option(help="stage 1's settings as JSON")] = None,
+    batch: Annotated[int, typer.Option(help="questions at once")] = 32,
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Answer every benchmark and control of a run."""
+    from parrot.evaluate.predict import predict as stage
+
+    if (model is None) == (stage1 is None):
+        raise ConfigError("expected exactly one of --model and --stage1")
+    if model is not None:
+        stage(_settings(PredictSettings, "predict", run, configfile, settings), model, output, batch)
+        return
+    from parrot.model.build import build
+
+    built = build(_settings(AlignSettings, "align", run, configfile, stage1_settings), stage1)
+    stage(_settings(PredictSettings, "predict_before", run, configfile, settings), built, output, batch)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option(help="folder of the run's predictions")],
+    output: Output,
+    before: Annotated[Path | None, typer.Option(help="folder of the predictions before stage 2")] = None,
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Match a run's answers and write its scores.csv."""
+    from parrot.evaluate.score import score as stage
+
+    stage(_settings(ScoreSettings, "score", run, configfile, settings), predictions, before, output)
+
+
+@report.command("scores")
+def report_scores(
+    scores: Annotated[list[Path], typer.Argument(help="scores.csv files of runs")], output: Output
+) -> None:
+    """Lay scores.csv files one below the other."""
+    from parrot.evaluate.join import join
+
+    join(scores, output)
+
+
+@report.command("build")
+def report_build(
+    scores: Annotated[list[Path], typer.Option(help="scores.csv files")],
+    results: Annotated[Path, typer.Option(help="the scale's results folder")],
+    output: Output,
+    target: Annotated[str | None, typer.Option(help="a run or a family; default: the config's report")] = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Write tables, figures and the page."""
+    from parrot.report.build import build
+    from parrot.report.settings import ReportStage, report_stage
+
+    if settings is not None:
+        stage = _parse(ReportStage, settings, "--settings")
+    else:
+        stage = report_stage(_suite(configfile), target)
+    build(stage, scores, results, output)
+
+
+def main() -> None:
+    """Run the command; what the user got wrong is one line on stderr and exit code 1, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        print("parrot: error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(1)
