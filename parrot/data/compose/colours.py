@@ -1,51 +1,46 @@
-"""The main colour of a sprite, decided from its pixels."""
+"""The main colour of a sprite, decided from its pixels, and the colours that nobody could take for it."""
 
 from __future__ import annotations
 
 import colorsys
 from collections import Counter
+from functools import cache
+from itertools import product
 
 from PIL import Image
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black")
 
-# More of the opaque pixels than this have the main colour; less than that have any colour offered as a wrong option.
+# More of the opaque pixels than this have the main colour; less than that could be called any colour that is offered
+# beside it.
 MAIN = 0.45
 ABSENT = 0.05
 
-# Two colours between which a viewer may hesitate are never offered together.
-_NEIGHBOURS = frozenset(
-    frozenset(pair)
-    for pair in (
-        ("red", "orange"),
-        ("red", "pink"),
-        ("red", "brown"),
-        ("red", "purple"),
-        ("orange", "yellow"),
-        ("orange", "brown"),
-        ("yellow", "brown"),
-        ("yellow", "green"),
-        ("green", "blue"),
-        ("blue", "purple"),
-        ("purple", "pink"),
-        ("blue", "gray"),
-        ("brown", "gray"),
-        ("gray", "black"),
-    )
-)
-
 # Upper ends of the hue ranges, in degrees.
 _HUES = ((14, "red"), (40, "orange"), (66, "yellow"), (165, "green"), (255, "blue"), (292, "purple"), (340, "pink"))
+# How far two viewers' names for a colour may be apart: hue in turns, saturation, value as a factor.
+_HUE_DOUBT = (-0.025, 0.0, 0.025)
+_SATURATION_DOUBT = (-0.06, 0.0, 0.06)
+_VALUE_DOUBT = (0.87, 1.0, 1.15)
 
 
-def neighbours(first: str, second: str) -> bool:
-    """Whether two colours are too close to be offered in one question."""
-    return frozenset((first, second)) in _NEIGHBOURS
-
-
+@cache
 def colour_of(red: int, green: int, blue: int) -> str:
-    """The name of one pixel's colour, by hue, saturation and value; ``white`` too, which is never asked about."""
+    """The name of an RGB colour; ``white`` too, which is never asked about."""
+    return _name(*colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255))
+
+
+@cache
+def possible_colours(red: int, green: int, blue: int) -> frozenset[str]:
+    """Every name that an RGB colour could be given."""
     hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
+    return frozenset(
+        _name((hue + turn) % 1.0, saturation + more, value * factor)
+        for turn, more, factor in product(_HUE_DOUBT, _SATURATION_DOUBT, _VALUE_DOUBT)
+    )
+
+
+def _name(hue: float, saturation: float, value: float) -> str:
     if value < 0.22:
         return "black"
     if saturation < 0.18:
@@ -59,18 +54,26 @@ def colour_of(red: int, green: int, blue: int) -> str:
     return name
 
 
-def shares(sprite: Image.Image) -> dict[str, float]:
-    """Each colour's share of the opaque pixels of an RGBA sprite."""
-    raw = sprite.tobytes()
-    pixels = Counter((raw[i], raw[i + 1], raw[i + 2]) for i in range(0, len(raw), 4) if raw[i + 3] >= 128)
+def main_colour(sprite: Image.Image) -> str | None:
+    """The colour of more than 45 % of an RGBA sprite's opaque pixels, if there is one and it is not white."""
+    pixels = _pixels(sprite)
     counts: Counter[str] = Counter()
     for pixel, count in pixels.items():
         counts[colour_of(*pixel)] += count
-    total = max(1, sum(counts.values()))
-    return {colour: counts[colour] / total for colour in (*COLOURS, "white")}
+    best = max(COLOURS, key=lambda colour: counts[colour])
+    return best if counts[best] > MAIN * pixels.total() else None
 
 
-def main_colour(share: dict[str, float]) -> str | None:
-    """The colour of more than 45 % of the opaque pixels; None where there is none, or where it is white."""
-    best = max(COLOURS, key=lambda colour: share[colour])
-    return best if share[best] > MAIN else None
+def absent_colours(sprite: Image.Image) -> frozenset[str]:
+    """The colours that less than 5 % of an RGBA sprite's opaque pixels could be called."""
+    pixels = _pixels(sprite)
+    counts: Counter[str] = Counter()
+    for pixel, count in pixels.items():
+        counts.update(dict.fromkeys(possible_colours(*pixel), count))
+    return frozenset(colour for colour in COLOURS if counts[colour] < ABSENT * pixels.total())
+
+
+def _pixels(sprite: Image.Image) -> Counter[tuple[int, int, int]]:
+    """The opaque pixels' colours, in steps of eight."""
+    raw = bytes(value & 0xF8 | 4 for value in sprite.tobytes())
+    return Counter((raw[i], raw[i + 1], raw[i + 2]) for i in range(0, len(raw), 4) if raw[i + 3] >= 128)

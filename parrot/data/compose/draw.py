@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from parrot.data.compose.colours import ABSENT, COLOURS, neighbours
 from parrot.data.compose.keys import FIXED_OPTIONS, is_reserved, make_key
 from parrot.data.compose.material import Material
 from parrot.data.compose.pictures import Layout, Scene
@@ -135,10 +134,11 @@ class Drawer:
 
     def _colour(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
         concept = scene.concepts[0]
-        right, share = self.material.houses[house].colour(concept), self.material.houses[house].shares(concept)
+        drawings = self.material.houses[house]
+        right = drawings.colour(concept)
         if right is None:
             return None
-        others = [c for c in COLOURS if c != right and share[c] < ABSENT and not neighbours(c, right)]
+        others = sorted(drawings.absent_colours(concept) - {right})
         return self._choice(Question("colour", "colour", house, scene, (right,), 0, concept, colour=right), others, rng)
 
     def _position(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
@@ -160,9 +160,11 @@ class Drawer:
         shown, askable = scene.concepts[0], self._askable["yes_no"]
         if rng.random() < 0.5:
             return self._fixed("yes_no", house, scene, "yes", shown, rng) if shown in askable else None
-        pool = self._alike(shown) if rng.random() < 0.5 else self._unlike(shown)
-        able = [c for c in pool if c in askable and self.material.tell_apart("naming", (shown, c))]
-        return self._fixed("yes_no", house, scene, "no", rng.choice(able), rng) if able else None
+        able = [c for c in askable if c != shown and self.material.tell_apart("naming", (shown, c))]
+        alike = [c for c in able if self.material.category(c) == self.material.category(shown)]
+        return self._fixed(
+            "yes_no", house, scene, "no", rng.choice(alike if alike and rng.random() < 0.5 else able), rng
+        )
 
     # --- options ----------------------------------------------------------------------------------------------------
 

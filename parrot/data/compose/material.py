@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -14,34 +13,33 @@ from parrot.data.compose.phrases import Phrases, load_phrases
 from parrot.data.compose.pictures import Houses
 
 
-@dataclass(frozen=True, eq=False)
 class Material:
     """The shipped concepts, wordings and houses of artists."""
 
-    concepts: Concepts
-    phrases: Phrases
-    houses: Houses
-
-    @cached_property
-    def categories(self) -> dict[str, list[str]]:
-        """Concept ids by category."""
-        return self.concepts.by_category()
+    def __init__(self, concepts: Concepts, phrases: Phrases, houses: Houses):
+        self.concepts = concepts
+        self.phrases = phrases
+        self.houses = houses
+        self.categories = concepts.by_category()
+        self.texts = cache(self._texts)
 
     def category(self, concept: str) -> str:
         return self.concepts[concept].category
 
     def tell_apart(self, subject: str, options: Iterable[str]) -> bool:
         """Whether no option's text is part of another's in any language: the matcher accepts exactly one as answer."""
-        texts = [self._texts(subject, option) for option in options]
+        texts = [self.texts(subject, option) for option in options]
         return not any(_clash(*pair) for pair in combinations(texts, 2))
 
     def _texts(self, subject: str, option: str) -> tuple[str, ...]:
-        return tuple(self.phrases.option(subject, option, language).lower() for language in LANGUAGES)
+        """An option's text in each language."""
+        return tuple(self.phrases.option(subject, option, language) for language in LANGUAGES)
 
 
 @cache
 def _clash(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
-    return any(a in b or b in a for a, b in zip(first, second, strict=True))
+    pairs = [(one.lower(), other.lower()) for one, other in zip(first, second, strict=True)]
+    return any(one in other or other in one for one, other in pairs)
 
 
 def load_material(resources: Path, count: int = NUM_CONCEPTS) -> Material:

@@ -13,7 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from parrot.config import ConfigError
-from parrot.data.compose.colours import main_colour, shares
+from parrot.data.compose.colours import absent_colours, main_colour
 
 SIDE = 40
 WHITE = (255, 255, 255)
@@ -55,7 +55,8 @@ class House:
             raise ConfigError(f"{path}: expected an archive of pictures: {error}") from None
         self.sprite = cache(self._sprite)
         self._resized = cache(self._resize)
-        self.shares = cache(lambda concept: shares(self._resized(concept, SIDE)))
+        self.colour = cache(lambda concept: main_colour(self._resized(concept, SIDE)))
+        self.absent_colours = cache(lambda concept: absent_colours(self._resized(concept, SIDE)))
 
     def __contains__(self, concept: str) -> bool:
         return concept in self._files
@@ -65,10 +66,6 @@ class House:
 
     def _resize(self, concept: str, size: int) -> Image.Image:
         return self.sprite(concept).resize((size, size), Image.Resampling.BOX)
-
-    def colour(self, concept: str) -> str | None:
-        """The main colour of this house's drawing of `concept`, if it has one."""
-        return main_colour(self.shares(concept))
 
     def draw(self, scene: Scene, rng: random.Random) -> Image.Image:
         """A 40 x 40 RGB picture of `scene` on white; sizes, places and free cells are drawn from `rng`."""
