@@ -38,7 +38,7 @@ docs: $(STAMP)  ## pictures under docs/
 	python -m parrot.docs
 
 schemas: $(STAMP)  ## config/*.schema.json from the pydantic models
-	python -m parrot.config
+	python -m parrot.schemas
 
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones
 	pip install --quiet --constraint constraints.txt --editable '.[sources]'

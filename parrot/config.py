@@ -93,14 +93,6 @@ class Benchmark(Strict):
     source: Literal["composed", "local"] | HubFolder = "local"
 
 
-class Table(Strict):
-    """A table of the report: benchmarks, rows and the paper's table that it mirrors."""
-
-    title: str
-    benchmarks: tuple[str, ...] = Field(description="benchmark names as in scores.csv")
-    published: str = Field("", description="name of the paper's table or figure")
-
-
 # --- settings of a run -----------------------------------------------------------------------------------------------
 
 
@@ -202,7 +194,8 @@ def validate(kind: Any, value: Any, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(whole)"
-        raise ConfigError(f"{where}: {field}: {first['msg']}") from None
+        said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"{where}: {field}: {said}") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from parrot.config import (
     BackboneFolder,
@@ -32,6 +32,7 @@ RESERVED = frozenset(
     {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
     | {"score_before", "scores", "report", "by_target", "init_tracking", "track", "data", "families"}
 )
+Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 
@@ -104,13 +105,13 @@ class Run:
     def _conversations(self, names: tuple[str, ...]) -> tuple[ConversationSet, ...]:
         return tuple(self._entry(name, ConversationSet) for name in names)
 
-    def _entry(self, name: str, kind: type) -> Any:
-        if name not in self._datasets:
-            known = ", ".join(sorted(n for n, entry in self._datasets.items() if isinstance(entry, kind)))
-            raise ConfigError(f"run {self.name}: unknown data set {name}; config/datasets.yaml has {known}")
-        if not isinstance(self._datasets[name], kind):
-            raise ConfigError(f"run {self.name}: data set {name} is not of kind {kind.model_fields['kind'].annotation}")
-        return self._datasets[name]
+    def _entry(self, name: str, kind: type[Entry]) -> Entry:
+        entry = self._datasets.get(name)
+        if not isinstance(entry, kind):
+            known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
+            what = "conversations" if kind is ConversationSet else "backbone"
+            raise ConfigError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
+        return entry
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
         missing = [language for language in self.config.data.languages if language not in sets]
@@ -214,10 +215,10 @@ class Run:
 class Suite:
     """All runs of one scale, by name, and the families that make grids of them."""
 
-    def __init__(self, raw: dict[str, Any], catalogues: str | Path = "config"):
+    def __init__(self, raw: dict[str, Any], catalogues: str | Path = "config", where: str = "config"):
         folder = Path(catalogues)
         self.raw = raw
-        self.config: Config = validate(Config, raw, "config")
+        self.config: Config = validate(Config, raw, where)
         self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
         self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
         runs_file = folder / "runs.yaml"
@@ -227,7 +228,7 @@ class Suite:
 
     @classmethod
     def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
-        return cls(load_config(*configfiles))
+        return cls(load_config(*configfiles), where=" + ".join(configfiles))
 
     def run(self, name: str) -> Run:
         """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""

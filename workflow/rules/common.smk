@@ -22,7 +22,7 @@ def stop(message):
 
 def load_suite():
     try:
-        suite = Suite(config)
+        suite = Suite(config, where=" + ".join(map(os.path.relpath, workflow.configfiles)))
         for name in suite.overrides:
             suite.run(name).check()
         for name in (None, *suite.targets):
