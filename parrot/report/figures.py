@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from parrot.config import LANGUAGES
 from parrot.files import atomic_path
@@ -92,7 +93,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
     axes.set_title(f"{item.title}: {benchmark} ({counted}){shown}")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=min(len(runs), 3), frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure, f"Grouped bars of accuracy in per cent. {'; '.join(spoken)}."
 
 
@@ -159,6 +160,7 @@ def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
             axes.plot(steps, losses, color=COLOURS[1:][index], marker=MARKERS[index], markersize=4, label=label)
         axes.set_title(f"{run.name}\n{run.label}", fontsize=9)
         axes.set_xlabel("optimiser step of stage 2")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(color="#dddddd", linewidth=0.6)
         ends = [f"{LANGUAGE_NAMES[language]} {curves[language][1][-1]:.2f}" for language in asked]
         spoken.append(f"{run.name} ends at {', '.join(ends) or 'no record'}")

@@ -81,7 +81,6 @@ def write(
         published_note=published.note,
         published_gain=_gain(published),
         ran=what_ran(settings, results),
-        several_runs=len(settings.runs) > 1,
     )
     atomic_write(output, page)
 

@@ -113,25 +113,26 @@ def tex(text: str) -> str:
 
 
 def to_html(grid: Grid) -> str:
-    """A ``<table>`` with a header cell for every row and column, one ``<tbody>`` a section."""
-    heads = "".join(f'<th scope="col" rowspan="2">{escape(grid.word(head))}</th>' for head in grid.heads[1:])
-    groups = "".join(
-        f'<th scope="colgroup" colspan="{len(columns)}">{escape(grid.word(group))}</th>'
-        for group, columns in grid.groups
-    )
-    columns = "".join(f'<th scope="col">{escape(grid.word(column))}</th>' for _, column in grid.columns)
-    width = len(grid.heads) - 1 + len(grid.columns)
-    bodies = "".join(_html_section(grid, section, width) for section in grid.sections)
-    caption = f"<caption>{escape(grid.title)}</caption>"
-    return f"<table>{caption}<thead><tr>{heads}{groups}</tr><tr>{columns}</tr></thead>{bodies}</table>"
+    """One ``<table>`` a column group, with a header cell for every row and column and one ``<tbody>`` a section."""
+    tables, start = [], 0
+    heads = [grid.word(head) for head in grid.heads[1:]]
+    for group, columns in grid.groups:
+        stop = start + len(columns)
+        names = "".join(f'<th scope="col" class="name">{escape(head)}</th>' for head in heads)
+        names += "".join(f'<th scope="col">{escape(grid.word(column))}</th>' for column in columns)
+        bodies = "".join(_html_section(grid, section, start, stop) for section in grid.sections)
+        caption = f"<caption>{escape(grid.word(group))}</caption>"
+        tables.append(f"<table>{caption}<thead><tr>{names}</tr></thead>{bodies}</table>")
+        start = stop
+    return "".join(tables)
 
 
-def _html_section(grid: Grid, section: str, width: int) -> str:
-    title = escape(_capital(grid.word(section)))
+def _html_section(grid: Grid, section: str, start: int, stop: int) -> str:
+    title, width = escape(_capital(grid.word(section))), len(grid.heads) - 1 + stop - start
     rows = [f'<tr class="section"><th scope="rowgroup" colspan="{width}"><span>{title}</span></th></tr>']
     for labels, cells in _without_repeats(grid.sections[section]):
         names = "".join(f'<th scope="row">{escape(grid.word(label))}</th>' for label in labels)
-        rows.append(f"<tr>{names}{''.join(map(_html_cell, cells))}</tr>")
+        rows.append(f"<tr>{names}{''.join(map(_html_cell, cells[start:stop]))}</tr>")
     return f"<tbody>{''.join(rows)}</tbody>"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,9 @@ class Scores:
 
     def __init__(self, scores: Iterable[Score]):
         self._scores = {(s.run, s.benchmark, s.language, s.house, s.kind, s.scoring, s.control): s for s in scores}
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self._scores.values())
 
     def find(
         self,
