@@ -1,8 +1,8 @@
 """Checks of the pictures themselves: does a drawing show what its name says, and do two concepts look the same?
 
-A house whose package maps no code points is matched by drawing names, which can go wrong ("cricket" the insect or the game).
-Its pictures are compared with the drawings of all concepts in training houses matched by code point, to say which of them
-a person must look at. Test houses take part in neither check.
+A house whose package maps no code points is matched by drawing names, which can go wrong ("cricket" is also a game).
+Its pictures are compared with the drawings of all concepts in training houses matched by code point, to say which of
+them a person must look at. Test houses take part in neither check.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def signature(picture: Image.Image) -> np.ndarray:
 def doubtful(pictures: Pictures, suspect: str, references: Sequence[str]) -> list[str]:
     """Concepts whose picture in the house `suspect` looks more like other things.
 
-    A picture's rank is the share of concepts that have a drawing in the `references` nearer to it than the nearest of its
-    own concept's; it is doubtful where the rank is above DOUBTFUL.
+    A picture's rank is the share of concepts that have a drawing in the `references` nearer to it than the nearest
+    of its own concept's; it is doubtful where the rank is above DOUBTFUL.
     """
     concepts = list(pictures)
     drawn = np.stack([[signature(pictures[concept][house]) for house in references] for concept in concepts])

@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config import LANGUAGES
+from parrot.config import LANGUAGES, Language
 from parrot.data.sources.packages import GROUPS, NAMES, fetch, read_json
 
 CONCRETE = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
-LONGEST_NAME = {"en": 16, "zh": 8, "pt": 20, "ar": 20, "tr": 20, "ru": 24}
+LONGEST_NAME: dict[Language, int] = {"en": 16, "zh": 8, "pt": 20, "ar": 20, "tr": 20, "ru": 24}
 CLOCK_FACES = {f"{point:x}" for point in range(0x1F550, 0x1F568)}
 VARIATION_SELECTOR = "\ufe0f"
 
@@ -24,7 +24,7 @@ class Concept:
     codepoint: str
     group: str
     subgroup: str
-    names: dict[str, str]
+    names: dict[Language, str]
     other_names: tuple[str, ...]
 
 
@@ -49,10 +49,10 @@ def read_concepts(folder: Path) -> tuple[list[Concept], dict[str, int]]:
     return concepts, counts
 
 
-def _annotations(folder: Path) -> dict[str, dict[str, str]]:
+def _annotations(folder: Path) -> dict[Language, dict[str, str]]:
     """Text-to-speech names by language and character; CLDR keys carry no variation selector."""
     tarball = fetch(NAMES, folder)
-    names = {}
+    names: dict[Language, dict[str, str]] = {}
     for language in LANGUAGES:
         entries = read_json(tarball, f"annotations/{language}/annotations.json")["annotations"]["annotations"]
         names[language] = {key: entry["tts"][0] for key, entry in entries.items() if "tts" in entry}
@@ -63,7 +63,7 @@ def _codepoint(entry: dict) -> str:
     return entry["unified"].removesuffix("-FE0F").lower()
 
 
-def _concept(entry: dict, annotations: dict[str, dict[str, str]]) -> Concept:
+def _concept(entry: dict, annotations: dict[Language, dict[str, str]]) -> Concept:
     character = chr(int(_codepoint(entry), 16))
     names = {language: _clean(annotations[language].get(character, "")) for language in LANGUAGES}
     slug = re.sub(r"[^a-z0-9]+", "-", names["en"].lower()).strip("-")
