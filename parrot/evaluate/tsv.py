@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from parrot.config import ConfigError
 from parrot.files import atomic_path
@@ -105,7 +105,8 @@ def open_picture(source: str | Path | io.BytesIO, where: str) -> Image.Image:
         raise ConfigError(f"{where}: no such picture") from None
     # Pillow's decoders raise many kinds of errors on corrupt input.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{where}: expected a readable picture: {_one_line(error)}") from None
+        why = "unknown format" if isinstance(error, UnidentifiedImageError) else _one_line(error)
+        raise ConfigError(f"{where}: expected a readable picture: {why}") from None
 
 
 def check_parallel(tables: Mapping[str, pd.DataFrame], name: str) -> None:

@@ -1,0 +1,47 @@
+"""How far prediction is: a bar on a terminal, else a plain line every half minute, both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+SECONDS_A_LINE = 30.0
+
+
+class Progress:
+    """Counts questions answered; use as a context manager."""
+
+    def __init__(self, total: int, seconds_a_line: float = SECONDS_A_LINE):
+        self.total = total
+        self.done = 0
+        self.seconds_a_line = seconds_a_line
+        self.start = self.last_line = time.monotonic()
+        self.bar = tqdm(total=total, unit="question", file=sys.stderr) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif kind is None:
+            self._line()
+
+    def add(self, questions: int) -> None:
+        self.done += questions
+        if self.bar is not None:
+            self.bar.update(questions)
+        elif time.monotonic() - self.last_line >= self.seconds_a_line:
+            self._line()
+
+    def _line(self) -> None:
+        self.last_line = time.monotonic()
+        seconds = self.last_line - self.start
+        rate = self.done / seconds if seconds else 0.0
+        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "time left unknown"
+        print(f"{self.done}/{self.total} questions, {rate:.1f} questions/s, {left}", file=sys.stderr, flush=True)

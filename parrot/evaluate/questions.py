@@ -1,0 +1,100 @@
+"""What a run is asked: every row of every benchmark file, under every control, as text and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from parrot.config import Benchmark, ConfigError, Control, Language
+from parrot.evaluate.accuracy import prediction_file
+from parrot.evaluate.prompts import PromptLanguage, build_prompt, instructions
+from parrot.evaluate.tsv import picture_id, read_benchmark, records
+from parrot.runs import PredictSettings
+
+IMAGE = "<image>"
+
+
+@dataclass(frozen=True)
+class Question:
+    """The user's turn, and the base64 picture that its `<image>` stands for (None: there is no picture).
+
+    `where` names the picture's file and row for messages.
+    """
+
+    query: str
+    picture: str | None
+    where: str
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The questions of one benchmark file under one control, and the prediction file that their answers go to.
+
+    `table` holds the file's columns without the image, and `picture`, the id of each row's own picture.
+    """
+
+    file: Path
+    table: pd.DataFrame
+    questions: list[Question]
+
+
+def read_sheets(settings: PredictSettings, output: Path) -> list[Sheet]:
+    """All sheets of a run; a benchmark is asked under the controls that both the run and its entry list.
+
+    ConfigError for a benchmark file that is missing or malformed, or lacks what a control needs.
+    """
+    sheets = []
+    for benchmark in settings.benchmarks:
+        controls = [control for control in settings.controls if control in benchmark.controls]
+        for language in benchmark.files if controls else ():
+            sheets += _read(benchmark, language, controls, settings.prompt_language, output)
+    return sheets
+
+
+def _read(
+    benchmark: Benchmark, language: Language, controls: list[Control], prompt_language: PromptLanguage, output: Path
+) -> list[Sheet]:
+    path = Path(benchmark.folder, benchmark.files[language])
+    table = read_benchmark(path)
+    sentences = instructions(benchmark, prompt_language)
+    rows = records(table)
+    prompts = [build_prompt(row, sentences, language, prompt_language) for row in rows]
+    for row, prompt in zip(rows, prompts, strict=True):
+        if IMAGE in prompt:
+            raise ConfigError(f"{path}: row {row['index']}: expected no {IMAGE} in the text; it stands for the picture")
+    kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
+    by_index = {row["index"]: row for row in rows}
+    return [
+        Sheet(
+            file=prediction_file(output, path.stem, control),
+            table=kept,
+            questions=[
+                _question(row, prompt, control, by_index, path, benchmark.max_new_tokens)
+                for row, prompt in zip(rows, prompts, strict=True)
+            ],
+        )
+        for control in controls
+    ]
+
+
+def _question(
+    row: Mapping[str, str],
+    prompt: str,
+    control: Control,
+    by_index: Mapping[str, Mapping[str, str]],
+    path: Path,
+    max_new_tokens: int,
+) -> Question:
+    where = f"{path}: row {row['index']}"
+    if control == "text":
+        if not row.get("picture_text"):
+            raise ConfigError(f"{where}: picture_text: expected the picture in words, for the control text")
+        return Question(f"{row['picture_text']}\n{prompt}", None, where, max_new_tokens)
+    shown = row if control == "none" else by_index.get(row.get("shuffled", ""))
+    if shown is None:
+        raise ConfigError(f"{where}: shuffled: expected the index of another row, for the control shuffled")
+    return Question(f"{IMAGE}\n{prompt}", shown["image"], f"{path}: row {shown['index']}", max_new_tokens)

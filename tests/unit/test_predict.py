@@ -1,0 +1,240 @@
+"""Prediction on a tiny random model: what is asked, that batches do not matter, and what is written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny_training import tune_settings, write_backbones
+
+from parrot.config import Benchmark, ConfigError
+from parrot.evaluate import predict as module
+from parrot.evaluate.chat import answer
+from parrot.evaluate.generate import generate
+from parrot.evaluate.predict import predict
+from parrot.evaluate.progress import Progress
+from parrot.evaluate.questions import read_sheets
+from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
+from parrot.model.build import build
+from parrot.runs import PredictSettings
+
+COLOURS = ("red", "green", "blue")
+LIMIT = 6
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory):
+    """A model whose answers end at a third of its vocabulary, so that lengths differ, and its processor."""
+    folder = tmp_path_factory.mktemp("backbones")
+    write_backbones(folder)
+    model, processor = build(tune_settings(folder, ()))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.normal_(std=0.3)
+    model.generation_config.eos_token_id = list(range(0, model.config.text_config.vocab_size, 3))
+    return model, processor
+
+
+def picture(colour: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 9), colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def rows(question: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "index": str(n),
+                "question": question * (1 + n % 3),
+                "hint": "None" if n == 4 else "",
+                "A": "red",
+                "B": "NA",
+                "answer": "A",
+                "image": picture(COLOURS[n % 3]),
+                "picture_text": f"{COLOURS[n % 3]}.",
+                "shuffled": str((n + 1) % 7),
+            }
+            for n in range(7)
+        ],
+        dtype=str,
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PredictSettings:
+    write_tsv(rows("Which colour?"), tmp_path / "MMMB_en.tsv")
+    write_tsv(rows("什么颜色？"), tmp_path / "MMMB_cn.tsv")
+    benchmark = Benchmark(
+        name="MMMB",
+        folder=str(tmp_path),
+        files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
+        instruction={"en": "Answer.", "zh": "请回答。"},
+        scoring="vanilla",
+        max_new_tokens=LIMIT,
+        controls=("none", "shuffled", "text"),
+    )
+    plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})
+    write_tsv(rows("How many?").drop(columns=["picture_text", "shuffled"]), tmp_path / "plain_en.tsv")
+    return PredictSettings(
+        benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset"
+    )
+
+
+def prompts_of(model, lengths: list[int]) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    visual = [model.config.image_token_id] * model.config.num_image_tokens
+    return [np.array([*random.integers(1, 200, 4), *visual, *random.integers(1, 200, length)]) for length in lengths]
+
+
+def test_batched_answers_equal_those_of_transformers_one_by_one(built) -> None:
+    model, _ = built
+    prompts = prompts_of(model, [3, 9, 5, 30, 3, 12, 7, 1])
+    pixels = torch.randn(len(prompts), 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = model.encode_images(pixels)
+    answers = generate(model, prompts, features, LIMIT)
+    for n, (prompt, answered) in enumerate(zip(prompts, answers, strict=True)):
+        ids = torch.from_numpy(prompt)[None]
+        with torch.no_grad():
+            expected = model.generate(ids, pixel_values=pixels[n : n + 1], max_new_tokens=LIMIT, do_sample=False)
+            weights = model(ids, pixel_values=pixels[n : n + 1]).router_weights[0]
+        tokens = expected[0, len(prompt) :].tolist()
+        ended = tokens[-1] in model.generation_config.eos_token_id
+        assert answered.tokens == (tokens[:-1] if ended else tokens)
+        assert answered.stop_reason == ("eos" if ended else "length")
+        assert answered.router_weights == pytest.approx(weights.tolist(), abs=1e-5)
+    # Otherwise the batch never shrank and this test says little.
+    assert len({len(answered.tokens) for answered in answers}) > 2
+    assert {answered.stop_reason for answered in answers} == {"eos", "length"}
+
+
+def test_questions_without_pictures(built) -> None:
+    model, _ = built
+    prompts = [np.arange(1, n) for n in (5, 9, 7)]
+    together = generate(model, prompts, None, LIMIT)
+    assert together == [generate(model, [prompt], None, LIMIT)[0] for prompt in prompts]
+    assert together[0].router_weights == []
+
+
+def test_what_is_asked(settings: PredictSettings, tmp_path: Path) -> None:
+    sheets = {sheet.file.name: sheet for sheet in read_sheets(settings, tmp_path)}
+    plain, shuffled, text = (sheets[f"MMMB_en{ending}.tsv"].questions[4] for ending in ("", ".shuffled", ".text"))
+    prompt = "None\n" + "Which colour?" * 2 + "\nA. red\nB. NA\nAnswer."
+    assert plain.query == shuffled.query == f"<image>\n{prompt}"
+    assert (plain.picture, shuffled.picture, text.picture) == (picture("green"), picture("blue"), None)
+    assert text.query == f"green.\n{prompt}"
+    assert sheets["MMMB_cn.tsv"].questions[0].query.endswith("\n请回答。")
+
+
+def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = built
+    encoded = []
+    encode = model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
+    for batch in (1, 5):
+        predict(settings, built, tmp_path / str(batch), batch)
+        assert sum(encoded) == len(COLOURS)
+        encoded.clear()
+    names = {"MMMB_en", "MMMB_cn"}
+    expected = {f"{name}{ending}.tsv" for name in names for ending in ("", ".shuffled", ".text")} | {"plain_en.tsv"}
+    assert {path.name for path in (tmp_path / "1").iterdir()} == expected
+    for name in sorted(expected):
+        one, five = (read_tsv(tmp_path / batch / name) for batch in ("1", "5"))
+        assert list(one["index"]) == [str(n) for n in range(7)]
+        assert list(one["B"]) == ["NA"] * 7
+        assert list(one["picture"]) == [picture_id(picture(COLOURS[n % 3])) for n in range(7)]
+        assert one["prediction"].equals(five["prediction"])
+        for weights, others in zip(one["router_weights"], five["router_weights"], strict=True):
+            assert json.loads(weights) == pytest.approx(json.loads(others), abs=2e-6)
+            assert len(json.loads(weights)) == (0 if ".text" in name else 2)
+    table = read_tsv(tmp_path / "1" / "MMMB_en.tsv")
+    columns = [
+        *rows("").columns.drop("image"),
+        "picture",
+        "prediction",
+        "prompt_sha256",
+        "stop_reason",
+        "router_weights",
+    ]
+    assert list(table.columns) == columns
+    asked = processor.format_prompt("<image>\nWhich colour?\nA. red\nB. NA\nAnswer.")
+    assert table["prompt_sha256"][0] == hashlib.sha256(asked.encode()).hexdigest()
+    assert set(table["stop_reason"]) <= {"eos", "length"}
+
+
+def test_same_questions_same_bytes(built, settings: PredictSettings, tmp_path: Path) -> None:
+    for run in "ab":
+        predict(settings, built, tmp_path / run, 4)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("image", "A" * 100, "row 3: expected a readable picture"),
+        ("shuffled", "99", "row 3: shuffled"),
+        ("picture_text", "", "row 3: picture_text"),
+        ("answer", "D", "row 3: answer 'D'"),
+        ("question", "<image>?", "row 3: expected no <image>"),
+    ],
+    ids=["picture", "shuffled", "words", "letter", "mark"],
+)
+def test_bad_rows_are_one_line_and_nothing_is_written(
+    built, settings: PredictSettings, tmp_path: Path, column: str, value: str, expected: str
+) -> None:
+    table = rows("?")
+    table.loc[3, column] = value
+    write_tsv(table, tmp_path / "MMMB_en.tsv")
+    with pytest.raises(ConfigError, match=expected) as caught:
+        predict(settings, built, tmp_path / "out", 4)
+    assert str(tmp_path / "MMMB_en.tsv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
+        predict(settings, tmp_path / "model", tmp_path / "out", 4)
+
+
+def test_chat(built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = built
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    Image.new("RGB", (12, 9), "blue").save(tmp_path / "blue.png")
+    asked = []
+    answering = module.answer_questions
+    monkeypatch.setattr(
+        "parrot.evaluate.chat.answer_questions",
+        lambda *args, **kw: asked.append(args[2][0].query) or answering(*args, **kw),
+    )
+    said = answer(tmp_path / "model", tmp_path / "blue.png", "Which colour?", ["red", "blue"])
+    assert asked == ["<image>\nWhich colour?\nA. red\nB. blue"]
+    assert said == said.strip()
+    (tmp_path / "broken.png").write_bytes((tmp_path / "blue.png").read_bytes()[:40])
+    for name, expected in (("broken.png", "expected a readable picture"), ("absent.png", "no such picture")):
+        with pytest.raises(ConfigError, match=expected):
+            answer(tmp_path / "model", tmp_path / name, "?")
+
+
+def test_plain_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(10, seconds_a_line=0) as progress:
+        progress.add(4)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["4/10 questions", "4/10 questions"]
+    assert "questions/s" in lines[0]
+    assert lines[0].endswith("s left")
