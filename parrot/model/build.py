@@ -15,7 +15,7 @@ from parrot.files import atomic_path
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
-from parrot.model.modeling import ParrotForConditionalGeneration
+from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
 
 if TYPE_CHECKING:
@@ -71,11 +71,9 @@ def _assemble(
     model.model.language_model = language.base_model
     model.lm_head = language.get_output_embeddings()
     generator = torch.Generator().manual_seed(seed)
-    blocks = [model.model.multi_modal_projector]
-    if model.model.expert_block is not None:
-        blocks += [model.model.expert_block.router, model.model.expert_block.experts]
-    for block in blocks:
-        block.to_empty(device="cpu").to(dtype).reset_parameters(generator)
+    for module in model.modules():
+        if isinstance(module, STARTED_HERE):
+            module.to_empty(device="cpu").to(dtype).reset_parameters(generator)
     model.tie_weights()
     return model.eval()
 

@@ -26,8 +26,8 @@ class ParrotConfig(PreTrainedConfig):
     model_type = "parrot"
     sub_configs: ClassVar[dict[str, type]] = {"vision_config": AutoConfig, "text_config": AutoConfig}
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: Any = None  # a dict or a config going in, a config from then on
+    text_config: Any = None
     image_token_id: int = 151646
     projector_type: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
     vision_feature_layer: int = -2

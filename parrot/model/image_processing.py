@@ -30,9 +30,16 @@ class ParrotImageProcessor(CLIPImageProcessorPil):
             return np.array(image.convert("RGB"))
         return super().convert_to_rgb(image, input_data_format=input_data_format)
 
-    def process_image(self, image: Any, *, image_aspect_ratio: str = "pad", **kwargs: Any) -> np.ndarray:
+    def process_image(
+        self,
+        image: Any,
+        do_convert_rgb: bool | None = None,
+        input_data_format: Any = None,
+        image_aspect_ratio: str = "pad",
+        **kwargs: Any,
+    ) -> np.ndarray:
         """One picture as channels x height x width."""
-        array = super().process_image(image, **kwargs)
+        array = super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
         return self._square(array) if image_aspect_ratio == "pad" else array
 
     def _square(self, image: np.ndarray) -> np.ndarray:

@@ -14,16 +14,17 @@ from transformers.utils.generic import can_return_tuple
 from parrot.model.configuration import ParrotConfig
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotRouter
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
-from parrot.model.projector import ParrotProjector
+from parrot.model.projector import ParrotProjector, ProjectorLayer
 
 IGNORE_INDEX = -100
+STARTED_HERE = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
     config_class = ParrotConfig
     config: ParrotConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
@@ -34,7 +35,7 @@ class ParrotPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Projector, router and experts start as torch's linear layers do; the rest as transformers starts it."""
-        if isinstance(module, ParrotProjector | ParrotRouter | ParrotExperts):
+        if isinstance(module, STARTED_HERE):
             module.reset_parameters()
         else:
             super()._init_weights(module)
@@ -84,17 +85,29 @@ class ParrotModel(ParrotPreTrainedModel):
         embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         rows = self._image_rows(is_image, 0 if image_features is None else len(image_features))
         if image_features is None:
-            return embeds, None
+            return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
         weights = None
         if self.expert_block is not None:
             readable = ~is_image
-            if attention_mask is not None and attention_mask.ndim == 2:
+            if attention_mask is not None:
                 readable &= attention_mask.bool()
             if router_mask is not None:
                 readable &= router_mask.bool()
             visual, weights = self.expert_block(visual, embeds.index_select(0, rows), readable.index_select(0, rows))
         return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), weights
+
+    def _zero_from_visual_modules(self, embeds: Tensor) -> Tensor:
+        """0, computed from a blank picture, for a training batch of text alone.
+
+        Every process of a distributed step has to run the same modules, and every trained parameter gets a gradient,
+        so that a step does not depend on how its samples are spread.
+        """
+        side = self.config.vision_config.image_size
+        visual = self.multi_modal_projector(self.encode_images(embeds.new_zeros(1, 3, side, side)))
+        if self.expert_block is not None:
+            visual, _ = self.expert_block(visual, embeds[:1], torch.ones_like(embeds[:1, :, 0], dtype=torch.bool))
+        return 0 * visual.sum().to(embeds.dtype)
 
     def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
         """The batch row of each picture, (images,); ValueError unless the placeholders fit the pictures."""
@@ -139,15 +152,18 @@ class ParrotModel(ParrotPreTrainedModel):
             raise ValueError("exactly one of input_ids and inputs_embeds must be given")
         if pixel_values is not None and image_features is None:
             image_features = self.encode_images(pixel_values)
+        # With a compilable cache, `generate` passes ready-made masks by kind of layer instead.
+        padding = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2 else None
         router_weights = None
-        if input_ids is not None:
+        if inputs_embeds is None:
+            assert input_ids is not None
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             if image_features is None and decoding:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
-                inputs_embeds, router_weights = self._embed(input_ids, attention_mask, image_features, router_mask)
-        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
-            counted = attention_mask.long().cumsum(-1) - 1
+                inputs_embeds, router_weights = self._embed(input_ids, padding, image_features, router_mask)
+        if position_ids is None and padding is not None:
+            counted = padding.long().cumsum(-1) - 1
             position_ids = counted.clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.language_model(
             attention_mask=attention_mask,
@@ -243,9 +259,12 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         return total / (max(len(positions), 1) if count is None else count)
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
-        if not kwargs.get("is_first_iteration", False) and kwargs.get("use_cache", True):
-            # The pictures are in the cache, and so is what the router made of them.
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
+        if kwargs.get("is_first_iteration"):
+            # The attention mask itself may have become a four-dimensional one by now.
+            inputs.setdefault("router_mask", kwargs.get("attention_mask"))
+        elif kwargs.get("use_cache", True):
+            # The cache holds the pictures as the router made them.
             for name in ("image_features", "router_mask"):
                 inputs.pop(name, None)
         return inputs
@@ -253,14 +272,10 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Keep the router on the prompt where no cache does: without one every step runs the pictures again."""
-        prompt = model_kwargs.get("router_mask", model_kwargs.get("attention_mask"))
+        """Without a cache every step runs the pictures again: keep the router on the prompt, as with one."""
+        prompt = model_kwargs.get("router_mask", model_kwargs["attention_mask"])
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        if not model_kwargs.get("use_cache", True) and prompt is not None:
-            model_kwargs["router_mask"] = F.pad(prompt, (0, 1), value=0)
+        if not model_kwargs.get("use_cache", True):
+            grown = model_kwargs["attention_mask"].shape[1] - prompt.shape[1]
+            model_kwargs["router_mask"] = F.pad(prompt, (0, grown))
         return model_kwargs
-
-
-def freeze_vision_tower(model: ParrotForConditionalGeneration) -> None:
-    """Exclude the vision encoder from training, as both stages of the paper do."""
-    model.model.vision_tower.requires_grad_(False)

@@ -38,7 +38,7 @@ class ParrotProcessor(ProcessorMixin):
         tokenizer.padding_side = "left"
         self.num_image_tokens = num_image_tokens
         self.image_token = IMAGE
-        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
+        self.image_token_id = tokenizer.get_vocab()[IMAGE]
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:

@@ -10,20 +10,22 @@ from parrot.model.configuration import ParrotConfig
 from parrot.model.experts import uniform_by_fan_in
 
 
+class ProjectorLayer(nn.Linear):
+    """A linear layer that keeps torch's start, uniform within 1/sqrt(fan_in), whatever the model's default is."""
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        for tensor in (self.weight, self.bias):
+            uniform_by_fan_in(tensor, self.in_features, generator)
+
+
 class ParrotProjector(nn.Module):
     """`linear`: one linear layer; `mlp2x_gelu`: Linear-GELU-Linear. Both with biases."""
 
     def __init__(self, config: ParrotConfig):
         super().__init__()
         width = config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size, width)
-        self.linear_2 = nn.Linear(width, width) if config.projector_type == "mlp2x_gelu" else None
-
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        for layer in (self.linear_1, self.linear_2):
-            if layer is not None:
-                uniform_by_fan_in(layer.weight, layer.in_features, generator)
-                uniform_by_fan_in(layer.bias, layer.in_features, generator)
+        self.linear_1 = ProjectorLayer(config.vision_config.hidden_size, width)
+        self.linear_2 = ProjectorLayer(width, width) if config.projector_type == "mlp2x_gelu" else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, L, d_vision) -> (N, L, d)"""

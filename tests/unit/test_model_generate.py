@@ -1,0 +1,76 @@
+"""Greedy generation: with and without a cache, batched and alone, from pixels and from features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import collate, pictures, row, tiny_model
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def batch() -> dict[str, Any]:
+    rows = [row(5, "image", 9, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
+    return {**collate(rows, "left"), "pixel_values": pictures(2)}
+
+
+def generate(model, batch: dict[str, Any], **options: Any) -> list[list[int]]:
+    output = model.generate(**batch, max_new_tokens=STEPS, do_sample=False, pad_token_id=0, **options)
+    return output[:, batch["input_ids"].shape[1] :].tolist()
+
+
+@torch.no_grad()
+def greedy(model, ids: list[int], pixels: torch.Tensor | None) -> list[int]:
+    """One token at a time from full forward passes, the router held on the prompt."""
+    prompt = len(ids)
+    for _ in range(STEPS):
+        tokens = torch.tensor([ids])
+        router_mask = torch.arange(len(ids))[None] < prompt
+        logits = model(tokens, pixel_values=pixels, router_mask=router_mask).logits
+        ids = [*ids, int(logits[0, -1].argmax())]
+    return ids[prompt:]
+
+
+@pytest.mark.parametrize("cache", [{"use_cache": True}, {"use_cache": False}, {"cache_implementation": "static"}])
+def test_batched_generation_equals_plain_greedy_decoding(model, batch, cache):
+    expected = [
+        greedy(model, row(5, "image", 9, seed=1), pictures(2)[:1]),
+        greedy(model, row(12, seed=2), None),
+        greedy(model, row(3, "image", 2, seed=3), pictures(2)[1:]),
+    ]
+    assert generate(model, batch, **cache) == expected
+    assert len({tuple(answer) for answer in expected}) == 3
+
+
+def test_generation_depends_on_the_picture(model, batch):
+    other = {**batch, "pixel_values": pictures(2, seed=7)}
+    before, after = generate(model, batch), generate(model, other)
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_generation_from_features(model, batch):
+    expected = generate(model, batch)
+    features = model.encode_images(batch.pop("pixel_values"))
+    assert generate(model, {**batch, "image_features": features}) == expected
+
+
+def test_beams_keep_pictures_with_their_samples(model, batch):
+    together = generate(model, batch, num_beams=3)
+    alone = model.generate(
+        torch.tensor([row(3, "image", 2, seed=3)]),
+        pixel_values=pictures(2)[1:],
+        max_new_tokens=STEPS,
+        num_beams=3,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    assert together[2] == alone[0, -STEPS:].tolist()
