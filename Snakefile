@@ -37,7 +37,7 @@ rule all:
     default_target: True
     input:
         page=rules.report.output.page,
-        tracked=expand("<results>/{run}/tracked", run=suite.config.report.runs),
+        tracked=rules.track.output.stamp,
 
 
 rule tables:
@@ -68,7 +68,7 @@ for name in suite.targets:
             name
         input:
             tables=expand(rules.by_target.output.tables, target=name),
-            tracked=expand("<results>/{run}/tracked", run=suite.target(name)),
+            tracked=expand(rules.track_target.output.stamp, target=name),
 
 
 refuse_unknown_targets(known={rule.name for rule in workflow.rules if not rule.has_wildcards()})

@@ -191,6 +191,47 @@ def report_build(
     build(stage, scores, results, output)
 
 
+@track.command("init")
+def track_init() -> None:
+    """Make the store where it is missing, before several jobs open it."""
+    from parrot.track import init_store
+
+    init_store()
+
+
+@track.command("import")
+def track_import(
+    results: Annotated[Path, typer.Option(help="the scale's results folder")],
+    run: Annotated[list[str] | None, typer.Option(help="runs to import")] = None,
+    report: Annotated[Path | None, typer.Option(help="folder of tables and figures that the runs get")] = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Import runs into MLflow; importing again changes nothing."""
+    from parrot.track import import_runs
+    from parrot.tracked import TrackedRun, tracked_run
+
+    if settings is not None:
+        runs = _parse(tuple[TrackedRun, ...], settings, "--settings")
+    else:
+        suite = _suite(configfile)
+        runs = [tracked_run(suite.run(name)) for name in run or suite.config.report.runs]
+    import_runs(runs, results, report)
+
+
+@app.command()
+def chat(
+    model: Annotated[Path, typer.Argument(help="model folder, e.g. results/mini/parrot/model")],
+    picture: Annotated[Path, typer.Argument(help="picture file")],
+    question: Annotated[str, typer.Argument(help="a question about it")],
+    option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; may be given again")] = None,
+) -> None:
+    """Ask a trained run about a picture."""
+    from parrot.evaluate.chat import answer
+
+    print(answer(model, picture, question, option))
+
+
 def main() -> None:
     """Run the command; what the user got wrong is one line on stderr and exit code 1, never a traceback."""
     try:

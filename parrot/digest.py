@@ -16,9 +16,12 @@ LEFT_OUT = frozenset({"parrot.cli", "parrot.config", "parrot.runs", "parrot.dige
 
 def canonical(value: Any) -> str:
     """Key-sorted JSON without spaces; equal for equal values whatever their order in a file."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_dumped)
+
+
+def _dumped(value: Any) -> Any:
+    """A pydantic model, at any depth, as plain values."""
+    return value.model_dump(mode="json")
 
 
 def key(value: Any) -> str:

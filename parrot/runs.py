@@ -30,7 +30,7 @@ DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules and folders of the workflow, which a run or a family may therefore not be called.
 RESERVED = frozenset(
     {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
-    | {"score_before", "scores", "report", "by_target", "init_tracking", "track", "data", "families"}
+    | {"scores", "report", "by_target", "init_tracking", "track", "track_target", "data", "families"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")

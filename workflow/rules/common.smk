@@ -11,6 +11,7 @@ from parrot.config import ConfigError
 from parrot.digest import canonical, code_digest
 from parrot.report.settings import report_stage
 from parrot.runs import Suite
+from parrot.tracked import tracked_run
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))

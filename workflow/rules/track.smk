@@ -21,18 +21,19 @@ rule init_tracking:
 
 
 rule track:
-    """Import one run into MLflow: parameters, curves, accuracies, artefacts."""
+    """Import the report's runs: parameters, curves, accuracies, tables and figures."""
     input:
         tracking=ancient(rules.init_tracking.output.stamp),
-        metrics="<results>/{run}/metrics.jsonl",
-        provenance="<results>/{run}/provenance.json",
-        scores=rules.score.output.scores,
+        report=rules.report.output,
+        scores=expand("<results>/{run}/scores.csv", run=suite.config.report.runs),
+        metrics=expand("<results>/{run}/metrics.jsonl", run=suite.config.report.runs),
+        provenance=expand("<results>/{run}/provenance.json", run=suite.config.report.runs),
     output:
-        stamp=touch("<results>/{run}/tracked"),
+        stamp=touch("<results>/tracked"),
     log:
-        "<logs>/{run}/track.log",
+        "<logs>/track.log",
     benchmark:
-        "<benchmarks>/{run}/track.jsonl"
+        "<benchmarks>/track.jsonl"
     localrule: True
     conda:
         "../../environment.yml"
@@ -41,7 +42,39 @@ rule track:
         mem_mb=1000,
         runtime=30,
     params:
-        settings=lambda w: canonical(suite.run(w.run).config),
-        results=subpath(input.metrics, parent=True),
+        settings=canonical([tracked_run(suite.run(run)) for run in suite.config.report.runs]),
+        results=lambda w: results,
+        report=lambda w: results,
     shell:
-        "parrot track run {wildcards.run} --results {params.results} 2>&1 | tee {log} >&2"
+        "parrot track import --settings {params.settings:q} --results {params.results} --report {params.report} "
+        "2>&1 | tee {log} >&2"
+
+
+rule track_target:
+    """Import the runs of one target with its own tables."""
+    input:
+        tracking=ancient(rules.init_tracking.output.stamp),
+        report=rules.by_target.output,
+        scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
+        metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.target(w.target)),
+        provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.target(w.target)),
+    output:
+        stamp=touch("<results>/by_target/{target}/tracked"),
+    log:
+        "<logs>/by_target/{target}.track.log",
+    benchmark:
+        "<benchmarks>/by_target/{target}.track.jsonl"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=lambda w: canonical([tracked_run(suite.run(run)) for run in suite.target(w.target)]),
+        results=lambda w: results,
+        report=subpath(output.stamp, parent=True),
+    shell:
+        "parrot track import --settings {params.settings:q} --results {params.results} --report {params.report} "
+        "2>&1 | tee {log} >&2"
