@@ -45,6 +45,7 @@ def make(work: Path, output: Path) -> dict[str, int]:
     category_of = selection.category_of()
     filters = {
         "concepts_left_by_filter": counts,
+        "drawings_found": dict(Counter(house for names in found.values() for house in names)),
         "pictures_shipped": dict(Counter(house for slug in order for house in pictures[slug])),
         "doubtful_pictures_looked_at": {house: len(slugs) for house, slugs in doubts.items()},
         "wrong_pictures": selection.wrong,
