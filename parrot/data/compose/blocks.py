@@ -209,5 +209,11 @@ class BlockMaker:
 
     def _named(self, kind: str) -> str:
         """A random concept that only the benchmarks' questions of this kind name."""
-        own = [c for c in self._drawn if is_reserved(make_key(kind, c, FIXED_OPTIONS[kind]))]
-        return self._rng.choice(own)
+        return self._rng.choice(self._nameable[kind])
+
+    @cached_property
+    def _nameable(self) -> dict[str, list[str]]:
+        return {
+            kind: [concept for concept in self._drawn if is_reserved(make_key(kind, concept, options))]
+            for kind, options in FIXED_OPTIONS.items()
+        }

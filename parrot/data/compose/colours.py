@@ -6,6 +6,7 @@ import colorsys
 from collections import Counter
 from functools import cache
 from itertools import product
+from typing import cast
 
 from PIL import Image
 
@@ -41,7 +42,7 @@ def possible_colours(red: int, green: int, blue: int) -> frozenset[str]:
 
 
 def _name(hue: float, saturation: float, value: float) -> str:
-    if value < 0.22:
+    if value < 0.28:
         return "black"
     if saturation < 0.18:
         return "white" if value > 0.85 else "gray"
@@ -75,5 +76,10 @@ def absent_colours(sprite: Image.Image) -> frozenset[str]:
 
 def _pixels(sprite: Image.Image) -> Counter[tuple[int, int, int]]:
     """The opaque pixels' colours, in steps of eight."""
-    raw = bytes(value & 0xF8 | 4 for value in sprite.tobytes())
-    return Counter((raw[i], raw[i + 1], raw[i + 2]) for i in range(0, len(raw), 4) if raw[i + 3] >= 128)
+    counts: Counter[tuple[int, int, int]] = Counter()
+    # Pillow's annotation covers all modes; RGBA gives tuples, and none are left out up to as many as there are pixels.
+    colours = cast(list[tuple[int, tuple[int, int, int, int]]], sprite.getcolors(sprite.width * sprite.height))
+    for count, (red, green, blue, opacity) in colours:
+        if opacity >= 128:
+            counts[red & 0xF8 | 4, green & 0xF8 | 4, blue & 0xF8 | 4] += count
+    return counts

@@ -1,0 +1,34 @@
+"""The data as composed from the shipped resources, and from resources whose pictures tell what they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from marked_pictures import SHIPPED, make_resources
+
+from parrot.data.compose.material import Material, load_material
+from parrot.data.compose.write import compose
+
+INSTRUCTION = {"en": "Say it.", "zh": "请说。", "pt": "Diga.", "ar": "قل.", "tr": "Söyle.", "ru": "Скажи."}
+
+
+@pytest.fixture(scope="session")
+def material() -> Material:
+    return load_material(SHIPPED)
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/mini, composed from the shipped resources."""
+    output = tmp_path_factory.mktemp("shipped") / "mini"
+    compose(SHIPPED, output, INSTRUCTION)
+    return output
+
+
+@pytest.fixture(scope="session")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/mini, composed from marked sprites."""
+    folder = tmp_path_factory.mktemp("marked")
+    compose(make_resources(folder / "resources"), folder / "mini", INSTRUCTION)
+    return folder / "mini"
