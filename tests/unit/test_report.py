@@ -1,0 +1,240 @@
+"""From scores and predictions to tables, figures and the page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import tiny_results
+from PIL import Image
+
+from parrot.config import ConfigError
+from parrot.report.build import build
+from parrot.report.scores import COLUMNS, read_scores
+from parrot.report.settings import ReportItem, ReportStage, report_stage
+from parrot.runs import Suite
+
+
+@pytest.fixture(scope="module")
+def settings_and_root(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportStage, Path]:
+    root = tmp_path_factory.mktemp("report")
+    return tiny_results.make(root), root
+
+
+@pytest.fixture(scope="module")
+def built(settings_and_root: tuple[ReportStage, Path]) -> Path:
+    """A folder with ``results/`` and the report of them in ``out/``."""
+    settings, root = settings_and_root
+    build(settings, tiny_results.score_files(root), root / "results", root / "out")
+    return root
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cell(path: Path, **where: str) -> dict[str, str]:
+    found = [row for row in table(path) if all(row[key] == value for key, value in where.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
+    written = {str(path.relative_to(built / "out")) for path in (built / "out").rglob("*") if path.is_file()}
+    tables = {f"tables/{n}.{s}" for n in ("table1", "controls", "kinds", "differences") for s in ("csv", "md", "tex")}
+    figures = {f"figures/{name}.{suffix}" for name in ("fig7a", "fig7c", "losses") for suffix in ("png", "svg")}
+    assert written == tables | figures | {"report.html"}
+
+
+def test_table1_has_every_run_language_and_house_once_with_its_known_accuracy(built: Path) -> None:
+    rows = table(built / "out/tables/table1.csv")
+    assert len(rows) == 2 * 3 * 2 * 7
+    known = {"parrot": 75.0, "no_experts": 62.5, "english": 25.0}
+    for row in rows:
+        assert float(row["value"]) == (100.0 if row["language"] == "en" else known[row["run"]])
+        assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
+    assert {row["house"] for row in rows} == {"twemoji", "openmoji"}
+
+
+def test_controls_tell_seeing_from_guessing_and_count_other_languages(built: Path) -> None:
+    path = built / "out/tables/controls.csv"
+    where = {"house": "twemoji", "run": "parrot", "language": "ru"}
+    assert float(cell(path, **where, measure="none")["value"]) == 75.0
+    assert float(cell(path, **where, measure="shuffled")["value"]) == 12.5
+    assert float(cell(path, **where, measure="text")["value"]) == 87.5
+    assert float(cell(path, **where, measure="other_language")["value"]) == 12.5
+    before = cell(path, house="twemoji", run=f"align/{tiny_results.KEY}", language="ru", measure="text_before")
+    assert float(before["value"]) == 50.0
+
+
+def test_kinds_split_by_category_difficulty_and_unseen_concepts(built: Path) -> None:
+    path = built / "out/tables/kinds.csv"
+    where = {"house": "openmoji", "run": "parrot", "language": "tr"}
+    assert float(cell(path, **where, kind="naming")["value"]) == 100.0
+    assert float(cell(path, **where, kind="fine_naming")["value"]) == 50.0
+    assert float(cell(path, **where, kind="unseen_in_language")["value"]) == 0.0
+    # Every concept is seen in English.
+    assert cell(path, house="openmoji", run="parrot", language="en", kind="unseen_in_language")["value"] == ""
+
+
+def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> None:
+    path = built / "out/tables/differences.csv"
+    where = {"house": "twemoji", "benchmark": "MMMB", "comparison": "parrot minus english"}
+    found = cell(path, **where, language="non_english", measure="difference")
+    assert float(found["value"]) == 50.0
+    assert 0 < float(found["low"]) <= 50.0 <= float(found["high"]) <= 100
+    assert float(cell(path, **where, language="non_english", measure="detectable")["value"]) > 0
+    assert float(cell(path, **where, language="en", measure="difference")["value"]) == 0.0
+
+
+def test_a_missing_cell_is_shown_as_missing_in_every_format(tmp_path: Path) -> None:
+    settings = tiny_results.make(tmp_path)
+    path = tmp_path / "results/english/scores.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("english,0,MMMB,ru,twemoji,all,")))
+    settings = settings.model_copy(update={"items": {"table1": settings.items["table1"]}})
+    build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", tmp_path / "out")
+    where = {"house": "twemoji", "run": "english", "benchmark": "MMMB"}
+    tables = tmp_path / "out/tables"
+    assert cell(tables / "table1.csv", **where, language="ru")["value"] == ""
+    # A mean over fewer languages would be another quantity.
+    assert cell(tables / "table1.csv", **where, language="non_english")["value"] == ""
+    assert float(cell(tables / "table1.csv", **where, language="zh")["value"]) == 25.0
+    assert (tables / "table1.md").read_text().count("missing") == 2
+    assert (tables / "table1.tex").read_text().count(r"\textit{missing}") == 2
+    assert '<td class="missing">missing</td>' in (tmp_path / "out/report.html").read_text()
+
+
+def test_equal_scores_give_equal_bytes(
+    settings_and_root: tuple[ReportStage, Path], built: Path, tmp_path: Path
+) -> None:
+    settings, root = settings_and_root
+    build(settings, tiny_results.score_files(root), root / "results", tmp_path)
+    for name in settings.outputs():
+        assert (tmp_path / name).read_bytes() == (built / "out" / name).read_bytes(), name
+
+
+def test_latex_rows_have_as_many_cells_as_columns(built: Path) -> None:
+    text = (built / "out/tables/table1.tex").read_text()
+    columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+    rows = [line for line in text.splitlines() if line.endswith(r" \\") and "multicolumn" not in line]
+    assert columns == 1 + 2 * 7
+    assert [line.count("&") for line in rows] == [columns - 1] * (1 + 2 * 3)
+    for command in (r"\toprule", r"\bottomrule", r"no\_experts", r"95 \% interval"):
+        assert command in text
+
+
+def test_markdown_tables_are_rectangular(built: Path) -> None:
+    for path in (built / "out/tables").glob("*.md"):
+        for block in path.read_text().split("\n\n"):
+            rows = [line for line in block.splitlines() if line.startswith("|")]
+            assert len({row.count("|") for row in rows}) <= 1, path.name
+
+
+def test_figures_are_pictures_and_the_svg_is_free_of_dates(built: Path) -> None:
+    for name in ("fig7a", "fig7c", "losses"):
+        with Image.open(built / f"out/figures/{name}.png") as picture:
+            assert picture.width > 500
+            assert not picture.info.get("Software")
+        assert "<dc:date>" not in (built / f"out/figures/{name}.svg").read_text()
+
+
+class Links(HTMLParser):
+    """Collects what a page would fetch, and pictures without a description."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.undescribed = 0
+        self.pictures = 0
+        self.directions: dict[str, list[str]] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.fetched += [given[name] or "" for name in ("src", "href") if name in given]
+        if tag == "img":
+            self.pictures += 1
+            self.undescribed += not given.get("alt")
+        if "dir" in given:
+            self.directions.setdefault(given.get("lang") or "", []).append(given["dir"] or "")
+
+
+def test_the_page_fetches_nothing_describes_its_pictures_and_turns_arabic_right_to_left(built: Path) -> None:
+    text = (built / "out/report.html").read_text()
+    page = Links()
+    page.feed(text)
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.fetched)
+    assert "@import" not in text
+    assert "<script" not in text
+    assert (page.pictures, page.undescribed) == (10 + 3, 0)
+    assert set(page.directions["ar"]) == {"auto", "rtl"}
+    assert page.directions.keys() == set(tiny_results.NAMES)
+
+
+def test_the_page_says_what_it_shows_and_what_ran(built: Path) -> None:
+    text = (built / "out/report.html").read_text()
+    for words in ("A note from the config.", "one seed", "f" * 12, "1 min 23 s", "75.0", "✓ right", "✗ wrong"):
+        assert words in text
+
+
+def test_published_values_are_the_papers_own(built: Path) -> None:
+    section = (built / "out/report.html").read_text().split('id="published"')[1].split("</section>")[0]
+    for value in ("72.7", "57.7", "70.0", "62.7", "69.4", "52.1", "70.7", "58.4"):
+        assert f"<td>{value}" in section
+    # Means of the five other languages of Tables 14 and 6, by hand: 64.48 - 60.606 and 63.14 - 59.0.
+    assert "3.9 points on MMMB and 4.1 points on MTL-MMBench" in " ".join(section.split())
+
+
+def write_scores(path: Path, **changes: str) -> Path:
+    row = dict.fromkeys(COLUMNS, "x") | {"seed": "0"}
+    row |= dict.fromkeys(("accuracy", "low", "high", "questions", "unmatched", "other_language"), "1.0") | changes
+    path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accuracy": "x"}, "scores.csv: line 2: accuracy: expected a number, found 'x'"),
+        ({"high": "100.1"}, "scores.csv: line 2: high: expected a percentage between 0 and 100, found 100.1"),
+        ({"seed": "one"}, "scores.csv: line 2: seed: expected a whole number, found 'one'"),
+    ],
+)
+def test_a_bad_score_is_named_by_line_and_column(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    path = write_scores(tmp_path / "scores.csv", **changes)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_scores([path], seed=0)
+
+
+def test_two_lines_for_one_cell_are_refused_and_other_seeds_left_out(tmp_path: Path) -> None:
+    paths = [write_scores(tmp_path / "a.csv"), write_scores(tmp_path / "b.csv")]
+    with pytest.raises(ConfigError, match=r"b\.csv: line 2: the cell x, x, .* stands in .*a\.csv: line 2 already"):
+        read_scores(paths, seed=0)
+    assert list(read_scores(paths, seed=1)) == []
+
+
+def test_a_scores_file_that_is_absent_or_lacks_a_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
+        read_scores([tmp_path / "none.csv"], seed=0)
+    (tmp_path / "few.csv").write_text("run,seed\n")
+    with pytest.raises(ConfigError, match=r"few\.csv: no column benchmark"):
+        read_scores([tmp_path / "few.csv"], seed=0)
+
+
+def test_a_target_gets_tables_of_its_own_runs_only() -> None:
+    suite = Suite.load()
+    settings = report_stage(suite, "experts")
+    assert [run.name for run in settings.runs] == [f"experts_{n}" for n in (1, 2, 4, 6, 8)]
+    assert settings.outputs() == [f"tables/table1.{suffix}" for suffix in ("csv", "md", "tex")]
+    assert "report.html" in report_stage(suite).outputs()
+
+
+def test_an_item_without_what_its_kind_needs_is_refused() -> None:
+    with pytest.raises(ValueError, match="comparisons"):
+        ReportItem(kind="differences", title="x", benchmarks=("MMMB",))
+    with pytest.raises(ValueError, match="benchmarks"):
+        ReportItem(kind="accuracy", title="x")

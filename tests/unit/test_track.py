@@ -1,0 +1,181 @@
+"""Records into an MLflow store: once, whole, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import tiny_results
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from parrot.config import ConfigError
+from parrot.runs import Suite
+from parrot.track import EXPERIMENT, import_runs, init_store
+from parrot.tracked import TrackedRun, tracked_run
+
+RUNS = [
+    TrackedRun(
+        name=run.name,
+        scale="tiny",
+        seed=0,
+        stage1_key=run.stage1_key,
+        params={"model.num_experts": str(run.num_experts)},
+        stage1_params={"align.max_steps": "4"},
+    )
+    for run in tiny_results.RUNS
+]
+PARTS = ("", "/tune", "/MMMB", "/MMBench_dev")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("records")
+    tiny_results.make(root)
+    return root / "results"
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A store's file right after it was made; making one takes MLflow seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert init_store(f"sqlite:///{folder}/mlflow.db") is not None
+    finally:
+        os.chdir(before)
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: bytes) -> str:
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def runs_of(store: str) -> dict[str, MlflowRun]:
+    client = MlflowClient(store)
+    found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert len({run.data.tags["parrot.id"] for run in found}) == len(found)
+    return {run.data.tags["parrot.id"]: run for run in found}
+
+
+def history(store: str, run: MlflowRun, metric: str) -> list[tuple[int, int, float]]:
+    points = MlflowClient(store).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.timestamp, point.value) for point in points)
+
+
+def test_runs_become_parents_with_children_and_share_one_stage_1(results: Path, store: str) -> None:
+    assert import_runs(RUNS, results, uri=store)
+    runs = runs_of(store)
+    expected = {f"tiny/{run.name}/seed0{part}" for run in RUNS for part in PARTS}
+    assert runs.keys() == expected | {f"tiny/align/{tiny_results.KEY}"}
+    for run in RUNS:
+        parent = runs[f"tiny/{run.name}/seed0"]
+        assert parent.data.tags["stage1_key"] == tiny_results.KEY
+        assert parent.data.params == run.params
+        for part in PARTS[1:]:
+            child = runs[f"tiny/{run.name}/seed0{part}"]
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.info.status == "FINISHED"
+
+
+def test_a_run_carries_its_curves_accuracies_data_pin_and_commit(results: Path, store: str) -> None:
+    import_runs(RUNS, results, uri=store)
+    runs = runs_of(store)
+    curve = history(store, runs["tiny/parrot/seed0/tune"], "loss")
+    assert curve == [(step, 1_700_000_000_000 + 1000 * step, 4.0 / step) for step in range(1, 5)]
+    assert len(history(store, runs["tiny/parrot/seed0/tune"], "eval_loss_ar")) == 2
+    parent = runs["tiny/parrot/seed0"]
+    assert parent.data.metrics["MMMB/twemoji/ru"] == 75.0
+    assert runs["tiny/parrot/seed0/MMMB"].data.metrics["MMMB/shuffled/all/ru"] == 12.5
+    assert parent.data.tags["mlflow.source.git.commit"] == "f" * 40
+    assert [(i.dataset.name, i.dataset.digest) for i in parent.inputs.dataset_inputs] == [
+        ("data.dvc: data/mini", "d" * 32)
+    ]
+    assert (parent.info.start_time, parent.info.end_time) == (1_700_000_001_000, 1_700_000_004_500)
+
+
+def test_a_second_import_changes_nothing(results: Path, store: str) -> None:
+    import_runs(RUNS, results, uri=store)
+    before = runs_of(store)
+    curve = history(store, before["tiny/english/seed0/tune"], "loss")
+    assert import_runs(RUNS, results, uri=store)
+    after = runs_of(store)
+    assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
+    assert history(store, after["tiny/english/seed0/tune"], "loss") == curve
+
+
+def test_a_changed_record_takes_the_place_of_the_old_and_leaves_others_alone(tmp_path: Path, store: str) -> None:
+    tiny_results.make(tmp_path)
+    results = tmp_path / "results"
+    import_runs(RUNS, results, uri=store)
+    before = runs_of(store)
+    path = results / "parrot/metrics.jsonl"
+    path.write_text(path.read_text().replace('"loss": 4.0,', '"loss": 5.0,'))
+    import_runs(RUNS, results, uri=store)
+    after = runs_of(store)
+    assert after.keys() == before.keys()
+    changed = {name for name in after if after[name].info.run_id != before[name].info.run_id}
+    assert changed == {"tiny/parrot/seed0/tune"}
+    assert history(store, after["tiny/parrot/seed0/tune"], "loss")[0][2] == 5.0
+
+
+def test_an_import_that_was_cut_off_is_done_again(results: Path, store: str) -> None:
+    import_runs(RUNS[:1], results, uri=store)
+    client, parent = MlflowClient(store), runs_of(store)["tiny/parrot/seed0"]
+    client.delete_tag(parent.info.run_id, "parrot.digest")
+    import_runs(RUNS[:1], results, uri=store)
+    after = runs_of(store)
+    assert len(after) == len(PARTS) + 1
+    assert after["tiny/parrot/seed0"].info.run_id != parent.info.run_id
+    for part in PARTS[1:]:
+        child = after[f"tiny/parrot/seed0{part}"]
+        assert child.data.tags["mlflow.parentRunId"] == after["tiny/parrot/seed0"].info.run_id
+
+
+def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
+    results: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = tmp_path / "report"
+    for name in ("report.html", "tables/table1.csv", "figures/fig7a.png"):
+        (report / name).parent.mkdir(parents=True, exist_ok=True)
+        (report / name).write_text("first")
+    client = MlflowClient(store)
+    for content in ("first", "second"):
+        (report / "tables/table1.csv").write_text(content)
+        import_runs(RUNS[:1], results, report, uri=store)
+        run = runs_of(store)["tiny/parrot/seed0"].info.run_id
+        assert {file.path for file in client.list_artifacts(run)} == {
+            "provenance.json", "metrics.jsonl", "scores.csv", "report.html", "tables", "figures",
+        }  # fmt: skip
+        assert Path(client.download_artifacts(run, "tables/table1.csv", str(tmp_path))).read_text() == content
+
+
+def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Port 9 (discard) is served nowhere.
+    assert import_runs(RUNS, results, uri="http://127.0.0.1:9") is False
+    assert init_store("http://127.0.0.1:9") is None
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 took nothing") for line in lines)
+
+
+def test_a_bad_record_is_an_error_whatever_the_store(tmp_path: Path) -> None:
+    tiny_results.make(tmp_path)
+    (tmp_path / "results/parrot/metrics.jsonl").write_text('{"loss": 1.0}\n')
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 1: expected a JSON object with a step"):
+        import_runs(RUNS, tmp_path / "results", uri="http://127.0.0.1:9")
+
+
+def test_parameters_are_the_settings_worth_comparing() -> None:
+    run = tracked_run(Suite.load().run("english"))
+    assert run.params["model.num_experts"] == "0"
+    assert run.params["data.languages"] == "en"
+    assert "tune.learning_rate" in run.params
+    assert not any(name.startswith(("hardware", "report")) for name in run.params)
+    assert json.loads(run.model_dump_json())["stage1_key"] == run.stage1_key
