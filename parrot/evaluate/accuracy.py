@@ -13,7 +13,7 @@ import pandas as pd
 
 from parrot.config import Benchmark, Control, Language
 from parrot.evaluate.matching import Matcher, infer
-from parrot.evaluate.tsv import options, read_tsv, records
+from parrot.evaluate.tsv import options, prediction_file, read_tsv, records
 
 # Rotation k of question i has the index i + k * ROTATION.
 ROTATION = 1_000_000
@@ -21,11 +21,6 @@ REQUIRED = ("index", "answer", "prediction", "prompt_sha256")
 # Describes a question; absent columns count as empty.
 DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
 WORDS = re.compile(r"\w+")
-
-
-def prediction_file(folder: Path, stem: str, control: Control) -> Path:
-    """Where the predictions of one benchmark file under one control lie."""
-    return folder / (f"{stem}.tsv" if control == "none" else f"{stem}.{control}.tsv")
 
 
 def load_units(

@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Control, Language
-from parrot.evaluate.accuracy import prediction_file
 from parrot.evaluate.prompts import PromptLanguage, build_prompt, instructions
-from parrot.evaluate.tsv import picture_id, read_benchmark, records
+from parrot.evaluate.tsv import picture_id, prediction_file, read_benchmark, records
 from parrot.runs import PredictSettings
 
 IMAGE = "<image>"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, Control
 from parrot.files import atomic_path
 
 LETTERS = string.ascii_uppercase
@@ -71,6 +71,11 @@ def read_benchmark(path: str | Path) -> pd.DataFrame:
             )
     table["image"] = _resolve_references(table, path)
     return table
+
+
+def prediction_file(folder: Path, stem: str, control: Control) -> Path:
+    """Where the predictions of one benchmark file under one control lie."""
+    return folder / (f"{stem}.tsv" if control == "none" else f"{stem}.{control}.tsv")
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:
