@@ -42,6 +42,12 @@ class FetchSettings(Strict):
     datasets: dict[str, Dataset]
     benchmarks: dict[str, Benchmark]
 
+    @property
+    def given(self) -> list[str]:
+        """Files that fetching finds rather than makes: the shipped ones and the user's own."""
+        entries = (*self.datasets.values(), *self.benchmarks.values())
+        return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
+
 
 class AlignSettings(Strict):
     """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
@@ -264,6 +270,16 @@ class Suite:
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""
         return self.families.get(name) or (self.run(name).name,)
+
+
+def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:
+    match entry:
+        case ConversationSet():
+            return [entry.file]
+        case BackboneFolder():
+            return [f"{entry.path}/model.safetensors"]
+        case Benchmark():
+            return [f"{entry.folder}/{file}" for file in entry.files.values()]
 
 
 def _expand(entries: dict[str, Any], where: str) -> tuple[dict[str, dict], dict[str, tuple[str, ...]]]:

@@ -5,6 +5,7 @@ rule fetch:
     """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to its pin."""
     input:
         pin=branch(exists(suite.config.data_pin), then=suite.config.data_pin),
+        given=lambda w: [file for file in suite.with_data(w.data).fetch.given if exists(file)],
     output:
         report="<results>/data/{data}.json",
     log:

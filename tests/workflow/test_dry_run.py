@@ -1,0 +1,90 @@
+"""Every run and family dry-runs at both scales; what is wrong is one line before any job."""
+
+import re
+
+import pytest
+import yaml
+
+from parrot.runs import RESERVED, Suite
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_every_target_dry_runs(pristine, scale):
+    configfile = {"mini": "config/config.yaml", "paper": "config/paper.yaml"}[scale]
+    targets = Suite.load().targets
+    jobs = pristine.scheduled("--configfile", configfile, "--", *targets, "all", "align", "tables", "figures")
+    assert {(name, "") for name in (*targets, "all", "align", "tables", "figures")} <= jobs
+    # Names that resolve to one training share it: six experts and all six languages are the paper's model.
+    assert ("tune", "parrot") in jobs
+    assert {("reuse", "experts_6"), ("reuse", "add_lang_ru"), ("reuse", "add_lang_en")} <= jobs
+    assert len({job for job in jobs if job[0] == "project"}) == 1
+
+
+def test_slurm_profile_is_found_and_brings_the_paper_scale(pristine):
+    done = pristine.snakemake("--profile", "slurm", "--dry-run", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "results/paper/report.html" in done.stdout
+
+
+def test_every_rule_name_is_reserved(pristine):
+    listed = pristine.snakemake("--list-rules").stdout
+    rules = set(re.findall(r"^(\w+)", listed, re.MULTILINE)) - set(Suite.load().targets)
+    assert {"fetch", "tune", "score", "report", "track"} <= rules
+    assert rules <= RESERVED
+
+
+def error_line(done):
+    """The one line that begins with `parrot: error:`; nothing ran, and there is no traceback."""
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("parrot: error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Building DAG" not in done.stderr
+    return lines[0]
+
+
+def test_unknown_target_lists_the_known_ones(pristine):
+    line = error_line(pristine.snakemake("--dry-run", "experts_5"))
+    assert line.startswith("parrot: error: unknown target experts_5; known are all, align, tables, figures, parrot, ")
+    assert line.endswith("experts, add_lang")
+
+
+def test_a_rule_with_wildcards_is_no_target(pristine):
+    assert "unknown target tune" in error_line(pristine.snakemake("--dry-run", "tune"))
+
+
+def test_misspelt_key(pristine, tmp_path):
+    (tmp_path / "over.yaml").write_text("tune: {learning_rte: 0.1}\n")
+    line = error_line(pristine.snakemake("--dry-run", "--configfile", str(tmp_path / "over.yaml"), "--", "all"))
+    assert line.endswith("tune.learning_rte: unknown key")
+    assert "over.yaml" in line
+
+
+def test_misspelt_key_of_a_run_that_was_not_asked_for(project):
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write("wide: {model: {num_expert: 8}}\n")
+    line = error_line(project.snakemake("--dry-run", "all"))
+    assert line == "parrot: error: config/runs.yaml: wide: model.num_expert: unknown key"
+
+
+def test_reserved_name(project):
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write("by_target: {}\n")
+    line = error_line(project.snakemake("--dry-run", "all"))
+    assert line == "parrot: error: config/runs.yaml: by_target is a reserved name"
+
+
+def test_results_is_a_file(project):
+    (project / "results").write_text("mine")
+    assert "results is a file" in error_line(project.snakemake("--dry-run", "all"))
+    assert (project / "results").read_text() == "mine"
+
+
+def test_own_data_is_checked_before_its_run_alone(project):
+    entry = {"kind": "conversations", "file": "my/my.json", "images": "my/images", "licence": "mine", "source": "local"}
+    with open(project / "config/datasets.yaml", "a") as file:
+        file.write(yaml.safe_dump({"mine": entry}))
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write("my_run: {data: {instructions: {en: [mini_sft_en, mine]}}}\n")
+    assert len([job for job in project.scheduled("my_run") if job[0] == "fetch"]) == 2
+    assert len([job for job in project.scheduled("all") if job[0] == "fetch"]) == 1

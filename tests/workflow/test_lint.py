@@ -1,0 +1,28 @@
+"""The habits: what `make lint` checks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ruff check .", "ruff format --check .", "snakefmt --check Snakefile workflow", "mypy", "snakemake --lint"],
+)
+def test_clean(command: str):
+    program, *arguments = command.split()
+    done = subprocess.run([BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_make_lint_and_pre_commit_run_the_same_commands():
+    makefile = (ROOT / "Makefile").read_text()
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    for command in ("ruff check", "ruff format --check", "snakefmt --check", "mypy", "snakemake --lint"):
+        assert f"\t{command}" in makefile
+        assert f".venv/bin/{command}" in hooks

@@ -1,0 +1,117 @@
+"""What an edit schedules: exactly the jobs that it makes stale, and never training for anything else.
+
+The workflow is the real one; a stand-in for the command line writes every stage's outputs without the work.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def finished_once(pristine, tmp_path_factory):
+    project = pristine.copy(tmp_path_factory.mktemp("finished") / "project")
+    shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli.py")
+    done = project.snakemake("all")
+    assert done.returncode == 0, done.stderr
+    assert (project / "results/mini/report.html").exists()
+    return project
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A copy in which `all` has been made."""
+    return finished_once.copy(tmp_path / "project")
+
+
+def test_second_run_schedules_nothing(finished):
+    done = finished.snakemake("all")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" in done.stderr
+
+
+def test_number_of_experts_of_one_run(finished):
+    finished.edit("config/runs.yaml", "no_experts: {model: {num_experts: 0}}", "no_experts: {model: {num_experts: 3}}")
+    assert finished.scheduled("all") == {
+        ("tune", "no_experts"),
+        ("predict", "no_experts"),
+        ("score", "no_experts"),
+        ("scores", ""),
+        ("report", ""),
+        ("track", ""),
+        ("all", ""),
+    }
+
+
+def test_comments_docstrings_layout_and_hardware(finished):
+    for module in (
+        "train/recipe",
+        "model/modeling",
+        "evaluate/score",
+        "evaluate/predict",
+        "report/build",
+        "data/fetch",
+    ):
+        text = (finished / f"parrot/{module}.py").read_text()
+        (finished / f"parrot/{module}.py").write_text(text + "\n# A remark.\n")
+    finished.edit("parrot/train/recipe.py", '"""The two training stages', '"""Both training stages')
+    finished.edit("config/config.yaml", "  micro_batch: 48\n", "  micro_batch: 24\n")
+    finished.edit(
+        "config/config.yaml",
+        "  num_experts: 6\n  expert_intermediate_size: 128\n",
+        "  expert_intermediate_size: 128\n  num_experts: 6\n",
+    )
+    assert finished.scheduled("all") == set()
+
+
+def test_a_code_line_of_the_scorer(finished):
+    with open(finished / "parrot/evaluate/score.py", "a") as file:
+        file.write("\nEPSILON = 1e-9\n")
+    jobs = finished.scheduled("all")
+    assert {("score", "parrot"), ("score", "no_experts"), ("score", "english")} <= jobs
+    assert {rule for rule, _ in jobs} == {"score", "scores", "report", "track", "all"}
+
+
+def test_a_code_line_of_the_training(finished):
+    with open(finished / "parrot/train/order.py", "a") as file:
+        file.write("\nEPSILON = 1e-9\n")
+    rules = {rule for rule, _ in finished.scheduled("all")}
+    assert {"project", "tune", "predict", "score", "report", "track"} <= rules
+    assert "fetch" not in rules
+
+
+def test_another_target_leaves_all_alone(finished):
+    jobs = finished.scheduled("experts_6")
+    # Six experts are the paper's model: its training is reused.
+    assert {rule for rule, _ in jobs} == {"reuse", "predict", "score", "by_target", "track_target", "experts_6"}
+    done = finished.snakemake("experts_6")
+    assert done.returncode == 0, done.stderr
+    assert (finished / "results/mini/by_target/experts_6/tables/table1.csv").exists()
+    model = Path("model/model.safetensors")
+    assert (finished / "results/mini/experts_6" / model).samefile(finished / "results/mini/parrot" / model)
+    assert finished.scheduled("all") == set()
+
+
+@pytest.mark.parametrize("command", ["train_tune", "fetch"])
+def test_a_jobs_one_line_appears_verbatim(finished, command):
+    line = "parrot: error: data/mini/sft/sft_tr.json: sample 7: image: expected a file, found none"
+    (finished / "break").mkdir()
+    (finished / "break" / command).write_text(line)
+    done = finished.snakemake("--forcerun", {"train_tune": "tune", "fetch": "fetch"}[command], "--", "parrot")
+    assert done.returncode != 0
+    assert line in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    log = {"train_tune": "logs/mini/parrot/tune.log", "fetch": next((finished / "logs/mini/fetch").iterdir())}[command]
+    assert (finished / log).read_text().splitlines() == [line]
+
+
+def test_a_failed_training_keeps_its_checkpoints(finished):
+    checkpoint = finished / "work/mini/tune/checkpoint-100"
+    checkpoint.mkdir(parents=True)
+    (finished / "break").mkdir()
+    (finished / "break/train_tune").write_text("parrot: error: stopped")
+    done = finished.snakemake("--forcerun", "tune", "--", "parrot")
+    assert done.returncode != 0
+    assert checkpoint.exists()
+    assert not (finished / "results/mini/parrot/model/model.safetensors").exists()
