@@ -1,0 +1,70 @@
+"""The command line: settings by name or as JSON, and errors in one line."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from parrot import cli
+from parrot.config import ConfigError
+from parrot.digest import canonical
+from parrot.evaluate.join import join
+from parrot.runs import Suite, TuneSettings
+
+
+def run(monkeypatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["parrot", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_settings_by_name_and_as_json_are_the_same():
+    expected = Suite.load().run("no_experts").tune
+    assert cli._settings(TuneSettings, "tune", "no_experts", None, None) == expected
+    assert cli._settings(TuneSettings, "tune", None, None, canonical(expected)) == expected
+    assert expected.num_experts == 0
+
+
+def test_config_files_are_laid_over_the_default(tmp_path: Path):
+    (tmp_path / "over.yaml").write_text("tune: {max_steps: 7}\n")
+    settings = cli._settings(TuneSettings, "tune", "parrot", [str(tmp_path / "over.yaml")], None)
+    assert settings.recipe.max_steps == 7
+    assert settings.num_experts == 6
+
+
+TRAIN = ("train", "align", "--output", "out", "--work", "work", "--micro-batch", "4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*TRAIN, "--run", "parot"), "unknown run parot; config/runs.yaml has parrot, "),
+        (TRAIN, "expected exactly one of --run and --settings"),
+        ((*TRAIN, "--settings", "{seed"), "--settings: expected JSON"),
+        ((*TRAIN, "--settings", '{"sed": 0}'), "--settings: "),
+        (("predict", "--output", "out", "--run", "parrot"), "expected exactly one of --model and --stage1"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_line(monkeypatch, capsys, arguments, said):
+    assert run(monkeypatch, *arguments) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith(f"parrot: error: {said}")
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_join_keeps_every_line_once(tmp_path: Path):
+    header = "run,benchmark,accuracy\n"
+    (tmp_path / "a.csv").write_text(f"{header}a,MMMB,50.0\nalign/0,MMMB,30.0\n")
+    (tmp_path / "b.csv").write_text(f"{header}b,MMMB,60.0\nalign/0,MMMB,30.0\n")
+    join([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text() == f"{header}a,MMMB,50.0\nalign/0,MMMB,30.0\nb,MMMB,60.0\n"
+
+
+def test_join_refuses_another_header(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("run,accuracy\na,50.0\n")
+    (tmp_path / "b.csv").write_text("run,score\nb,50.0\n")
+    with pytest.raises(ConfigError, match=r"b\.csv: expected the header run,accuracy, found run,score"):
+        join([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    assert not (tmp_path / "all.csv").exists()
