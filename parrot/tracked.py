@@ -86,8 +86,10 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
     whole.children += [planned(f"/{name}", f"{run.name}: {name}", metrics) for name, metrics in accuracies.items()]
     whole.artefacts = {"": [folder / file for file in (*RECORDS, "scores.csv")]}
     if report is not None:
+        # A target's own tables do not take the place of the main ones.
+        place = "" if report == results else f"{report.name}/"
         whole.artefacts[""] += sorted(report.glob("report.html"))
-        whole.artefacts |= {part: sorted((report / part).glob("*")) for part in ("tables", "figures")}
+        whole.artefacts |= {f"{place}{part}": sorted((report / part).glob("*")) for part in ("tables", "figures")}
     return whole
 
 

@@ -141,7 +141,7 @@ def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
     results: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    report = tmp_path / "report"
+    report = tmp_path / "by_target" / "target"
     for name in ("report.html", "tables/table1.csv", "figures/fig7a.png"):
         (report / name).parent.mkdir(parents=True, exist_ok=True)
         (report / name).write_text("first")
@@ -151,9 +151,9 @@ def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
         import_runs(RUNS[:1], results, report, uri=store)
         run = runs_of(store)["tiny/parrot/seed0"].info.run_id
         assert {file.path for file in client.list_artifacts(run)} == {
-            "provenance.json", "metrics.jsonl", "scores.csv", "report.html", "tables", "figures",
+            "provenance.json", "metrics.jsonl", "scores.csv", "report.html", "target",
         }  # fmt: skip
-        assert Path(client.download_artifacts(run, "tables/table1.csv", str(tmp_path))).read_text() == content
+        assert Path(client.download_artifacts(run, "target/tables/table1.csv", str(tmp_path))).read_text() == content
 
 
 def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
