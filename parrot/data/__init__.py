@@ -1,0 +1,1 @@
+"""Data sets: composing, fetching, checking, and feeding them to the training."""

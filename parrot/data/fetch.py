@@ -1,0 +1,107 @@
+"""Making or downloading what the catalogues name, then checking that it is whole."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, HubFile, HubFolder, Language
+from parrot.data.integrity import inspect
+from parrot.files import write_json
+
+RESOURCES = Path("workflow/resources/mini")
+COMPOSED = Path("data/mini")
+# What transformers reads of a model repository; other formats of the same weights stay where they are.
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+
+
+def fetch(
+    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], check: bool, report: Path | None
+) -> None:
+    """Make or download `datasets` and `benchmarks` (not with `check`), check them and write a JSON `report`.
+
+    Raises ConfigError naming the first problem and counting the others; the report, written all the same, has them all.
+    """
+    if not check:
+        if any(entry.source == "composed" for entry in (*datasets.values(), *benchmarks.values())):
+            compose_mini(_instruction(benchmarks))
+        for entry in (*datasets.values(), *benchmarks.values()):
+            download(entry)
+    findings = inspect(datasets, benchmarks)
+    if report is not None:
+        write_json(report, {"checked": findings.checked, "problems": findings.problems})
+    if findings.problems:
+        first, *others = findings.problems
+        more = f" (and {len(others)} more problems{f', all in {report}' if report else ''})" if others else ""
+        raise ConfigError(first + more)
+
+
+def compose_mini(instruction: Mapping[Language, str]) -> None:
+    """Compose the mini scale's folder; one that is there and equal is left untouched, since jobs may be reading it."""
+    from parrot.data.compose.write import compose
+
+    fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh.{os.getpid()}")
+    try:
+        compose(RESOURCES, fresh, instruction)
+        if not _equal(fresh, COMPOSED):
+            shutil.rmtree(COMPOSED, ignore_errors=True)
+            fresh.rename(COMPOSED)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def download(entry: Dataset | Benchmark) -> None:
+    """Download what `entry` names from the Hugging Face hub, unless it is there or comes from elsewhere."""
+    source = entry.source
+    if isinstance(entry, ConversationSet) and isinstance(source, HubFile):
+        _place(source, "dataset", [source.file], {source.file: Path(entry.file)})
+    elif isinstance(entry, Benchmark) and isinstance(source, HubFolder):
+        names = {str(Path(source.folder, file)): Path(entry.folder, file) for file in entry.files.values()}
+        _place(source, "dataset", list(names), names)
+    elif isinstance(entry, BackboneFolder) and isinstance(source, HubFolder):
+        patterns = [str(Path(source.folder, pattern)) for pattern in MODEL_FILES]
+        _place(source, "model", patterns, {source.folder or ".": Path(entry.path)})
+
+
+def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:
+    """Download into a folder beside the first target and rename; an interrupted download goes on from there."""
+    from huggingface_hub import snapshot_download
+
+    if all(target.exists() for target in names.values()):
+        return
+    staging = next(iter(names.values())).parent / f".{source.repository.replace('/', '--')}.hub"
+    try:
+        snapshot_download(
+            source.repository,
+            repo_type=kind,
+            revision=source.revision,
+            allow_patterns=patterns,
+            local_dir=staging,
+        )
+    except Exception as error:  # the client lets through what its transport library raises
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    for name, target in names.items():
+        if not (staging / name).exists():
+            raise ConfigError(f"{source.repository}: revision {source.revision} has no {name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staging / name, target)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _instruction(benchmarks: Mapping[str, Benchmark]) -> Mapping[Language, str]:
+    """The closing sentences that composed questions end with: those of the composed benchmarks."""
+    return next(entry.instruction for entry in benchmarks.values() if entry.source == "composed")
+
+
+def _equal(one: Path, other: Path) -> bool:
+    files = [sorted(path.relative_to(folder) for path in _files(folder)) for folder in (one, other)]
+    return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, map(str, files[0]), shallow=False)[1:])
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())

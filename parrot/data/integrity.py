@@ -1,0 +1,136 @@
+"""Is the data whole? Every picture decodes, counts and digests agree, benchmark rows are parallel across languages."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset
+from parrot.data.conversations import samples
+from parrot.data.pictures import fault
+from parrot.digest import file_sha256
+from parrot.evaluate.tsv import check_parallel, decode_picture, read_benchmark
+
+WEIGHTS = "model.safetensors"
+Item = TypeVar("Item")
+
+
+@dataclass
+class Findings:
+    """What was checked, by name of the catalogue, and what is wrong, one line each."""
+
+    checked: dict[str, dict[str, int]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect(datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark]) -> Findings:
+    """Check everything that is named; nothing is changed and no problem is an exception."""
+    findings = Findings()
+    conversations = {name: entry for name, entry in datasets.items() if isinstance(entry, ConversationSet)}
+    pictures: dict[Path, str] = {}  # each with the first sample that shows it
+    for name, entry in conversations.items():
+        _inspect_conversations(name, entry, pictures, findings)
+    for path, broken in zip(pictures, _map(fault, pictures), strict=True):
+        if broken:
+            findings.problems.append(f"{pictures[path]}: image: {path} {broken}")
+    for name, backbone in datasets.items():
+        if isinstance(backbone, BackboneFolder):
+            _inspect_backbone(name, backbone, findings)
+    for name, benchmark in benchmarks.items():
+        _inspect_benchmark(name, benchmark, findings)
+    return findings
+
+
+def _inspect_conversations(name: str, entry: ConversationSet, pictures: dict[Path, str], findings: Findings) -> None:
+    lost, ids, shown = set(entry.accepted_losses), Counter[str](), 0
+    try:
+        for sample in samples(entry):
+            identifier = str(sample["id"])
+            ids[identifier] += 1
+            if "image" in sample and identifier not in lost:
+                shown += 1
+                pictures.setdefault(Path(entry.images, sample["image"]), f"{entry.file}: sample {identifier}")
+    except ConfigError as error:
+        findings.problems.append(str(error))
+        return
+    findings.checked[name] = {"samples": ids.total(), "with_picture": shown, "accepted_losses": len(lost & ids.keys())}
+    if entry.samples is not None and ids.total() != entry.samples:
+        findings.problems.append(f"{entry.file}: samples: expected {entry.samples}, found {ids.total()}")
+    for identifier in sorted(lost - ids.keys()):
+        findings.problems.append(f"{entry.file}: accepted_losses: there is no sample {identifier}")
+    repeated = [identifier for identifier, count in ids.items() if count > 1]
+    if repeated:
+        others = f" and so do {len(repeated) - 1} others" if len(repeated) > 1 else ""
+        findings.problems.append(f"{entry.file}: id: {repeated[0]} occurs more than once{others}")
+    _inspect_digest(entry.file, entry.sha256, findings)
+
+
+def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:
+    weights = [path for path in sorted(Path(entry.path).glob("*.safetensors")) if path.is_file()]
+    if not weights:
+        findings.problems.append(f"{entry.path}: no {WEIGHTS}; expected a model folder with safetensors weights")
+        return
+    findings.checked[name] = {"weight_bytes": sum(path.stat().st_size for path in weights)}
+    if entry.sha256 is not None:
+        _inspect_digest(Path(entry.path, WEIGHTS), entry.sha256, findings)
+
+
+def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> None:
+    tables: dict[str, pd.DataFrame] = {}
+    for language, file in benchmark.files.items():
+        path = Path(benchmark.folder, file)
+        try:
+            tables[language] = read_benchmark(path)
+        except ConfigError as error:
+            findings.problems.append(str(error))
+            continue
+        count = len(tables[language])
+        if benchmark.rows is not None and count != benchmark.rows:
+            findings.problems.append(f"{path}: rows: expected {benchmark.rows}, found {count}")
+    if len(tables) < len(benchmark.files):
+        return
+    findings.checked[name] = {language: len(table) for language, table in tables.items()}
+    try:
+        check_parallel(tables, benchmark.name)
+    except ConfigError as error:
+        findings.problems.append(str(error))
+    findings.problems += filter(None, _map(_picture_fault, _pictures(benchmark, tables)))
+
+
+def _pictures(benchmark: Benchmark, tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """Every different picture of a benchmark, with the first row that shows it."""
+    found: dict[str, str] = {}
+    for language, table in tables.items():
+        path = Path(benchmark.folder, benchmark.files[language])  # type: ignore[index]
+        for index, image in zip(table["index"], table["image"], strict=True):
+            found.setdefault(image, f"{path}: row {index}")
+    return list(found.items())
+
+
+def _picture_fault(picture: tuple[str, str]) -> str | None:
+    try:
+        decode_picture(*picture)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _inspect_digest(path: str | Path, expected: str | None, findings: Findings) -> None:
+    if expected is None:
+        return
+    found = file_sha256(path) if Path(path).is_file() else "no file"
+    if found != expected:
+        findings.problems.append(f"{path}: sha256: expected {expected}, found {found}")
+
+
+def _map(function: Callable[[Item], str | None], items: Iterable[Item]) -> list[str | None]:
+    """`function` of each item on as many threads as there are cores: decoders release Python's lock."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,117 @@
+"""What happens beside the optimiser steps: recording, telling, evaluating and stopping when asked to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Recorder(TrainerCallback):
+    """Appends every optimiser step and every held-out loss to `metrics.jsonl`, one JSON object a line."""
+
+    def __init__(self, path: Path, global_batch: int):
+        self.path = path
+        self.global_batch = global_batch
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        row = self._row(state.global_step, logs)
+        if row and state.is_world_process_zero:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _row(self, step: int, logs: dict[str, float]) -> dict[str, float] | None:
+        held_out = {name: value for name, value in logs.items() if name.startswith("eval_loss_")}
+        if held_out:
+            return {"step": step, **held_out, "time": time.time()}
+        if "loss" not in logs:
+            return None
+        values = {"loss": logs["loss"], "lr": logs["learning_rate"], "grad_norm": logs["grad_norm"]}
+        return {"step": step, **values, "samples": step * self.global_batch, "time": time.time()}
+
+
+class Progress(TrainerCallback):
+    """Shows loss and samples a second: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, stage: str, global_batch: int, stream: TextIO = sys.stderr):
+        self.stage = stage
+        self.global_batch = global_batch
+        self.stream = stream
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.first_step, self.started = state.global_step, time.monotonic()
+        self.last_line = self.started
+        if state.is_world_process_zero and self.stream.isatty():
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.stage, file=self.stream, dynamic_ncols=True
+            )
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        if "loss" not in logs or not state.is_world_process_zero:
+            return
+        now, step = time.monotonic(), state.global_step
+        rate = (step - self.first_step) * self.global_batch / max(now - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, {rate:.0f} samples/s", refresh=False)
+            self.bar.update(step - self.bar.n)
+        elif now - self.last_line >= SECONDS_BETWEEN_LINES or step == state.max_steps:
+            self.last_line = now
+            line = f"{self.stage}: step {step} of {state.max_steps}, loss {logs['loss']:.4f}, {rate:.0f} samples/s"
+            print(line, file=self.stream, flush=True)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class HeldOut(TrainerCallback):
+    """Asks for the held-out loss every `every` steps (never, where none) and after the last step."""
+
+    def __init__(self, every: int | None):
+        self.every = every
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        due = self.every is not None and state.global_step % self.every == 0
+        control.should_evaluate |= due or state.global_step == state.max_steps
+
+
+class StopOnSigterm(TrainerCallback):
+    """On SIGTERM (Slurm's pre-emption) saves after the optimiser step under way, then stops; all processes together."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.previous = signal.signal(signal.SIGTERM, self._remember)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._asked_of_any(args):
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        signal.signal(signal.SIGTERM, self.previous)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def _asked_of_any(self, args: TrainingArguments) -> bool:
+        if args.world_size == 1:
+            return self.asked
+        asked = torch.tensor(int(self.asked), device=args.device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        return bool(asked)

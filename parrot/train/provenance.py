@@ -1,0 +1,82 @@
+"""What made a model: code, settings, data, versions, machine and time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from parrot.runs import AlignSettings, TuneSettings
+
+PACKAGES = (
+    "parrot", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "pillow",
+    "pyarrow", "torchvision", "deepspeed", "flash-attn", "liger-kernel", "peft",
+)  # fmt: skip
+
+
+def describe(settings: AlignSettings | TuneSettings, model: Any, processor: Any) -> dict[str, Any]:
+    """The facts that are known when a stage starts; paths are the settings' own."""
+    return {
+        **_git(),
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        "data_pins": data_pins(entry.file for entry in settings.data),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "attention": model.config.text_config._attn_implementation,
+        "image_processor": type(processor.image_processor).__name__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "threads": torch.get_num_threads(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def peak_rss_mib() -> float:
+    """Highest resident memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def data_pins(files: Iterable[str], root: Path = Path()) -> dict[str, str]:
+    """DVC's md5 of each tracked path that holds one of `files`, by its pin's name: a `*.dvc` in root or root/data."""
+    paths = [Path(os.path.abspath(root / file)) for file in files]
+    pins: dict[str, str] = {}
+    for pin in sorted([*root.glob("*.dvc"), *root.glob("data/*.dvc")]):
+        if not pin.is_file():
+            continue
+        content = yaml.safe_load(pin.read_text(encoding="utf-8"))
+        base = pin.parent / content.get("wdir", ".")
+        for out in content.get("outs", []):
+            tracked = Path(os.path.abspath(base / out["path"]))
+            if any(path.is_relative_to(tracked) for path in paths):
+                pins[f"{pin.relative_to(root)}: {out['path']}"] = out["md5"]
+    return pins
+
+
+def _git() -> dict[str, Any]:
+    commit = _run("git", "rev-parse", "HEAD")
+    changes = _run("git", "status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

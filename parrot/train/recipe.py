@@ -1,0 +1,223 @@
+"""The two training stages: one recipe, two sets of weights that it trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainingArguments
+from transformers.utils import logging
+
+from parrot.config import ConfigError
+from parrot.data.collate import Collator, count_truncated
+from parrot.data.conversations import load
+from parrot.digest import code_digest, file_sha256, key
+from parrot.files import atomic_write, write_json
+from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable
+from parrot.runs import AlignSettings, TuneSettings
+from parrot.train import provenance
+from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
+from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
+from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
+from parrot.train.trainer import StageTrainer
+
+HELD_OUT_SAMPLES = 96  # of each held-out set; its loss is a curve to look at, not a result
+MOST_LOADING_PROCESSES = 8
+
+
+class Stage(NamedTuple):
+    """What sets one stage apart from the other."""
+
+    name: Literal["align", "tune"]
+    settings: AlignSettings | TuneSettings
+    projector: Path | None
+    validation: tuple[Any, ...]
+    product: str
+    save: Callable[[Any, Any, Path], None]
+
+
+def align(settings: AlignSettings, output: Path, work: Path, micro_batch: int) -> None:
+    """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
+
+    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint.
+    Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM, having saved.
+    """
+    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, micro_batch)
+
+
+def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, micro_batch: int) -> None:
+    """Stage 2: train projector, experts and language model, starting from stage 1's folder `projector`.
+
+    Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
+    """
+    if not (projector / WEIGHTS).is_file():
+        raise ConfigError(f"{projector}: no {WEIGHTS}; expected a projector that stage 1 saved")
+    _train(Stage("tune", settings, projector, settings.validation, "model", _save_model), output, work, micro_batch)
+
+
+def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
+    started = time.time()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    settings, recipe = stage.settings, stage.settings.recipe
+    accumulation_steps(recipe.global_batch, micro_batch, _processes())  # refuses a bad one before anything is loaded
+    _make_folder(output)
+    folder = work / stage.name / _key(stage)
+    _make_folder(folder)
+
+    model, processor = build(settings, stage.projector)
+    facts = provenance.describe(settings, model, processor)
+    if stage.projector is not None:
+        facts["projector_sha256"] = _check_projector(model, stage.projector)
+    trainable(model, stage.name)
+    rows = load(settings.data, processor, work / "datasets")
+    truncated = count_truncated(rows, recipe.max_length)
+    facts |= {"samples": len(rows), "truncated_samples": truncated}
+
+    held_out = _held_out(stage, processor, work / "datasets")
+    trainer = _trainer(stage, model, processor, rows, held_out, folder, micro_batch)
+    checkpoint = newest_whole(folder)
+    if trainer.is_world_process_zero():
+        remove_broken(folder)
+        cut_back(folder / "metrics.jsonl", step_of(checkpoint) if checkpoint else 0)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise SystemExit(143)
+    if not trainer.is_world_process_zero():
+        return
+
+    _publish(output / stage.product, lambda partial: stage.save(model, processor, partial))
+    atomic_write(output / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes())
+    facts.setdefault("projector_sha256", projector_sha256(model))
+    facts |= {
+        "resumed_from_step": step_of(checkpoint) if checkpoint else None,
+        "wall_seconds": round(time.time() - started, 1),
+        "peak_rss_mib": round(provenance.peak_rss_mib(), 1),
+    }
+    write_json(output / "provenance.json", {"stage": stage.name, **facts})
+    shutil.rmtree(folder)
+
+
+def _trainer(
+    stage: Stage,
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    held_out: dict[str, Dataset],
+    folder: Path,
+    micro_batch: int,
+) -> StageTrainer:
+    recipe = stage.settings.recipe
+    steps = optimiser_steps(recipe, len(rows))
+    lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
+    trainer = StageTrainer(
+        model=model,
+        args=_arguments(stage, folder, micro_batch, steps),
+        train_dataset=rows,
+        data_collator=Collator(processor, model.config.image_token_id, recipe.max_length),
+        order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed),
+        held_out=held_out,
+        callbacks=[
+            Recorder(folder / "metrics.jsonl", recipe.global_batch),
+            Progress(stage.name, recipe.global_batch),
+            StopOnSigterm(),
+            *([HeldOut(recipe.eval_steps)] if stage.validation else []),
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(stage: Stage, folder: Path, micro_batch: int, steps: int) -> TrainingArguments:
+    recipe, on_gpu = stage.settings.recipe, torch.cuda.is_available()
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation_steps(recipe.global_batch, micro_batch, _processes()),
+        max_steps=steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=recipe.precision == "bf16",
+        activation_checkpointing=recipe.gradient_checkpointing,
+        seed=stage.settings.seed,
+        # Bit equality is promised on a CPU; a GPU's deterministic kernels are slow, and not all exist.
+        full_determinism=not on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        save_strategy="steps",
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        # Beside a GPU the cores are free to decode pictures; without one the model needs them.
+        dataloader_num_workers=max(0, min(MOST_LOADING_PROCESSES, cores - 1)) if on_gpu else 0,
+        dataloader_pin_memory=on_gpu,
+    )
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _held_out(stage: Stage, processor: Any, cache: Path) -> dict[str, Dataset]:
+    held_out = {}
+    for entry in stage.validation:
+        rows = load((entry,), processor, cache)
+        chosen = np.random.default_rng(0).permutation(len(rows))[:HELD_OUT_SAMPLES]
+        held_out[entry.language] = rows.select(sorted(chosen.tolist()))
+    return held_out
+
+
+def _check_projector(model: Any, folder: Path) -> str:
+    """Digest of the projector in `model`; ConfigError when stage 1's provenance, beside `folder`, names another one."""
+    loaded, record = projector_sha256(model), folder.parent / "provenance.json"
+    saved = json.loads(record.read_text(encoding="utf-8"))["projector_sha256"] if record.is_file() else loaded
+    if loaded != saved:
+        raise ConfigError(f"{folder}: the projector that was loaded is not the one that {record} describes")
+    return loaded
+
+
+def _save_projector(model: Any, processor: Any, folder: Path) -> None:
+    save_projector(model, folder)
+
+
+def _save_model(model: Any, processor: Any, folder: Path) -> None:
+    model.save_pretrained(folder, save_original_format=False)
+    processor.save_pretrained(folder)
+
+
+def _publish(final: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside `final` and rename it, so that a folder that exists is whole."""
+    partial = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    write(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be made a folder: {error.strerror}") from None
+
+
+def _key(stage: Stage) -> str:
+    """Digest of everything that the stage's checkpoints depend on."""
+    projector = file_sha256(stage.projector / WEIGHTS) if stage.projector else None
+    return key([stage.settings.model_dump(mode="json"), projector, code_digest("parrot.train.recipe")])

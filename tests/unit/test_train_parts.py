@@ -1,0 +1,243 @@
+"""The parts of training: sample order, batches, checkpoints, records, data sets."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import recipe, write_backbones, write_set
+from transformers import AutoTokenizer
+
+from parrot.config import ConfigError
+from parrot.data import conversations
+from parrot.data.collate import Collator, count_truncated
+from parrot.data.conversations import elements, load
+from parrot.model import ParrotImageProcessor, ParrotProcessor
+from parrot.train.callbacks import Progress
+from parrot.train.checkpoints import cut_back, mark_whole, newest_whole, remove_broken
+from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
+from parrot.train.provenance import data_pins
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backbones")
+    write_backbones(folder)
+    images = ParrotImageProcessor.from_pretrained(folder / "clip")
+    return ParrotProcessor(images, AutoTokenizer.from_pretrained(folder / "qwen"), num_image_tokens=5)
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_global_batch_is_accumulated_from_micro_batches():
+    assert accumulation_steps(256, micro_batch=4, processes=16) == 4
+    assert accumulation_steps(48, micro_batch=48, processes=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [((48, 10, 1), "8 and 12"), ((48, 96, 1), "48"), ((128, 5, 8), "4 and 8"), ((7, 3, 1), "1 and 7")],
+)
+def test_a_micro_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(arguments, nearest):
+    with pytest.raises(
+        ConfigError, match=rf"does not divide global_batch {arguments[0]}; the nearest that do: {nearest}$"
+    ):
+        accumulation_steps(*arguments)
+
+
+def test_processes_that_do_not_divide_the_global_batch_are_refused():
+    with pytest.raises(ConfigError, match="global_batch 48 cannot be split over 5 processes"):
+        accumulation_steps(48, 1, 5)
+
+
+def test_steps_are_given_or_counted_from_epochs():
+    assert optimiser_steps(recipe(max_steps=7), 1000) == 7
+    assert optimiser_steps(recipe(max_steps=None, epochs=1, global_batch=128), 665_298) == 5198
+
+
+def test_every_sample_is_seen_once_an_epoch_and_batches_go_from_short_to_long():
+    lengths = np.random.default_rng(0).integers(1, 100, 24)
+    order = list(GlobalBatches(lengths, 8, steps=6, seed=1))
+    assert len(order) == 48
+    assert sorted(order[:24]) == sorted(order[24:]) == list(range(24))
+    assert order[:24] != order[24:]
+    for start in range(0, 48, 8):
+        batch = lengths[order[start : start + 8]]
+        assert list(batch) == sorted(batch)
+
+
+def test_the_order_is_the_seeds():
+    lengths = np.ones(24, int)
+    first, same, other = (list(GlobalBatches(lengths, 8, 3, seed)) for seed in (1, 1, 2))
+    assert first == same != other
+
+
+# --- data sets and batches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[]", []),
+        ('[ {"a": "x]["},\n {"b": [1, {"c": 2}]} ]\n', [{"a": "x]["}, {"b": [1, {"c": 2}]}]),
+        ('[{"a": "\\u00e9"}]', [{"a": "é"}]),
+    ],
+)
+def test_a_json_list_is_read_element_by_element(size, text, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversations, "CHARACTERS_A_READ", size)
+    (tmp_path / "list.json").write_text(text)
+    assert list(elements(tmp_path / "list.json")) == expected
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"a": []}', '[{"a": 1}', '[{"a": 1},', '[{"a": 1} {"b": 2}]', "[{]"])
+def test_what_is_no_json_list_is_one_line(text, tmp_path):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"list\.json: expected a whole and valid JSON list of samples$"):
+        list(elements(tmp_path / "list.json"))
+
+
+def test_elements_are_yielded_before_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(conversations, "CHARACTERS_A_READ", 16)
+    (tmp_path / "list.json").write_text('[{"a": 1}, {"b": 2}, broken')
+    assert list(islice(elements(tmp_path / "list.json"), 2)) == [{"a": 1}, {"b": 2}]
+
+
+def test_sets_are_joined_and_keep_language_and_id(processor, tmp_path):
+    english, chinese = write_set(tmp_path, "en", count=6), write_set(tmp_path, "zh", "zh", count=3)
+    rows = load((english, chinese), processor, tmp_path / "cache")
+    assert rows["language"][:] == ["en"] * 6 + ["zh"] * 3
+    assert rows["id"][:] == [f"en-{number}" for number in range(6)] + [f"zh-{number}" for number in range(3)]
+    first = json.loads((tmp_path / "en.json").read_text())[0]
+    ids, labels = processor.format_conversation(first["conversations"])
+    assert (rows[0]["input_ids"], rows[0]["labels"], rows[0]["length"]) == (ids, labels, len(ids))
+    assert ids.count(processor.image_token_id) == 5
+    assert rows[4]["image"] is None
+
+
+def test_a_set_is_tokenised_once(processor, tmp_path, monkeypatch):
+    entry = write_set(tmp_path, "en", count=6)
+    load((entry,), processor, tmp_path / "cache")
+    (file,) = (tmp_path / "cache").iterdir()
+    written = file.stat().st_mtime_ns
+    load((entry,), processor, tmp_path / "cache")
+    assert file.stat().st_mtime_ns == written
+    write_set(tmp_path, "en", count=7)
+    assert len(load((entry,), processor, tmp_path / "cache")) == 7
+
+
+def test_accepted_losses_are_left_out_and_others_refused(processor, tmp_path):
+    entry = write_set(tmp_path, "en", count=6)
+    (tmp_path / "images/en-2.png").unlink()
+    with pytest.raises(ConfigError, match=r"en\.json: sample en-2: image: .*images/en-2\.png is missing"):
+        load((entry,), processor, tmp_path / "cache")
+    accepted = entry.model_copy(update={"accepted_losses": ("en-2",)})
+    assert "en-2" not in load((accepted,), processor, tmp_path / "cache")["id"]
+
+
+def test_a_picture_that_became_corrupt_is_named(processor, tmp_path):
+    entry = write_set(tmp_path, "en", count=6)
+    rows = load((entry,), processor, tmp_path / "cache")
+    (tmp_path / "images/en-1.png").write_bytes(b"noise")
+    with pytest.raises(ConfigError, match=r"en\.json: sample en-1: image: .*images/en-1\.png cannot be decoded"):
+        Collator(processor, processor.image_token_id, 512)(rows.__getitems__([0, 1]))
+
+
+def test_batches_are_padded_on_the_right(processor, tmp_path):
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache").__getitems__([0, 4, 5])
+    batch = Collator(processor, processor.image_token_id, 512)(rows)
+    assert batch["ids"] == ["en-0", "en-4", "en-5"]
+    assert batch["pixel_values"].shape == (2, 3, 16, 16)
+    assert batch["input_ids"].shape == (3, max(row["length"] for row in rows))
+    for row, ids, labels, readable in zip(rows, batch["input_ids"], batch["labels"], batch["router_mask"], strict=True):
+        length = row["length"]
+        assert ids[:length].tolist() == row["input_ids"]
+        assert set(ids[length:].tolist()) <= {processor.tokenizer.pad_token_id}
+        assert labels.tolist() == row["labels"] + [-100] * (len(ids) - length)
+        assert readable.tolist() == [label == -100 for label in row["labels"]] + [False] * (len(ids) - length)
+
+
+def test_a_batch_of_text_alone_has_no_pictures(processor, tmp_path):
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
+    assert "pixel_values" not in Collator(processor, processor.image_token_id, 512)(rows.__getitems__([4]))
+
+
+def test_long_samples_lose_their_end_but_never_visual_tokens(processor, tmp_path):
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
+    last_visual = max(i for i, token in enumerate(rows[0]["input_ids"]) if token == processor.image_token_id)
+    assert count_truncated(rows, rows[0]["length"] - 1) == sum(length >= rows[0]["length"] for length in rows["length"])
+    batch = Collator(processor, processor.image_token_id, last_visual + 1)(rows.__getitems__([0]))
+    assert batch["input_ids"].tolist() == [rows[0]["input_ids"][: last_visual + 1]]
+    with pytest.raises(ConfigError, match=rf"sample en-0: its visual tokens do not fit into max_length {last_visual}$"):
+        Collator(processor, processor.image_token_id, last_visual)(rows.__getitems__([0]))
+
+
+# --- checkpoints and records -----------------------------------------------------------------------------------------
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    for step in (5, 10, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert newest_whole(tmp_path) is None
+    for step in (5, 10):
+        mark_whole(tmp_path / f"checkpoint-{step}")
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
+    remove_broken(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
+
+
+def test_metrics_are_cut_back_to_a_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1}, {"step": 2}, {"step": 2, "eval_loss_en": 1.5}, {"step": 3}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')
+    cut_back(path, 2)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == rows[:3]
+    cut_back(path, 0)
+    assert path.read_text() == ""
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch):
+    now = iter([0.0, 4.0, 12.0, 13.0, 14.0])
+    monkeypatch.setattr("parrot.train.callbacks.time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    progress = Progress("tune", global_batch=8, stream=stream)
+    state = SimpleNamespace(global_step=0, max_steps=4, is_world_process_zero=True)
+    progress.on_train_begin(None, state, None)
+    for step in (1, 2, 3, 4):
+        state.global_step = step
+        progress.on_log(None, state, None, logs={"loss": 0.5})
+    assert stream.getvalue().splitlines() == [
+        "tune: step 2 of 4, loss 0.5000, 1 samples/s",
+        "tune: step 4 of 4, loss 0.5000, 2 samples/s",
+    ]
+
+
+def test_data_pins_are_those_that_hold_the_data(tmp_path):
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data/mini\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/paper.dvc").write_text("outs:\n- md5: def.dir\n  path: paper\n")
+    assert data_pins(["data/mini/sft/sft_en.json", "elsewhere.json"], tmp_path) == {"data.dvc: data/mini": "abc.dir"}
+    assert data_pins(["data/paper/x.json"], tmp_path) == {"data/paper.dvc: paper": "def.dir"}
+
+
+def test_padding_behind_a_sample_changes_nothing(tmp_path):
+    from tiny_training import tune_settings
+
+    from parrot.model.build import build
+
+    write_backbones(tmp_path)
+    entry = write_set(tmp_path, "en", count=6)
+    model, processor = build(tune_settings(tmp_path, (entry,)))
+    rows = load((entry,), processor, tmp_path / "cache").__getitems__(list(range(6)))
+    batch = Collator(processor, processor.image_token_id, 512)(rows)
+    del batch["ids"]
+    mask = torch.tensor([[i < row["length"] for i in range(batch["labels"].shape[1])] for row in rows]).long()
+    assert not mask.all()
+    with_mask = model(**batch | {"router_mask": None}, attention_mask=mask).loss.item()
+    assert model(**batch).loss.item() == pytest.approx(with_mask, rel=1e-6)
