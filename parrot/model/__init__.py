@@ -1,6 +1,10 @@
 """The Parrot model in transformers' terms; importing this package registers it with the Auto classes."""
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+
+# From their own modules, since earlier 5.x versions hide the top-level names where torchvision is missing.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.processing_auto import AutoProcessor
 
 from parrot.model.configuration import ParrotConfig
 from parrot.model.image_processing import ParrotImageProcessor

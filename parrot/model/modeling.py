@@ -223,8 +223,9 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             `logits`: (B, T or `logits_to_keep`, V); None in training when `labels` are given.
             `router_weights`: (N, num_experts).
         """
-        if labels is not None and router_mask is None:
-            router_mask = labels == IGNORE_INDEX
+        if labels is not None:
+            kwargs.setdefault("use_cache", False)
+            router_mask = labels == IGNORE_INDEX if router_mask is None else router_mask
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
