@@ -35,10 +35,11 @@ def language_contrast(path: Path) -> Grid:
         rows.append(((PAPER, system), tuple(cells)))
     note = (
         "Per cent, as printed, for models of 7 billion parameters on the benchmarks' own photographs and questions. "
-        "The mean over the five other languages is ours. Nothing here is comparable with the numbers above."
+        "The mean over the five other languages is ours. Comparable only with runs of those models on those benchmarks."
     )
     groups = tuple((benchmark, (*LANGUAGES, NON_ENGLISH)) for benchmark in TABLES)
     named = {benchmark: f"{benchmark} ({table})" for benchmark, table in TABLES.items()}
+    named |= {"system": "Model", PAPER: f"The paper, {PAPER}"}
     named |= dict(zip(SYSTEMS, ("Parrot, English instructions only", "Parrot, six languages"), strict=True))
     return Grid("Published values", note, ("source", "system"), groups, tuple(rows), WORDS | named)
 
