@@ -200,7 +200,7 @@ def test_languages_that_ask_other_rows_are_a_problem(tmp_path):
 
 def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
     entry = benchmark(tmp_path, rows=4)
-    broken = base64.b64encode(base64.b64decode(picture("green"))[:55]).decode()
+    broken = base64.b64encode(base64.b64decode(picture("green"))[:40] + bytes(20)).decode()
     for file in ("Quiz_en.tsv", "Quiz_cn.tsv"):
         change_cell(tmp_path, file, "image", 1, broken)
     problem(tmp_path, benchmarks=[entry])
