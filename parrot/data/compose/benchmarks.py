@@ -55,11 +55,11 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
     questions: list[Question] = []
     shuffled: list[int] = []
     rejected: Counter[str] = Counter()
-    for house, rows in ROWS[name].items():
+    for place, (house, rows) in enumerate(ROWS[name].items()):
         maker = BlockMaker(material, house, rng)
         for kind in KINDS:
-            blocks = maker.blocks(kind, rows)
-            shuffled += [len(questions) + place for place in _other_pictures(blocks, material, rng)]
+            blocks = maker.blocks(kind, rows, easy_first=place % 2 == 1)
+            shuffled += [len(questions) + other for other in _other_pictures(blocks, material, rng)]
             questions += [question for block in blocks for question in block]
         rejected += maker.rejected
     pictures, pairs = _pictures(questions, material, rng), _pairs(questions)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import get_args
 
 from parrot.data.compose.colours import COLOURS
-from parrot.data.compose.keys import DIRECTIONS, FIXED_OPTIONS, is_reserved, make_key
+from parrot.data.compose.keys import DIRECTIONS, FIXED_OPTIONS, Key, is_reserved, make_key
 from parrot.data.compose.material import Material
 from parrot.data.compose.pictures import Layout, Scene
 from parrot.data.compose.questions import Question
@@ -39,7 +39,7 @@ class BlockMaker:
         self.rejected: Counter[str] = Counter()
         self._rng = rng
         self._drawn = [concept for concept in material.concepts.ids if concept in material.houses[house]]
-        self._used: Counter[tuple[str, str]] = Counter()
+        self._used: Counter[tuple[str, Key | str]] = Counter()
         self._makers: dict[str, Callable[[bool, int], Block | None]] = {
             "naming": lambda hard, number: self._naming("naming", hard=False),
             "fine_naming": lambda hard, number: self._naming("fine_naming", hard=True),
@@ -51,16 +51,16 @@ class BlockMaker:
             "yes_no": lambda hard, number: self._yes_no(hard),
         }
 
-    def blocks(self, kind: str, rows: int) -> list[Block]:
-        """Blocks of `kind` with `rows` questions in all; every second one is hard where the kind knows difficulty."""
+    def blocks(self, kind: str, rows: int, easy_first: bool = False) -> list[Block]:
+        """Blocks of `kind` with `rows` questions in all, hard and easy in turn where the kind knows difficulty."""
         size = BLOCK_ROWS.get(kind, 4)
         assert rows % size == 0
-        return [self._best(kind, number) for number in range(rows // size)]
+        return [self._best(kind, number % 2 == easy_first, number) for number in range(rows // size)]
 
-    def _best(self, kind: str, number: int) -> Block:
+    def _best(self, kind: str, hard: bool, number: int) -> Block:
         found: list[Block] = []
         for _ in range(_TRIES):
-            block = self._makers[kind](number % 2 == 0, number)
+            block = self._makers[kind](hard, number)
             if block is None:
                 continue
             if not self._matched(block[0]):
@@ -76,9 +76,9 @@ class BlockMaker:
         return best
 
     @staticmethod
-    def _marks(block: Block) -> Iterable[tuple[str, str]]:
+    def _marks(block: Block) -> Iterable[tuple[str, Key | str]]:
         """What a block should not repeat: its options as a whole, its concepts, its right answers."""
-        yield block[0].kind, str(block[0].key)
+        yield block[0].kind, block[0].key
         for question in block:
             yield question.kind, question.about
             yield question.kind, question.options[question.answer]

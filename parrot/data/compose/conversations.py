@@ -11,6 +11,7 @@ from typing import Any
 from parrot.config import LANGUAGES, Language
 from parrot.data.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.data.compose.draw import Drawer
+from parrot.data.compose.keys import FIXED_OPTIONS
 from parrot.data.compose.material import Material
 from parrot.data.compose.pictures import Scene
 from parrot.data.compose.png import encode
@@ -97,7 +98,8 @@ def write_instructions(material: Material, folder: Path, instruction: Mapping[La
             samples += [_ask(question, shot.name, language, material, instruction, rng) for question, shot in asked]
         for kind, wanted in _quotas(text_only):
             samples += [
-                _ask(everything.draw(kind, rng), None, language, material, instruction, rng) for _ in range(wanted)
+                _ask(question, None, language, material, instruction, rng)
+                for question in _draws(kind, wanted, everything, rng)
             ]
         rng.shuffle(samples)
         numbered = [{"id": f"sft_{language}_{number:05d}", **sample} for number, sample in enumerate(samples)]
@@ -110,7 +112,7 @@ def write_validation(material: Material, folder: Path, instruction: Mapping[Lang
     """Held-out instructions on the validation house, the same in every language (val_{language}.json); how many."""
     rng = random.Random("validation")
     drawer, album = Drawer(material, (VALIDATION_HOUSE,)), Album(folder / "images", material)
-    questions = [drawer.draw(kind, rng) for kind, wanted in _quotas(VALIDATION_SAMPLES) for _ in range(wanted)]
+    questions = [q for kind, wanted in _quotas(VALIDATION_SAMPLES) for q in _draws(kind, wanted, drawer, rng)]
     shots = [album.add(question.house, question.scene, rng) for question in questions]
     for language in LANGUAGES:
         asked = [
@@ -128,6 +130,16 @@ def _quotas(total: int) -> Iterator[tuple[str, int]]:
     return ((kind, share + (place < rest)) for place, kind in enumerate(KINDS))
 
 
+def _draws(kind: str, wanted: int, drawer: Drawer, rng: random.Random) -> Iterator[Question]:
+    """Drawn questions; of options that are always the same ones each is right equally often."""
+    fixed = FIXED_OPTIONS.get(kind)
+    for number in range(wanted):
+        question = drawer.draw(kind, rng)
+        while fixed and question.options[question.answer] != fixed[number % len(fixed)]:
+            question = drawer.draw(kind, rng)
+        yield question
+
+
 def _new_pictures(
     kind: str, wanted: int, drawer: Drawer, album: Album, shots: dict[str, list[Shot]], rng: random.Random
 ) -> Iterator[tuple[Question, Shot]]:
@@ -136,8 +148,7 @@ def _new_pictures(
         yield from _known_pictures(kind, wanted, drawer, shots, rng)
         return
     shots[kind] = []
-    for _ in range(wanted):
-        question = drawer.draw(kind, rng)
+    for question in _draws(kind, wanted, drawer, rng):
         shot = album.add(question.house, question.scene, rng)
         shots[kind].append(shot)
         yield question, shot
