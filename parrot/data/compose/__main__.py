@@ -1,0 +1,27 @@
+"""Maintainers: compose data/mini and renew its pin, data.dvc (`python -m parrot.data.compose`, or `make data`).
+
+Everyone else gets the same folder from `parrot fetch`, which holds it to the pin and never renews that.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from parrot.config import Benchmark, load_catalogue
+from parrot.data.compose.write import compose
+from parrot.data.fetch import COMPOSED, RESOURCES
+
+PIN = "data.dvc"
+
+
+def main() -> None:
+    """Compose and pin; the exit status is DVC's."""
+    benchmarks = load_catalogue("config/benchmarks.yaml", Benchmark)
+    compose(RESOURCES, COMPOSED, benchmarks["mini_mmmb"].instruction)
+    done = subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet", PIN])
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
