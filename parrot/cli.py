@@ -21,7 +21,7 @@ from parrot.runs import (
 )
 
 app = typer.Typer(
-    help="Parrot from data to paper tables. Each stage reads a run's settings by --run, or as JSON by --settings.",
+    help="Parrot from data to paper tables. Settings come from a named run or a JSON file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +37,7 @@ RunName = Annotated[str | None, typer.Option("--run", help="run of config/runs.y
 ConfigFiles = Annotated[
     list[str] | None, typer.Option("--configfile", help="config files laid over config/config.yaml, in order")
 ]
-Json = Annotated[str | None, typer.Option("--settings", help="the stage's settings as JSON, in place of --run")]
+Json = Annotated[Path | None, typer.Option("--settings", help="the stage's settings as a JSON file, in place of --run")]
 Output = Annotated[Path, typer.Option(help="where results go")]
 Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
 MicroBatch = Annotated[int, typer.Option(help="samples a process takes at once; divides the global batch")]
@@ -47,19 +47,21 @@ def _suite(configfile: list[str] | None) -> Suite:
     return Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
 
 
-def _parse(kind: type, text: str, where: str) -> Any:
+def _read(kind: Any, path: Path) -> Any:
     try:
-        return validate(kind, json.loads(text), where)
+        return validate(kind, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: expected JSON: {error}") from None
+        raise ConfigError(f"{path}: expected JSON: {error}") from None
 
 
-def _settings(kind: type, stage: str, run: str | None, configfile: list[str] | None, settings: str | None) -> Any:
-    """A stage's settings, from the run that is named or from the JSON that is given."""
+def _settings(kind: type, stage: str, run: str | None, configfile: list[str] | None, settings: Path | None) -> Any:
+    """A stage's settings, from the run that is named or from a file."""
     if run is not None and settings is None:
         return getattr(_suite(configfile).run(run), stage)
     if settings is not None and run is None:
-        return _parse(kind, settings, "--settings")
+        return _read(kind, settings)
     raise ConfigError("expected exactly one of --run and --settings")
 
 
@@ -76,7 +78,7 @@ def fetch(
     from parrot.data.fetch import fetch as stage
 
     if settings is not None:
-        wanted = [_parse(FetchSettings, settings, "--settings")]
+        wanted = [_read(FetchSettings, settings)]
     else:
         suite = _suite(configfile)
         wanted = [suite.run(name).fetch for name in run or suite.config.report.runs]
@@ -126,7 +128,7 @@ def predict(
     output: Output,
     model: Annotated[Path | None, typer.Option(help="model folder")] = None,
     stage1: Annotated[Path | None, typer.Option(help="stage 1's projector folder, to ask before stage 2")] = None,
-    stage1_settings: Annotated[str | None, typer.Option(help="stage 1's settings as JSON")] = None,
+    stage1_settings: Annotated[Path | None, typer.Option(help="stage 1's settings as a JSON file")] = None,
     batch: Annotated[int, typer.Option(help="questions at once")] = 32,
     run: RunName = None,
     configfile: ConfigFiles = None,
@@ -184,10 +186,7 @@ def report_build(
     from parrot.report.build import build
     from parrot.report.settings import ReportStage, report_stage
 
-    if settings is not None:
-        stage = _parse(ReportStage, settings, "--settings")
-    else:
-        stage = report_stage(_suite(configfile), target)
+    stage = _read(ReportStage, settings) if settings is not None else report_stage(_suite(configfile), target)
     build(stage, scores, results, output)
 
 
@@ -212,7 +211,7 @@ def track_import(
     from parrot.tracked import TrackedRun, tracked_run
 
     if settings is not None:
-        runs = _parse(tuple[TrackedRun, ...], settings, "--settings")
+        runs = _read(tuple[TrackedRun, ...], settings)
     else:
         suite = _suite(configfile)
         runs = [tracked_run(suite.run(name)) for name in run or suite.config.report.runs]

@@ -19,10 +19,11 @@ def run(monkeypatch, *arguments: str) -> int | str | None:
     return stopped.value.code
 
 
-def test_settings_by_name_and_as_json_are_the_same():
+def test_settings_by_name_and_from_a_file_are_the_same(tmp_path: Path):
     expected = Suite.load().run("no_experts").tune
+    (tmp_path / "s.json").write_text(canonical(expected))
     assert cli._settings(TuneSettings, "tune", "no_experts", None, None) == expected
-    assert cli._settings(TuneSettings, "tune", None, None, canonical(expected)) == expected
+    assert cli._settings(TuneSettings, "tune", None, None, tmp_path / "s.json") == expected
     assert expected.num_experts == 0
 
 
@@ -41,8 +42,9 @@ TRAIN = ("train", "align", "--output", "out", "--work", "work", "--micro-batch",
     [
         ((*TRAIN, "--run", "parot"), "unknown run parot; config/runs.yaml has parrot, "),
         (TRAIN, "expected exactly one of --run and --settings"),
-        ((*TRAIN, "--settings", "{seed"), "--settings: expected JSON"),
-        ((*TRAIN, "--settings", '{"sed": 0}'), "--settings: "),
+        ((*TRAIN, "--settings", "no.json"), "no.json: cannot be read: No such file or directory"),
+        ((*TRAIN, "--settings", "LICENSE"), "LICENSE: expected JSON"),
+        ((*TRAIN, "--settings", "config/config.schema.json"), "config/config.schema.json: seed: Field required"),
         (("predict", "--output", "out", "--run", "parrot"), "expected exactly one of --model and --stage1"),
     ],
 )

@@ -30,7 +30,10 @@ def main():
     if command == "report build":
         from parrot.report.settings import ReportStage
 
-        files = [output / name for name in ReportStage.model_validate(json.loads(option["--settings"])).outputs()]
+        files = [
+            output / name
+            for name in ReportStage.model_validate(json.loads(Path(option["--settings"]).read_text())).outputs()
+        ]
     for file in map(Path, files):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{time.time_ns()}\n")

@@ -24,12 +24,12 @@ rule project:
         mem_mb=4000,
         runtime="2h",
     params:
-        settings=lambda w: canonical(suite.with_stage1(w.key).align),
+        settings=lambda w: settings_file(suite.with_stage1(w.key).align),
         code=code_digest("parrot.train.recipe"),
         output=subpath(output.metrics, parent=True),
         work=work,
     shell:
-        "parrot train align --settings {params.settings:q} --output {params.output} --work {params.work} "
+        "parrot train align --settings {params.settings} --output {params.output} --work {params.work} "
         "--micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
 
 
@@ -53,10 +53,10 @@ rule predict_before:
         mem_mb=4000,
         runtime="2h",
     params:
-        settings=lambda w: canonical(suite.with_stage1(w.key).predict_before),
-        stage1=lambda w: canonical(suite.with_stage1(w.key).align),
+        settings=lambda w: settings_file(suite.with_stage1(w.key).predict_before),
+        stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
         code=code_digest("parrot.evaluate.predict"),
         model=subpath(input.projector, parent=True),
     shell:
-        "parrot predict --settings {params.settings:q} --stage1 {params.model} --stage1-settings {params.stage1:q} "
+        "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
         "--output {output.predictions} --batch {resources.batch} 2>&1 | tee {log} >&2"

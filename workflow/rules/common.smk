@@ -8,7 +8,8 @@ from pathlib import Path
 from snakemake.cli import parse_args
 
 from parrot.config import ConfigError
-from parrot.digest import canonical, code_digest
+from parrot.digest import canonical, code_digest, key
+from parrot.files import atomic_write
 from parrot.report.settings import report_stage
 from parrot.runs import Suite
 from parrot.tracked import tracked_run
@@ -51,6 +52,17 @@ def refuse_unknown_targets(known):
 def one_of(names):
     """A wildcard constraint; without any name one that nothing matches."""
     return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def settings_file(settings):
+    """Settings as a file named by their digest, which is what decides whether a job is stale.
+
+    As JSON on the command line they would bury the one line that says why a job failed.
+    """
+    path = Path(".snakemake", "settings", f"{key(settings)}.json")
+    if not path.exists():
+        atomic_write(path, canonical(settings))
+    return str(path)
 
 
 suite = load_suite()

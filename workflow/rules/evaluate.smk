@@ -21,11 +21,11 @@ rule predict:
         mem_mb=4000,
         runtime="2h",
     params:
-        settings=lambda w: canonical(suite.run(w.run).predict),
+        settings=lambda w: settings_file(suite.run(w.run).predict),
         code=code_digest("parrot.evaluate.predict"),
         model=subpath(input.model, parent=True),
     shell:
-        "parrot predict --settings {params.settings:q} --model {params.model} --output {output.predictions} "
+        "parrot predict --settings {params.settings} --model {params.model} --output {output.predictions} "
         "--batch {resources.batch} 2>&1 | tee {log} >&2"
 
 
@@ -51,10 +51,10 @@ rule score:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=lambda w: canonical(suite.run(w.run).score),
+        settings=lambda w: settings_file(suite.run(w.run).score),
         code=code_digest("parrot.evaluate.score"),
     shell:
-        "parrot score --settings {params.settings:q} --predictions {input.predictions} --before {input.before:q} "
+        "parrot score --settings {params.settings} --predictions {input.predictions} --before {input.before:q} "
         "--output {output.scores} 2>&1 | tee {log} >&2"
 
 

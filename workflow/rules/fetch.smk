@@ -20,8 +20,8 @@ rule fetch:
         mem_mb=2000,
         runtime="12h",
     params:
-        settings=lambda w: canonical(suite.with_data(w.data).fetch),
+        settings=lambda w: settings_file(suite.with_data(w.data).fetch),
         pin=lambda w: suite.config.data_pin,
         code=code_digest("parrot.data.fetch"),
     shell:
-        "parrot fetch --settings {params.settings:q} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"
+        "parrot fetch --settings {params.settings} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"

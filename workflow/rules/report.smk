@@ -24,11 +24,11 @@ rule report:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=canonical(report_stage(suite)),
+        settings=settings_file(report_stage(suite)),
         code=code_digest("parrot.report.build"),
         results=subpath(output.page, parent=True),
     shell:
-        "parrot report build --settings {params.settings:q} --scores {input.scores} --results {params.results} "
+        "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
         "--output {params.results} 2>&1 | tee {log} >&2"
 
 
@@ -49,10 +49,10 @@ rule by_target:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: canonical(report_stage(suite, w.target)),
+        settings=lambda w: settings_file(report_stage(suite, w.target)),
         code=code_digest("parrot.report.build"),
         results=lambda w: results,
         output=lambda w: f"{results}/by_target/{w.target}",
     shell:
-        "parrot report build --settings {params.settings:q} --scores {input.scores} --results {params.results} "
+        "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
         "--output {params.output} 2>&1 | tee {log} >&2"

@@ -42,11 +42,11 @@ rule track:
         mem_mb=1000,
         runtime=30,
     params:
-        settings=canonical([tracked_run(suite.run(run)) for run in suite.config.report.runs]),
+        settings=settings_file([tracked_run(suite.run(run)) for run in suite.config.report.runs]),
         results=lambda w: results,
         report=lambda w: results,
     shell:
-        "parrot track import --settings {params.settings:q} --results {params.results} --report {params.report} "
+        "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
         "2>&1 | tee {log} >&2"
 
 
@@ -72,9 +72,9 @@ rule track_target:
         mem_mb=1000,
         runtime=30,
     params:
-        settings=lambda w: canonical([tracked_run(suite.run(run)) for run in suite.target(w.target)]),
+        settings=lambda w: settings_file([tracked_run(suite.run(run)) for run in suite.target(w.target)]),
         results=lambda w: results,
         report=subpath(output.stamp, parent=True),
     shell:
-        "parrot track import --settings {params.settings:q} --results {params.results} --report {params.report} "
+        "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
         "2>&1 | tee {log} >&2"

@@ -26,13 +26,13 @@ rule tune:
         mem_mb=4000,
         runtime="2h",
     params:
-        settings=lambda w: canonical(suite.run(w.run).tune),
+        settings=lambda w: settings_file(suite.run(w.run).tune),
         code=code_digest("parrot.train.recipe"),
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,
     shell:
-        "parrot train tune --settings {params.settings:q} --projector {params.projector} --output {params.output} "
+        "parrot train tune --settings {params.settings} --projector {params.projector} --output {params.output} "
         "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
 
 
