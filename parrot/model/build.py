@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GenerationConfig
 
@@ -35,12 +36,10 @@ def build(
     Raises:
         ConfigError: a folder lacks weights or config, or the projector does not fit.
     """
-    vision_folder = require_model(settings.vision_tower.path)
-    language_folder = require_model(settings.language_model.path)
-    vision = CLIPVisionModel.from_pretrained(vision_folder, dtype=dtype)
-    language = AutoModelForCausalLM.from_pretrained(language_folder, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(language_folder)
-    processor = ParrotProcessor(ParrotImageProcessor.from_pretrained(vision_folder), tokenizer)
+    vision = _pretrained(CLIPVisionModel, settings.vision_tower.path, dtype)
+    language = _pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
+    tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
+    processor = ParrotProcessor(ParrotImageProcessor.from_pretrained(settings.vision_tower.path), tokenizer)
     experts = {name: getattr(settings, name, None) for name in ("expert_intermediate_size", "moe_weight")}
     config = ParrotConfig(
         vision_config=vision.config,
@@ -82,9 +81,7 @@ def load(
     folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
     """The trained model of a run's model folder, in evaluation mode, and its processor; ConfigError if it is none."""
-    folder = require_model(folder)
-    model = ParrotForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    return model.eval(), ParrotProcessor.from_pretrained(folder)
+    return _pretrained(ParrotForConditionalGeneration, folder, dtype).eval(), ParrotProcessor.from_pretrained(folder)
 
 
 def trainable(model: ParrotForConditionalGeneration, stage: Literal["align", "tune"]) -> list[str]:
@@ -135,7 +132,18 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def require_model(folder: str | Path) -> Path:
+def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
+    """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
+    try:
+        model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True)
+    except SafetensorError as error:
+        raise ConfigError(f"{folder}: the weights cannot be read: {error}") from None
+    if report["missing_keys"]:
+        raise ConfigError(f"{folder}: the weights lack {min(report['missing_keys'])}")
+    return model
+
+
+def _model_folder(folder: str | Path) -> Path:
     """`folder` as a path; ConfigError unless it holds a config and safetensors weights, single or sharded."""
     folder = Path(folder)
     if not folder.is_dir():

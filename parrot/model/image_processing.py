@@ -10,7 +10,9 @@ from transformers import CLIPImageProcessorPil
 from transformers.processing_utils import ImagesKwargs
 
 
-class ParrotImagesKwargs(ImagesKwargs, total=False):
+class ParrotImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+    """Options of one call."""
+
     image_aspect_ratio: Literal["pad", "crop"]
 
 

@@ -83,7 +83,7 @@ class ParrotModel(ParrotPreTrainedModel):
         """Text embeddings with the guided visual tokens in the placeholders' stead, and the router's weights."""
         is_image = input_ids == self.config.image_token_id
         embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
-        rows = self._image_rows(is_image, 0 if image_features is None else len(image_features))
+        rows = self.image_rows(input_ids, 0 if image_features is None else len(image_features))
         if image_features is None:
             return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
@@ -109,17 +109,17 @@ class ParrotModel(ParrotPreTrainedModel):
             visual, _ = self.expert_block(visual, embeds[:1], torch.ones_like(embeds[:1, :, 0], dtype=torch.bool))
         return 0 * visual.sum().to(embeds.dtype)
 
-    def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
-        """The batch row of each picture, (images,); ValueError unless the placeholders fit the pictures."""
+    def image_rows(self, input_ids: Tensor, images: int) -> Tensor:
+        """The batch row of each picture, (images,); ValueError unless the image tokens fit the pictures."""
         length = self.config.num_image_tokens
-        counts = is_image.sum(-1).tolist()
+        counts = (input_ids == self.config.image_token_id).sum(-1).tolist()
         if sum(counts) != images * length or any(count % length for count in counts):
             raise ValueError(
                 f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
                 f"but the batch's samples have {counts} image tokens"
             )
         rows = [row for row, count in enumerate(counts) for _ in range(count // length)]
-        return torch.tensor(rows, dtype=torch.long, device=is_image.device)
+        return torch.tensor(rows, dtype=torch.long, device=input_ids.device)
 
     @can_return_tuple
     def forward(
@@ -260,7 +260,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         return total / (max(len(positions), 1) if count is None else count)
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         if kwargs.get("is_first_iteration"):
             # The attention mask itself may have become a four-dimensional one by now.
             inputs.setdefault("router_mask", kwargs.get("attention_mask"))
@@ -269,6 +269,19 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             for name in ("image_features", "router_mask"):
                 inputs.pop(name, None)
         return inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor | None, dict[str, Any]]:
+        """Beams: keep the pictures in the order of their tokens, where a sample has several."""
+        pictures = [name for name in ("pixel_values", "image_features") if kwargs.get(name) is not None]
+        if pictures:
+            assert input_ids is not None, "pictures stand at their tokens in input_ids"
+            rows = self.model.image_rows(input_ids, len(kwargs[pictures[0]]))
+            beams = torch.arange(expand_size, device=rows.device)
+            order = (rows[:, None] * expand_size + beams).flatten().argsort(stable=True)
+        input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
+        return input_ids, kwargs | {name: kwargs[name][order] for name in pictures}
 
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

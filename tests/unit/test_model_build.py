@@ -190,3 +190,19 @@ def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path, files, message):
     with pytest.raises(ConfigError, match=rf"model: {message}") as error:
         load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_whole_are_one_clear_line(backbones, tmp_path):
+    model, processor = build(tune(backbones))
+    model.save_pretrained(tmp_path, save_original_format=False)
+    processor.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    state = load_file(weights)
+    del state["model.expert_block.experts.up_proj"]
+    save_file(state, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"the weights lack model\.expert_block\.experts\.up_proj"):
+        load(tmp_path)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="the weights cannot be read") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)

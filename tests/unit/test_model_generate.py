@@ -63,14 +63,10 @@ def test_generation_from_features(model, batch):
     assert generate(model, {**batch, "image_features": features}) == expected
 
 
-def test_beams_keep_pictures_with_their_samples(model, batch):
+def test_beams_keep_pictures_with_their_samples(model):
+    rows = [row(5, "image", 4, "image", 3, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
+    batch = {**collate(rows, "left"), "pixel_values": pictures(3)}
     together = generate(model, batch, num_beams=3)
-    alone = model.generate(
-        torch.tensor([row(3, "image", 2, seed=3)]),
-        pixel_values=pictures(2)[1:],
-        max_new_tokens=STEPS,
-        num_beams=3,
-        do_sample=False,
-        pad_token_id=0,
-    )
-    assert together[2] == alone[0, -STEPS:].tolist()
+    for index, pixels in [(0, pictures(3)[:2]), (2, pictures(3)[2:])]:
+        alone = {**collate([rows[index]]), "pixel_values": pixels}
+        assert together[index] == generate(model, alone, num_beams=3)[0]
