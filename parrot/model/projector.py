@@ -29,5 +29,5 @@ class ParrotProjector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, L, d_vision) -> (N, L, d)"""
-        hidden = self.linear_1(features)
+        hidden = self.linear_1(features.to(self.linear_1.weight.dtype))
         return hidden if self.linear_2 is None else self.linear_2(F.gelu(hidden))

@@ -70,3 +70,11 @@ def test_beams_keep_pictures_with_their_samples(model):
     for index, pixels in [(0, pictures(3)[:2]), (2, pictures(3)[2:])]:
         alone = {**collate([rows[index]]), "pixel_values": pixels}
         assert together[index] == generate(model, alone, num_beams=3)[0]
+
+
+def test_bfloat16_takes_float32_pixels_and_features(batch):
+    model = tiny_model().bfloat16()
+    features = tiny_model().encode_images(batch["pixel_values"])
+    answers = generate(model, batch)
+    assert [len(answer) for answer in answers] == [STEPS] * 3
+    assert len(generate(model, {**batch, "pixel_values": None, "image_features": features})) == 3
