@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from marked_pictures import SHIPPED, make_resources
 
+from parrot.config import Benchmark, load_catalogue
 from parrot.data.compose.material import Material, load_material
 from parrot.data.compose.write import compose
 
-INSTRUCTION = {"en": "Say it.", "zh": "请说。", "pt": "Diga.", "ar": "قل.", "tr": "Söyle.", "ru": "Скажи."}
+INSTRUCTION = load_catalogue(SHIPPED.parents[2] / "config" / "benchmarks.yaml", Benchmark)["mini_mmmb"].instruction
 
 
 @pytest.fixture(scope="session")

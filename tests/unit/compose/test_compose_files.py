@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from composed_files import (
     BENCHMARKS,
     LANGUAGES,
@@ -26,7 +27,7 @@ from composed_files import (
 from marked_pictures import SHIPPED
 from PIL import Image
 
-from parrot.config import ConfigError
+from parrot.config import Benchmark, ConfigError, load_catalogue
 from parrot.data.compose.keys import PromptReader, is_reserved
 from parrot.data.compose.material import Material
 from parrot.data.compose.questions import KINDS
@@ -37,7 +38,8 @@ COLUMNS = [
     *("index", "question", "hint", "A", "B", "C", "D", "answer", "category", "l2-category", "split", "image"),
     *("house", "difficulty", "concept", "picture_text", "shuffled", "pair_id", "unseen_in_language", "answer_names"),
 ]
-INSTRUCTION = {"en": "Say it.", "zh": "请说。", "pt": "Diga.", "ar": "قل.", "tr": "Söyle.", "ru": "Скажи."}
+ROOT = SHIPPED.parents[2]
+INSTRUCTION = load_catalogue(ROOT / "config" / "benchmarks.yaml", Benchmark)["mini_mmmb"].instruction
 SAMPLES = {"en": 6000, "zh": 1200, "pt": 1200, "ar": 1200, "tr": 1200, "ru": 1200}
 
 
@@ -258,8 +260,18 @@ def test_composing_again_in_another_process_gives_the_same_bytes(shipped: Path, 
     code = "import json, sys; from pathlib import Path; from parrot.data.compose.write import compose; "
     code += "compose(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))"
     command = [sys.executable, "-c", code, str(SHIPPED), str(tmp_path / "again"), json.dumps(INSTRUCTION)]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, cwd=SHIPPED.parents[2])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, cwd=ROOT)
     assert _digests(tmp_path / "again") == _digests(shipped)
+
+
+def test_the_pin_is_that_of_the_composed_folder(shipped: Path) -> None:
+    """By DVC's rule: the MD5 of the sorted listing of the files' MD5s."""
+    files = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*") if path.is_file())
+    listing = [{"md5": hashlib.md5((shipped / name).read_bytes()).hexdigest(), "relpath": name} for name in files]
+    digest = hashlib.md5(json.dumps(listing).encode()).hexdigest()
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
+    assert pinned["path"] == "data/mini"
+    assert pinned["md5"] == f"{digest}.dir", "data.dvc is stale: python -m parrot.data.compose renews it"
 
 
 def test_incomplete_resources_leave_the_folder_as_it_was(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_question_is_worded_in_every_language(material: Material) -> None:
     assert english.prompt("Say it.") == "How many of this: dog?\nA. 1\nB. 2\nC. 3\nD. 4\nSay it."
     assert (english.answer, english.picture_text) == ("2", "dog, dog")
     russian = word(question, "ru", material.phrases)
-    assert (russian.question, russian.picture_text) == ("Сколько раз здесь есть это: собака?", "собака, собака")
+    assert (russian.question, russian.picture_text) == ("Сколько раз это изображено: собака?", "собака, собака")
 
 
 @pytest.mark.parametrize(
