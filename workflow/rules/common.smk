@@ -15,7 +15,9 @@ from parrot.runs import Suite
 from parrot.tracked import tracked_run
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
-os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]), HF_HUB_DISABLE_PROGRESS_BARS="1"
+)
 
 
 def stop(message):
