@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step
 from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
 from parrot.train.trainer import StageTrainer
 
-HELD_OUT_SAMPLES = 96  # of each held-out set; its loss is a curve to look at, not a result
+HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
 MOST_LOADING_PROCESSES = 8
 
 
@@ -79,30 +80,32 @@ def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     trainable(model, stage.name)
     rows = load(settings.data, processor, work / "datasets")
-    truncated = count_truncated(rows, recipe.max_length)
-    facts |= {"samples": len(rows), "truncated_samples": truncated}
-
+    facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, work / "datasets")
+
     trainer = _trainer(stage, model, processor, rows, held_out, folder, micro_batch)
     checkpoint = newest_whole(folder)
+    first = step_of(checkpoint) if checkpoint else 0
     if trainer.is_world_process_zero():
         remove_broken(folder)
-        cut_back(folder / "metrics.jsonl", step_of(checkpoint) if checkpoint else 0)
+        cut_back(folder / "metrics.jsonl", first)
+        if facts["truncated_samples"]:
+            print(f"{stage.name}: {facts['truncated_samples']} of {len(rows)} samples lose their end", file=sys.stderr)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
         raise SystemExit(143)
-    if not trainer.is_world_process_zero():
-        return
+    if trainer.is_world_process_zero():
+        facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
+        _write(stage, model, processor, facts, folder, output)
+    trainer.accelerator.wait_for_everyone()
 
+
+def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
+    """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
     _publish(output / stage.product, lambda partial: stage.save(model, processor, partial))
     atomic_write(output / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes())
-    facts.setdefault("projector_sha256", projector_sha256(model))
-    facts |= {
-        "resumed_from_step": step_of(checkpoint) if checkpoint else None,
-        "wall_seconds": round(time.time() - started, 1),
-        "peak_rss_mib": round(provenance.peak_rss_mib(), 1),
-    }
-    write_json(output / "provenance.json", {"stage": stage.name, **facts})
+    own = {"projector_sha256": projector_sha256(model), "peak_rss_mib": round(provenance.peak_rss_mib(), 1)}
+    write_json(output / "provenance.json", {"stage": stage.name, **own, **facts})
     shutil.rmtree(folder)
 
 
@@ -152,6 +155,7 @@ def _arguments(stage: Stage, folder: Path, micro_batch: int, steps: int) -> Trai
         optim="adamw_torch_fused",
         bf16=recipe.precision == "bf16",
         activation_checkpointing=recipe.gradient_checkpointing,
+        use_cpu=not on_gpu,
         seed=stage.settings.seed,
         # Bit equality is promised on a CPU; a GPU's deterministic kernels are slow, and not all exist.
         full_determinism=not on_gpu,
