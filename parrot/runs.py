@@ -33,6 +33,7 @@ RESERVED = frozenset(
     | {"scores", "report", "by_target", "init_tracking", "track", "track_target", "data", "families"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
+Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 
@@ -117,7 +118,7 @@ class Run:
             known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
             what = "conversations" if kind is ConversationSet else "backbone"
             raise ConfigError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
-        return entry
+        return _as_read(entry)
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
         missing = [language for language in self.config.data.languages if language not in sets]
@@ -174,7 +175,7 @@ class Run:
         if unknown:
             known = ", ".join(sorted(self._benchmarks))
             raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
-        return tuple(self._benchmarks[name] for name in names)
+        return tuple(_as_read(self._benchmarks[name]) for name in names)
 
     @cached_property
     def predict(self) -> PredictSettings:
@@ -270,6 +271,11 @@ class Suite:
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""
         return self.families.get(name) or (self.run(name).name,)
+
+
+def _as_read(entry: Read) -> Read:
+    """The entry without what no stage reads: a licence in other words must not make a model stale."""
+    return entry.model_copy(update={"licence": ""})
 
 
 def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:
