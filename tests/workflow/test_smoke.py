@@ -83,19 +83,17 @@ def test_second_run_schedules_nothing(smoke):
     assert smoke.scheduled("--configfile", "config/smoke.yaml", "--", "all") == set()
 
 
-def test_a_corrupt_picture_of_an_own_set_stops_before_training(smoke, tmp_path):
-    project = smoke.copy(tmp_path / "project")
-    own = project / "own"
+def test_a_corrupt_picture_of_an_own_set_is_named(smoke):
+    own = smoke / "own"
     (own / "images").mkdir(parents=True)
     (own / "images/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]
     (own / "own.json").write_text(json.dumps([{"id": "1", "image": "broken.png", "conversations": turns}]))
-    with open(project / "config/datasets.yaml", "a") as file:
+    with open(smoke / "config/datasets.yaml", "a") as file:
         file.write("own: {kind: conversations, file: own/own.json, images: own/images, licence: mine, source: local}\n")
-    with open(project / "config/runs.yaml", "a") as file:
+    with open(smoke / "config/runs.yaml", "a") as file:
         file.write("own_run: {data: {instructions: {en: [own]}}}\n")
-    done = project.snakemake("--configfile", "config/smoke.yaml", "--", "own_run")
-    assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("parrot: error:")]
-    assert "broken.png" in line
-    assert not (project / "results/mini/own_run/model").exists()
+    done = smoke.run("parrot", "fetch", "--check", "--configfile", "config/smoke.yaml", "--run", "own_run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("parrot: error: own/images/broken.png: ")
+    assert done.stderr.count("\n") == 1

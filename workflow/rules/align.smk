@@ -11,6 +11,11 @@ rule project:
         config="<results>/align/{key}/projector/config.json",
         metrics="<results>/align/{key}/metrics.jsonl",
         provenance="<results>/align/{key}/provenance.json",
+    params:
+        settings=lambda w: settings_file(suite.with_stage1(w.key).align),
+        code=code_digest("parrot.train.recipe"),
+        output=subpath(output.metrics, parent=True),
+        work=work,
     log:
         "<logs>/align/{key}/project.log",
     benchmark:
@@ -23,11 +28,6 @@ rule project:
         micro_batch=hardware.micro_batch,
         mem_mb=4000,
         runtime="2h",
-    params:
-        settings=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=code_digest("parrot.train.recipe"),
-        output=subpath(output.metrics, parent=True),
-        work=work,
     shell:
         "parrot train align --settings {params.settings} --output {params.output} --work {params.work} "
         "--micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
@@ -40,6 +40,11 @@ rule predict_before:
         data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
     output:
         predictions=directory("<results>/align/{key}/predictions"),
+    params:
+        settings=lambda w: settings_file(suite.with_stage1(w.key).predict_before),
+        stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
+        code=code_digest("parrot.evaluate.predict"),
+        model=subpath(input.projector, parent=True),
     log:
         "<logs>/align/{key}/predict.log",
     benchmark:
@@ -52,11 +57,6 @@ rule predict_before:
         batch=hardware.predict_batch,
         mem_mb=4000,
         runtime="2h",
-    params:
-        settings=lambda w: settings_file(suite.with_stage1(w.key).predict_before),
-        stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=code_digest("parrot.evaluate.predict"),
-        model=subpath(input.projector, parent=True),
     shell:
         "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
         "--output {output.predictions} --batch {resources.batch} 2>&1 | tee {log} >&2"

@@ -8,6 +8,10 @@ rule predict:
         data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
     output:
         predictions=directory("<results>/{run}/predictions"),
+    params:
+        settings=lambda w: settings_file(suite.run(w.run).predict),
+        code=code_digest("parrot.evaluate.predict"),
+        model=subpath(input.model, parent=True),
     log:
         "<logs>/{run}/predict.log",
     benchmark:
@@ -20,10 +24,6 @@ rule predict:
         batch=hardware.predict_batch,
         mem_mb=4000,
         runtime="2h",
-    params:
-        settings=lambda w: settings_file(suite.run(w.run).predict),
-        code=code_digest("parrot.evaluate.predict"),
-        model=subpath(input.model, parent=True),
     shell:
         "parrot predict --settings {params.settings} --model {params.model} --output {output.predictions} "
         "--batch {resources.batch} 2>&1 | tee {log} >&2"
@@ -40,6 +40,9 @@ rule score:
         ),
     output:
         scores="<results>/{run}/scores.csv",
+    params:
+        settings=lambda w: settings_file(suite.run(w.run).score),
+        code=code_digest("parrot.evaluate.score"),
     log:
         "<logs>/{run}/score.log",
     benchmark:
@@ -50,9 +53,6 @@ rule score:
     resources:
         mem_mb=2000,
         runtime=60,
-    params:
-        settings=lambda w: settings_file(suite.run(w.run).score),
-        code=code_digest("parrot.evaluate.score"),
     shell:
         "parrot score --settings {params.settings} --predictions {input.predictions} --before {input.before:q} "
         "--output {output.scores} 2>&1 | tee {log} >&2"
@@ -68,9 +68,9 @@ rule scores:
         "<logs>/scores.log",
     benchmark:
         "<benchmarks>/scores.jsonl"
-    localrule: True
     conda:
         "../../environment.yml"
+    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

@@ -8,20 +8,20 @@ rule fetch:
         given=lambda w: [file for file in suite.with_data(w.data).fetch.given if exists(file)],
     output:
         report="<results>/data/{data}.json",
-    log:
-        "<logs>/fetch/{data}.log",
-    benchmark:
-        "<benchmarks>/fetch/{data}.jsonl"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime="12h",
     params:
         settings=lambda w: settings_file(suite.with_data(w.data).fetch),
         pin=lambda w: suite.config.data_pin,
         code=code_digest("parrot.data.fetch"),
+    log:
+        "<logs>/fetch/{data}.log",
+    benchmark:
+        "<benchmarks>/fetch/{data}.jsonl"
+    conda:
+        "../../environment.yml"
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="12h",
     shell:
         "parrot fetch --settings {params.settings} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"

@@ -13,6 +13,10 @@ rule report:
         tables=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("tables")],
         figures=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("figures")],
         page="<results>/report.html",
+    params:
+        settings=settings_file(report_stage(suite)),
+        code=code_digest("parrot.report.build"),
+        results=subpath(output.page, parent=True),
     log:
         "<logs>/report.log",
     benchmark:
@@ -23,10 +27,6 @@ rule report:
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        settings=settings_file(report_stage(suite)),
-        code=code_digest("parrot.report.build"),
-        results=subpath(output.page, parent=True),
     shell:
         "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
         "--output {params.results} 2>&1 | tee {log} >&2"
@@ -38,6 +38,11 @@ rule by_target:
         scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
     output:
         tables=[f"<results>/by_target/{{target}}/{file}" for file in report_stage(suite, suite.targets[0]).outputs()],
+    params:
+        settings=lambda w: settings_file(report_stage(suite, w.target)),
+        code=code_digest("parrot.report.build"),
+        results=lambda w: results,
+        output=lambda w: f"{results}/by_target/{w.target}",
     log:
         "<logs>/by_target/{target}.log",
     benchmark:
@@ -48,11 +53,6 @@ rule by_target:
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        settings=lambda w: settings_file(report_stage(suite, w.target)),
-        code=code_digest("parrot.report.build"),
-        results=lambda w: results,
-        output=lambda w: f"{results}/by_target/{w.target}",
     shell:
         "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
         "--output {params.output} 2>&1 | tee {log} >&2"

@@ -9,9 +9,9 @@ rule init_tracking:
         "<logs>/init_tracking.log",
     benchmark:
         "<benchmarks>/init_tracking.jsonl"
-    localrule: True
     conda:
         "../../environment.yml"
+    localrule: True
     threads: 1
     resources:
         mem_mb=1000,
@@ -30,21 +30,21 @@ rule track:
         provenance=expand("<results>/{run}/provenance.json", run=suite.config.report.runs),
     output:
         stamp=touch("<results>/tracked"),
-    log:
-        "<logs>/track.log",
-    benchmark:
-        "<benchmarks>/track.jsonl"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
     params:
         settings=settings_file([tracked_run(suite.run(run)) for run in suite.config.report.runs]),
         results=lambda w: results,
         report=lambda w: results,
+    log:
+        "<logs>/track.log",
+    benchmark:
+        "<benchmarks>/track.jsonl"
+    conda:
+        "../../environment.yml"
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
     shell:
         "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
         "2>&1 | tee {log} >&2"
@@ -60,21 +60,21 @@ rule track_target:
         provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.target(w.target)),
     output:
         stamp=touch("<results>/by_target/{target}/tracked"),
-    log:
-        "<logs>/by_target/{target}.track.log",
-    benchmark:
-        "<benchmarks>/by_target/{target}.track.jsonl"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
     params:
         settings=lambda w: settings_file([tracked_run(suite.run(run)) for run in suite.target(w.target)]),
         results=lambda w: results,
         report=subpath(output.stamp, parent=True),
+    log:
+        "<logs>/by_target/{target}.track.log",
+    benchmark:
+        "<benchmarks>/by_target/{target}.track.jsonl"
+    conda:
+        "../../environment.yml"
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
     shell:
         "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
         "2>&1 | tee {log} >&2"

@@ -11,26 +11,28 @@ rule tune:
         model="<results>/{run}/model/model.safetensors",
         metrics="<results>/{run}/metrics.jsonl",
         provenance="<results>/{run}/provenance.json",
-    log:
-        "<logs>/{run}/tune.log",
-    benchmark:
-        "<benchmarks>/{run}/tune.jsonl"
     wildcard_constraints:
         run=one_of(run for run, first in suite.trained_as.items() if run == first),
-    conda:
-        "../../environment.yml"
-    threads: hardware.threads
-    resources:
-        gpu=hardware.gpus,
-        micro_batch=hardware.micro_batch,
-        mem_mb=4000,
-        runtime="2h",
     params:
         settings=lambda w: settings_file(suite.run(w.run).tune),
         code=code_digest("parrot.train.recipe"),
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,
+    log:
+        "<logs>/{run}/tune.log",
+    benchmark:
+        "<benchmarks>/{run}/tune.jsonl"
+    conda:
+        "../../environment.yml"
+    # The longest chain first: what waits for nothing but a core should not hold up a training.
+    priority: 1
+    threads: hardware.threads
+    resources:
+        gpu=hardware.gpus,
+        micro_batch=hardware.micro_batch,
+        mem_mb=4000,
+        runtime="2h",
     shell:
         "parrot train tune --settings {params.settings} --projector {params.projector} --output {params.output} "
         "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
@@ -46,22 +48,22 @@ rule reuse:
         model="<results>/{run}/model/model.safetensors",
         metrics="<results>/{run}/metrics.jsonl",
         provenance="<results>/{run}/provenance.json",
+    wildcard_constraints:
+        run=one_of(run for run, first in suite.trained_as.items() if run != first),
+    params:
+        source=subpath(input.model, parent=True),
+        target=subpath(output.model, parent=True),
     log:
         "<logs>/{run}/reuse.log",
     benchmark:
         "<benchmarks>/{run}/reuse.jsonl"
-    wildcard_constraints:
-        run=one_of(run for run, first in suite.trained_as.items() if run != first),
-    localrule: True
     conda:
         "../../environment.yml"
+    localrule: True
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
-    params:
-        source=subpath(input.model, parent=True),
-        target=subpath(output.model, parent=True),
     shell:
         "(ln -f {params.source}/* {params.target}/; ln -f {input.metrics} {output.metrics}; "
         "ln -f {input.provenance} {output.provenance}) 2>&1 | tee {log} >&2"
