@@ -115,7 +115,7 @@ def make(name: str) -> None:
     """Make the backbone `name` on one thread."""
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
-    material, folder = load_material(RESOURCES, CONCEPTS), RESOURCES / "backbones" / name
+    material, folder = load_material(RESOURCES, CONCEPTS, None), RESOURCES / "backbones" / name
     figures = (
         make_language_model(material, folder) if name == "qwen" else make_encoder(material, folder, CAPTIONS[name])
     )

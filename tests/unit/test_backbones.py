@@ -30,7 +30,7 @@ TRAINING = ["fluent", "fluent-flat", "fxemoji", "noto", "noto-v1"]
 
 @pytest.fixture(scope="module")
 def material():
-    return load_material(RESOURCES, CONCEPTS)
+    return load_material(RESOURCES, CONCEPTS, None)
 
 
 @pytest.fixture(scope="module")

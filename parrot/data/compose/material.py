@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 
 from parrot.config import LANGUAGES
-from parrot.data.compose.concepts import NUM_CONCEPTS, Concepts, load_concepts
+from parrot.data.compose.concepts import CATEGORIES, NUM_CONCEPTS, Concepts, load_concepts
 from parrot.data.compose.phrases import Phrases, load_phrases
 from parrot.data.compose.pictures import Houses
 
@@ -42,7 +42,12 @@ def _clash(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
     return any(one in other or other in one for one, other in pairs)
 
 
-def load_material(resources: Path, count: int = NUM_CONCEPTS) -> Material:
-    """Read `resources` (workflow/resources/mini), of which the first `count` concepts; ConfigError where incomplete."""
-    concepts = load_concepts(resources, count)
+def load_material(
+    resources: Path, count: int = NUM_CONCEPTS, categories: Collection[str] | None = CATEGORIES
+) -> Material:
+    """Read `resources` (workflow/resources/mini), of which the first `count` concepts in `categories` (None: any).
+
+    Raises ConfigError where something is missing.
+    """
+    concepts = load_concepts(resources, count, categories)
     return Material(concepts, load_phrases(resources, concepts), Houses(resources))
