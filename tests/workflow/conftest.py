@@ -22,11 +22,15 @@ class Project:
     def __truediv__(self, path: str) -> Path:
         return self.folder / path
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(self.folder / "stubs"), str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
         environment.pop("MLFLOW_TRACKING_URI", None)
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return environment
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("snakemake", "--cores", "2", *arguments)

@@ -1,9 +1,24 @@
 """Stands in for parrot/cli.py in a copy of the repository: every stage writes what its rule declares, at once."""
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
+
+
+def save_when_told():
+    """Like a training that is pre-empted: say so, save, leave."""
+
+    def save(*_):
+        print("saving", flush=True)
+        time.sleep(0.5)
+        print("saved", flush=True)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, save)
+    print("training", flush=True)
+    time.sleep(60)
 
 
 def main():
@@ -15,6 +30,8 @@ def main():
     if broken.exists():
         print(broken.read_text(), file=sys.stderr)
         sys.exit(1)
+    if Path("hang", command.replace(" ", "_")).exists():
+        save_when_told()
     files = {
         "fetch": [option.get("--report")],
         "train align": [output / name for name in ("projector/model.safetensors", "projector/config.json")]

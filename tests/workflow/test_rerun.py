@@ -3,7 +3,11 @@
 The workflow is the real one; a stand-in for the command line writes every stage's outputs without the work.
 """
 
+import os
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +119,27 @@ def test_a_failed_training_keeps_its_checkpoints(finished):
     assert done.returncode != 0
     assert checkpoint.exists()
     assert not (finished / "results/mini/parrot/model/model.safetensors").exists()
+
+
+def test_a_training_that_is_told_to_stop_saves_and_is_heard(finished):
+    (finished / "hang").mkdir()
+    (finished / "hang/train_tune").touch()
+    log = finished / "logs/mini/parrot/tune.log"
+    log.unlink()
+    command = ["snakemake", "--cores", "1", "--forcerun", "tune", "--", "results/mini/parrot/metrics.jsonl"]
+    with open(finished / "terminal", "w") as terminal:
+        streams = {"stdout": terminal, "stderr": terminal}
+        job = subprocess.Popen(
+            command, cwd=finished.folder, env=finished.environment, start_new_session=True, **streams
+        )
+        wait_for(lambda: log.exists() and "training" in log.read_text())
+        os.killpg(job.pid, signal.SIGTERM)
+        assert job.wait(timeout=60) != 0
+    wait_for(lambda: log.read_text().splitlines() == ["training", "saving", "saved"])
+
+
+def wait_for(condition, seconds=60):
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "waited in vain"
+        time.sleep(0.1)

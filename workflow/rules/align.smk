@@ -30,7 +30,7 @@ rule project:
         runtime="2h",
     shell:
         "parrot train align --settings {params.settings} --output {params.output} --work {params.work} "
-        "--micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
+        "--micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule predict_before:
@@ -59,4 +59,4 @@ rule predict_before:
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
-        "--output {output.predictions} --batch {resources.batch} 2>&1 | tee {log} >&2"
+        "--output {output.predictions} --batch {resources.batch} 2>&1 | log {log}"

@@ -19,6 +19,10 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]), HF_HUB_DISABLE_PROGRESS_BARS="1"
 )
 
+# What a job says goes to its log and to the terminal. The copying outlives a signal to the whole job, as Slurm sends it,
+# since a training that saves its checkpoint at that moment must not fail on a closed pipe.
+shell.prefix("set -euo pipefail; log() {{ trap '' INT TERM; exec tee \"$1\" >&2; }}; ")
+
 
 def stop(message):
     sys.exit(f"parrot: error: {message}")

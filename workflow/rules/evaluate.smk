@@ -26,7 +26,7 @@ rule predict:
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} --model {params.model} --output {output.predictions} "
-        "--batch {resources.batch} 2>&1 | tee {log} >&2"
+        "--batch {resources.batch} 2>&1 | log {log}"
 
 
 rule score:
@@ -55,7 +55,7 @@ rule score:
         runtime=60,
     shell:
         "parrot score --settings {params.settings} --predictions {input.predictions} --before {input.before:q} "
-        "--output {output.scores} 2>&1 | tee {log} >&2"
+        "--output {output.scores} 2>&1 | log {log}"
 
 
 rule scores:
@@ -76,4 +76,4 @@ rule scores:
         mem_mb=1000,
         runtime=10,
     shell:
-        "parrot report scores {input.scores} --output {output.scores} 2>&1 | tee {log} >&2"
+        "parrot report scores {input.scores} --output {output.scores} 2>&1 | log {log}"

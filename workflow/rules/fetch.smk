@@ -24,4 +24,4 @@ rule fetch:
         mem_mb=2000,
         runtime="12h",
     shell:
-        "parrot fetch --settings {params.settings} --pin {params.pin} --report {output.report} 2>&1 | tee {log} >&2"
+        "parrot fetch --settings {params.settings} --pin {params.pin} --report {output.report} 2>&1 | log {log}"

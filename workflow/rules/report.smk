@@ -29,7 +29,7 @@ rule report:
         runtime=30,
     shell:
         "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
-        "--output {params.results} 2>&1 | tee {log} >&2"
+        "--output {params.results} 2>&1 | log {log}"
 
 
 rule by_target:
@@ -55,4 +55,4 @@ rule by_target:
         runtime=30,
     shell:
         "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
-        "--output {params.output} 2>&1 | tee {log} >&2"
+        "--output {params.output} 2>&1 | log {log}"

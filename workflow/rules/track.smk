@@ -17,7 +17,7 @@ rule init_tracking:
         mem_mb=1000,
         runtime=10,
     shell:
-        "parrot track init 2>&1 | tee {log} >&2"
+        "parrot track init 2>&1 | log {log}"
 
 
 rule track:
@@ -47,7 +47,7 @@ rule track:
         runtime=30,
     shell:
         "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
-        "2>&1 | tee {log} >&2"
+        "2>&1 | log {log}"
 
 
 rule track_target:
@@ -77,4 +77,4 @@ rule track_target:
         runtime=30,
     shell:
         "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
-        "2>&1 | tee {log} >&2"
+        "2>&1 | log {log}"

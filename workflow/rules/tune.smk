@@ -35,7 +35,7 @@ rule tune:
         runtime="2h",
     shell:
         "parrot train tune --settings {params.settings} --projector {params.projector} --output {params.output} "
-        "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | tee {log} >&2"
+        "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule reuse:
@@ -66,4 +66,4 @@ rule reuse:
         runtime=10,
     shell:
         "(ln -f {params.source}/* {params.target}/; ln -f {input.metrics} {output.metrics}; "
-        "ln -f {input.provenance} {output.provenance}) 2>&1 | tee {log} >&2"
+        "ln -f {input.provenance} {output.provenance}) 2>&1 | log {log}"
