@@ -33,7 +33,9 @@ def digest(folder: Path) -> str:
 
 def test_comments_and_docstrings_do_not_count(package: Path):
     before = digest(package)
-    (package / "parrot/one.py").write_text('"""Other."""\nfrom parrot import two  # why\n\ndef f():\n    """New."""\n    return two.g()\n')
+    (package / "parrot/one.py").write_text(
+        '"""Other."""\nfrom parrot import two  # why\n\ndef f():\n    """New."""\n    return two.g()\n'
+    )
     assert digest(package) == before
 
 
