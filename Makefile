@@ -8,11 +8,7 @@ STAMP := .venv/installed
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# torch's CPU build on Linux machines without a GPU, from an index that is configured, else from PyTorch's own.
-TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-CPU_BUILD := $(shell [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && echo yes)
-
-.PHONY: help demo test lint ui docs schemas backbones sources clean
+.PHONY: help demo test lint ui docs schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
@@ -48,17 +44,15 @@ sources: $(STAMP)  ## maintainers: draw the mini scale's pictures from their sou
 	pip install --quiet --constraint constraints.txt --editable '.[sources]'
 	python -m parrot.data.sources
 
+data: $(STAMP)  ## maintainers: compose data/mini and renew its pin
+	python -m parrot.data.compose
+
 clean:  ## remove results and everything derived; keeps .venv and data
 	rm -rf results work logs benchmarks mlflow.db mlruns .snakemake
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-ifeq ($(CPU_BUILD),yes)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==$(TORCH)+cpu || \
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==$(TORCH)+cpu \
-	  --extra-index-url https://download.pytorch.org/whl/cpu
-else
-	$(BIN)/pip install --quiet --constraint constraints.txt torch==$(TORCH)
-endif
+	# First and alone, so that an index's CPU build, where there is one, is what everything else finds installed.
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(STAMP)

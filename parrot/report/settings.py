@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from parrot.config import Benchmark, ConfigError, Language, Strict, load_catalogue
 from parrot.evaluate.matching import Matcher
@@ -15,6 +15,12 @@ TableKind = Literal["accuracy", "controls", "kinds", "differences"]
 FigureKind = Literal["bars", "router", "losses"]
 FIGURES = frozenset({"bars", "router", "losses"})
 
+# Canonical JSON sorts the keys of a mapping, so one whose order means something travels as a list of pairs.
+_FROM_PAIRS = BeforeValidator(lambda value: dict(value) if isinstance(value, list) else value)
+Words = Annotated[
+    dict[str, str], _FROM_PAIRS, PlainSerializer(lambda value: list(value.items()), return_type=list[tuple[str, str]])
+]
+
 
 class ReportItem(Strict):
     """A table or a figure: an entry of config/tables.yaml."""
@@ -22,7 +28,7 @@ class ReportItem(Strict):
     kind: TableKind | FigureKind = "accuracy"
     title: str
     benchmarks: tuple[str, ...] = Field((), description="benchmark names as in scores.csv")
-    houses: dict[str, str] = Field(
+    houses: Words = Field(
         default_factory=dict, description="picture houses in words, in the order shown; the figures show the first"
     )
     comparisons: tuple[tuple[str, str], ...] = Field(
@@ -41,6 +47,13 @@ class ReportItem(Strict):
     @property
     def is_figure(self) -> bool:
         return self.kind in FIGURES
+
+
+Items = Annotated[
+    dict[str, ReportItem],
+    _FROM_PAIRS,
+    PlainSerializer(lambda value: list(value.items()), return_type=list[tuple[str, ReportItem]]),
+]
 
 
 class ReportedRun(Strict):
@@ -67,7 +80,7 @@ class ReportStage(Strict):
     seed: int
     runs: tuple[ReportedRun, ...] = Field(min_length=1)
     benchmarks: tuple[Benchmark, ...]
-    items: dict[str, ReportItem] = Field(description="tables and figures by file name, in the order of the page")
+    items: Items = Field(description="tables and figures by file name, in the order of the page")
     samples: int
     resamples: int
     notes: tuple[str, ...]

@@ -12,6 +12,7 @@ import tiny_results
 from PIL import Image
 
 from parrot.config import ConfigError
+from parrot.digest import canonical
 from parrot.report.build import build
 from parrot.report.scores import COLUMNS, read_scores
 from parrot.report.settings import ReportItem, ReportStage, report_stage
@@ -238,3 +239,11 @@ def test_an_item_without_what_its_kind_needs_is_refused() -> None:
         ReportItem(kind="differences", title="x", benchmarks=("MMMB",))
     with pytest.raises(ValueError, match="benchmarks"):
         ReportItem(kind="accuracy", title="x")
+
+
+def test_order_survives_canonical_json():
+    stage = report_stage(Suite.load())
+    read = ReportStage.model_validate_json(canonical(stage))
+    assert read == stage
+    assert list(read.items) == ["table1", "controls", "kinds", "differences", "fig7a", "fig7c", "losses"]
+    assert list(read.items["table1"].houses) == ["twemoji", "openmoji"]
