@@ -23,16 +23,16 @@ CAPTIONS = 3000
 # English is 84 % of the paper's stage-2 data. A third is as English-heavy as a model of two million parameters, which
 # has no other source of a language's words for pictures, can be while it still learns the other five: on validation
 # pictures 1,200 samples a language left naming at chance.
-SAMPLES: dict[Language, int] = {"en": 5000, "zh": 2000, "pt": 2000, "ar": 2000, "tr": 2000, "ru": 2000}
+SAMPLES: dict[Language, int] = {"en": 5000, "zh": 2200, "pt": 2200, "ar": 2200, "tr": 2200, "ru": 2200}
 # Instructions by kind. What takes most samples to learn is asked most; what the language model does not answer in words
 # either, it is asked least.
 SHARES = {
-    "naming": 6,
+    "naming": 7,
     "fine_naming": 4,
-    "category": 4,
-    "colour": 3,
-    "counting": 3,
-    "position": 4,
+    "category": 5,
+    "colour": 4,
+    "counting": 2,
+    "position": 3,
     "same_different": 1,
     "yes_no": 1,
 }
