@@ -40,7 +40,7 @@ COLUMNS = [
 ]
 ROOT = SHIPPED.parents[2]
 INSTRUCTION = load_catalogue(ROOT / "config" / "benchmarks.yaml", Benchmark)["mini_mmmb"].instruction
-SAMPLES = {"en": 6000, "zh": 1200, "pt": 1200, "ar": 1200, "tr": 1200, "ru": 1200}
+SAMPLES = {"en": 5000, "zh": 2200, "pt": 2200, "ar": 2200, "tr": 2200, "ru": 2200}
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_no_training_question_is_a_benchmark_question_in_any_language_or_order(
                 asked = Asked(row["question"], tuple(options_of(row)), right_text(row), None)
                 asked_in[language].add(_key(asked, readers[language]))
     assert len(training) > 2000
-    assert len(asked_in["en"]) > 100
+    assert len(asked_in["en"]) > 90
     assert all(keys == asked_in["en"] for keys in asked_in.values())
     assert not training & asked_in["en"]
     assert all(is_reserved(key) for key in asked_in["en"])

@@ -177,10 +177,10 @@ def test_names_must_be_unique_and_there(tmp_path, material: Material) -> None:
     )
     path = tmp_path / "concepts.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
-    assert isinstance(load_concepts(tmp_path, 3), Concepts)
+    assert isinstance(load_concepts(tmp_path, 3, None), Concepts)
     with pytest.raises(ConfigError, match=r"concepts\.json: expected at least 4 concepts, found 3"):
-        load_concepts(tmp_path, 4)
+        load_concepts(tmp_path, 4, None)
     entries[2]["names"]["tr"] = entries[0]["names"]["tr"]
     path.write_text(json.dumps(entries), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"names\.tr: .* is also the name of"):
-        load_concepts(tmp_path, 3)
+        load_concepts(tmp_path, 3, None)
