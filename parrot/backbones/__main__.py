@@ -1,7 +1,7 @@
 """``python -m parrot.backbones [qwen|clip|clip_zh ...]``: make the mini scale's backbones anew.
 
-Each takes about ten CPU minutes on one thread and needs none of the others. On the same machine the same inputs give the
-same weights.
+Each takes about ten CPU minutes on one thread and needs none of the others. On the same machine the same inputs give
+the same weights.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ def check_language_model(model: Any, tokenizer: Any, writer: corpus.Writer) -> d
 
 def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str, Any]:
     """The vision encoder that learnt from captions in one language, and its image processor; the validation figures."""
-    sampler = Sampler(material, TRAIN_HOUSES, tongue, contrastive.BATCH, SEED)
+    used = load_material(RESOURCES).concepts.ids
+    sampler = Sampler(material, used, TRAIN_HOUSES, tongue, contrastive.BATCH, SEED)
     # The text tower reads captions alone, so its words are none of the language model's.
     tokenizer = train_tokenizer((caption for step in range(40) for caption in sampler(step).captions), size=1024)
     model = contrastive.pretrain(sampler, tokenizer, STEPS, SEED)
@@ -90,6 +91,7 @@ def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str
             steps=STEPS,
             batch=contrastive.BATCH,
             concepts=len(material.concepts.ids),
+            favoured=used,
             sources=sources(RESOURCES, *WORDS, *(f"pictures/{house}.zip" for house in TRAIN_HOUSES)),
             validation=figures,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,24 +31,36 @@ class Captioned:
 
 
 class Sampler:
-    """Draws batches of augmented pictures of `houses`, captioned in one language; seed and step decide them."""
+    """Draws batches of augmented pictures of `houses`, captioned in one language; seed and step decide them.
 
-    def __init__(self, material: Material, houses: tuple[str, ...], language: Language, size: int, seed: int):
+    Every second scene is of the `favoured` concepts, the others of all: variety makes features, practice makes names.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        favoured: Sequence[str],
+        houses: tuple[str, ...],
+        language: Language,
+        size: int,
+        seed: int,
+    ):
         self._material = material
         self._houses = houses
         self._language: Language = language
         self._size = size
         self._seed = seed
-        self._all = Drawer(material, houses)
+        self._pools = (tuple(favoured), material.concepts.ids)
+        self._drawers = [Drawer(material, houses, pool) for pool in self._pools]
 
     def __call__(self, step: int) -> Captioned:
         rng = random.Random(f"{self._seed} {step}")
-        few = Drawer(self._material, self._houses, rng.sample(self._material.concepts.ids, _FEW))
+        few = [Drawer(self._material, self._houses, rng.sample(pool, _FEW)) for pool in self._pools]
         pixels, captions, scenes = [], [], []
         for kind, share in _MIX:
-            drawer = self._all if kind in ("naming", "colour") else few
-            for _ in range(round(share * self._size)):
-                house, scene = drawer.scene(kind, rng)
+            drawers = self._drawers if kind in ("naming", "colour") else few
+            for number in range(round(share * self._size)):
+                house, scene = drawers[number % 2].scene(kind, rng)
                 picture = np.asarray(self._material.houses[house].draw(scene, rng))
                 if rng.random() < 0.5:
                     picture, scene = mirror(picture, scene)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GenerationConfig
+from transformers.utils import logging
 
 from parrot.config import ConfigError
 from parrot.files import atomic_path
@@ -134,6 +135,7 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
 
 def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
     """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
+    logging.disable_progress_bar()  # a bar for every load would hide the one line that a user may have to read
     try:
         model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True)
     except SafetensorError as error:

@@ -160,8 +160,9 @@ def test_languages_are_drawn_apart(lines):
 
 
 def test_a_batch_of_pictures_is_the_seed_s_alone(material):
-    first, again = (Sampler(material, ("noto",), "en", 40, seed=5)(3) for _ in range(2))
-    other = Sampler(material, ("noto",), "en", 40, seed=6)(3)
+    favoured = material.concepts.ids[:20]
+    first, again = (Sampler(material, favoured, ("noto",), "en", 40, seed=5)(3) for _ in range(2))
+    other = Sampler(material, favoured, ("noto",), "en", 40, seed=6)(3)
     assert (first.pixels == again.pixels).all()
     assert first.captions == again.captions
     assert first.captions != other.captions
