@@ -37,7 +37,6 @@ schemas: $(STAMP)  ## config/*.schema.json from the pydantic models
 	python -m parrot.schemas
 
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones
-	pip install --quiet --constraint constraints.txt --editable '.[sources]'
 	python -m parrot.backbones
 
 sources: $(STAMP)  ## maintainers: draw the mini scale's pictures from their sources
