@@ -12,9 +12,9 @@ from torch import nn
 class Optimiser:
     """Muon for the matrices of the transformer layers, AdamW for everything else; linear warm-up, then cosine to zero.
 
-    Muon (Jordan et al., 2024) orthogonalises the momentum of a weight matrix. In a trial of 300 steps, at learning rates
-    that were not matched, an encoder named 58 % of an unseen house's drawings with it and 18 % with AdamW. Embeddings,
-    norms and biases are no matrices between hidden states and stay with AdamW.
+    Muon (Jordan et al., 2024) orthogonalises the momentum of a weight matrix. In a trial of 300 steps, at learning
+    rates that were not matched, an encoder named 58 % of an unseen house's drawings with it and 18 % with AdamW.
+    Embeddings, norms and biases are no matrices between hidden states and stay with AdamW.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], steps: int, muon_lr: float, adamw_lr: float):
