@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
+Tuning = Literal["full", "lora", "frozen"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 
 
@@ -144,6 +145,34 @@ class Recipe(Strict):
         return self
 
 
+class LoraSettings(Strict):
+    """Low-rank adapters of the language model's linear layers (LoRA, arXiv:2106.09685).
+
+    Rank, alpha and dropout are by default mBLIP's (arXiv:2307.06930), which puts adapters on every linear layer too.
+    """
+
+    rank: int = Field(8, gt=0)
+    alpha: int = Field(16, gt=0, description="an adapter's product is added alpha / rank times")
+    dropout: float = Field(
+        0.05, ge=0, lt=1, description="its draws, and with them the losses, depend on the micro-batch; 0: they do not"
+    )
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="names of linear layers of the language model: by default those of attention and MLP",
+    )
+    learning_rate: float | None = Field(None, gt=0, description="of the adapters alone; none: the recipe's")
+
+
+class TuneRecipe(Recipe):
+    """How stage 2 trains. Projector, router and experts always train, the vision encoder never does."""
+
+    language_model: Tuning = Field(
+        "full", description="full: all its weights train (the paper); lora: low-rank adapters; frozen: nothing of it"
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="the adapters of language_model lora")
+
+
 class EvaluateSettings(Strict):
     """Which benchmarks are asked and how answers are matched."""
 
@@ -180,7 +209,7 @@ class Config(Strict):
     model: ModelSettings
     data: DataSettings
     align: Recipe
-    tune: Recipe
+    tune: TuneRecipe
     evaluate: EvaluateSettings
     report: ReportSettings
     hardware: Hardware

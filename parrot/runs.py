@@ -16,8 +16,10 @@ from parrot.config import (
     ConversationSet,
     Dataset,
     Language,
+    LoraSettings,
     Recipe,
     Strict,
+    TuneRecipe,
     load_catalogue,
     load_config,
     overlay,
@@ -77,7 +79,7 @@ class TuneSettings(Strict):
     moe_weight: float
     data: tuple[ConversationSet, ...]
     validation: tuple[ConversationSet, ...]
-    recipe: Recipe
+    recipe: TuneRecipe
 
 
 class PredictSettings(Strict):
@@ -165,7 +167,7 @@ class Run:
             moe_weight=model.moe_weight,
             data=self._by_language(data.instructions, "instructions"),
             validation=validation,
-            recipe=self.config.tune,
+            recipe=_recipe_as_read(self.config.tune),
         )
 
     @cached_property
@@ -245,6 +247,8 @@ class Suite:
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")
+            if config.tune.language_model != "lora" and "lora" in self.overrides[name].get("tune", {}):
+                raise ConfigError(f"{self._where}: {name}: tune.lora: expected tune.language_model lora beside it")
             self._runs[name] = Run(name, config, self.datasets, self.benchmarks)
         return self._runs[name]
 
@@ -276,6 +280,11 @@ class Suite:
 def _as_read(entry: Read) -> Read:
     """The entry without what no stage reads: a licence in other words must not make a model stale."""
     return entry.model_copy(update={"licence": ""})
+
+
+def _recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:
+    """The recipe without adapters that are not trained: other ones must not make a model stale."""
+    return recipe if recipe.language_model == "lora" else recipe.model_copy(update={"lora": LoraSettings()})
 
 
 def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GenerationConfig
 from transformers.utils import logging
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, Tuning
 from parrot.files import atomic_path
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
@@ -85,14 +85,22 @@ def load(
     return _pretrained(ParrotForConditionalGeneration, folder, dtype).eval(), ParrotProcessor.from_pretrained(folder)
 
 
-def trainable(model: ParrotForConditionalGeneration, stage: Literal["align", "tune"]) -> list[str]:
+def trainable(
+    model: ParrotForConditionalGeneration, stage: Literal["align", "tune"], language_model: Tuning = "full"
+) -> list[str]:
     """Set `requires_grad` for a stage and return the trained parameters' names, sorted.
 
-    align: the projector only; tune: everything but the vision encoder.
+    align: the projector only. tune: projector, router, experts and, of the language model, everything (`full`),
+    the adapters that it has (`lora`) or nothing (`frozen`). The vision encoder is never trained.
     """
-    model.requires_grad_(stage == "tune")
-    model.model.multi_modal_projector.requires_grad_(True)
-    model.model.vision_tower.requires_grad_(False)
+    parts = ["model.multi_modal_projector."]
+    if stage == "tune":
+        parts.append("model.expert_block.")
+    if stage == "tune" and language_model == "full":
+        parts += ["model.language_model.", "lm_head."]
+    for name, parameter in model.named_parameters():
+        adapter = stage == "tune" and language_model == "lora" and ".lora_" in name
+        parameter.requires_grad_(adapter or name.startswith(tuple(parts)))
     return sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 

@@ -65,6 +65,7 @@ FACTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "seed": _text("seed"),
     "data pin": _pins,
     "training samples": _text("samples"),
+    "trained parameters": _text("trained_parameters"),
     "wall time": _duration,
     "peak memory": _memory,
     "device": _text("device"),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config import Benchmark, ConfigError, Language, Strict, load_catalogue
+from parrot.config import Benchmark, ConfigError, Language, Strict, Tuning, load_catalogue
 from parrot.evaluate.matching import Matcher
 from parrot.runs import Suite
 
@@ -62,6 +62,7 @@ class ReportedRun(Strict):
     name: str
     languages: tuple[Language, ...]
     num_experts: int
+    language_model: Tuning = "full"
     stage1_key: str
     matcher: Matcher
 
@@ -70,7 +71,8 @@ class ReportedRun(Strict):
         """The run in plain words, e.g. ``6 languages, 6 experts``."""
         languages = "English data only" if self.languages == ("en",) else f"{len(self.languages)} languages"
         experts = {0: "no experts", 1: "1 expert"}.get(self.num_experts, f"{self.num_experts} experts")
-        return f"{languages}, {experts}"
+        language_model = {"full": "", "lora": ", LoRA", "frozen": ", language model frozen"}[self.language_model]
+        return f"{languages}, {experts}{language_model}"
 
 
 class ReportStage(Strict):
@@ -126,6 +128,7 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
                 name=run.name,
                 languages=run.config.data.languages,
                 num_experts=run.config.model.num_experts,
+                language_model=run.config.tune.language_model,
                 stage1_key=run.stage1_key,
                 matcher=run.config.evaluate.matcher,
             )

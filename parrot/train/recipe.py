@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
@@ -25,6 +26,7 @@ from parrot.files import atomic_write, write_json
 from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable
 from parrot.runs import AlignSettings, TuneSettings
 from parrot.train import provenance
+from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
 from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
@@ -58,10 +60,12 @@ def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, micr
     """Stage 2: train projector, experts and language model, starting from stage 1's folder `projector`.
 
     Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
+    Adapters of the language model are merged into `model/`, and kept apart in `model/adapter/`.
     """
     if not (projector / WEIGHTS).is_file():
         raise ConfigError(f"{projector}: no {WEIGHTS}; expected a projector that stage 1 saved")
-    _train(Stage("tune", settings, projector, settings.validation, "model", _save_model), output, work, micro_batch)
+    save = partial(_save_model, settings.recipe)
+    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, micro_batch)
 
 
 def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
@@ -78,7 +82,7 @@ def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
     facts = provenance.describe(settings, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
-    trainable(model, stage.name)
+    facts |= _choose_weights(stage, model)
     rows = load(settings.data, processor, work / "datasets")
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, work / "datasets")
@@ -98,6 +102,18 @@ def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
         facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
         _write(stage, model, processor, facts, folder, output)
     trainer.accelerator.wait_for_everyone()
+
+
+def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
+    """Set what the stage trains; the numbers of all parameters and of the trained ones."""
+    total, recipe = model.num_parameters(), stage.settings.recipe
+    if not isinstance(recipe, TuneRecipe):
+        names = trainable(model, "align")
+    else:
+        if recipe.language_model == "lora":
+            add_adapters(model, recipe.lora, stage.settings.seed)
+        names = trainable(model, "tune", recipe.language_model)
+    return {"parameters": total, "trained_parameters": sum(model.get_parameter(name).numel() for name in names)}
 
 
 def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
@@ -128,6 +144,7 @@ def _trainer(
         data_collator=Collator(processor, model.config.image_token_id, recipe.max_length),
         order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed),
         held_out=held_out,
+        adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
         callbacks=[
             Recorder(folder / "metrics.jsonl", recipe.global_batch),
             Progress(stage.name, recipe.global_batch),
@@ -199,7 +216,10 @@ def _save_projector(model: Any, processor: Any, folder: Path) -> None:
     save_projector(model, folder)
 
 
-def _save_model(model: Any, processor: Any, folder: Path) -> None:
+def _save_model(recipe: TuneRecipe, model: Any, processor: Any, folder: Path) -> None:
+    if recipe.language_model == "lora":
+        save_adapters(model, recipe.lora, folder / "adapter")
+        merge_adapters(model)
     model.save_pretrained(folder, save_original_format=False)
     processor.save_pretrained(folder)
 

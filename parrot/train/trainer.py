@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerControl
 
 from parrot.config import ConfigError
 from parrot.data.collate import IGNORED
+from parrot.train.adapters import set_learning_rate
 from parrot.train.checkpoints import mark_whole
 from parrot.train.order import GlobalBatches
 
@@ -23,18 +24,28 @@ class StageTrainer(Trainer):
     """Trains what requires gradients; checkpoints hold exactly that, the frozen rest comes from the backbones.
 
     `held_out` maps languages to data sets; `evaluate` gives their mean loss a supervised token, `eval_loss_{language}`.
+    `adapter_rate` is the peak learning rate of adapters, where it is not everything's.
     """
 
     control: TrainerControl
 
-    def __init__(self, *, order: GlobalBatches, held_out: dict[str, Dataset], **arguments: Any):
+    def __init__(
+        self, *, order: GlobalBatches, held_out: dict[str, Dataset], adapter_rate: float | None, **arguments: Any
+    ):
         super().__init__(**arguments)
         del self.model.config.use_cache  # set by Trainer for its own forward passes; not to be saved with the model
         self.order = order
         self.held_out = held_out
+        self.adapter_rate = adapter_rate
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatches:
         return self.order
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        if self.adapter_rate is not None:
+            set_learning_rate(self.model, optimizer, self.adapter_rate)
+        return optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # the default walks through all modules in every step, and nothing here reads the sum

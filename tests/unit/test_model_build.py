@@ -19,7 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from parrot.config import BackboneFolder, ConfigError, ConversationSet, Recipe
+from parrot.config import BackboneFolder, ConfigError, ConversationSet
 from parrot.model import (
     ParrotConfig,
     ParrotForConditionalGeneration,
@@ -54,7 +54,7 @@ def common(backbones: tuple[Path, Path], seed: int = 0) -> dict:
         "vision_feature_layer": -2,
         "vision_feature_select": "cls_patch",
         "data": (data,),
-        "recipe": Recipe(global_batch=1, learning_rate=1e-3, max_steps=1),
+        "recipe": {"global_batch": 1, "learning_rate": 1e-3, "max_steps": 1},
     }
 
 

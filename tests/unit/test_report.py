@@ -51,6 +51,12 @@ def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
     assert written == tables | figures | {"report.html"}
 
 
+def test_a_run_says_how_its_language_model_was_tuned() -> None:
+    labels = [run.label for name in ("parrot", "lora", "frozen_llm") for run in report_stage(Suite.load(), name).runs]
+    whole = "6 languages, 6 experts"
+    assert labels == [whole, f"{whole}, LoRA", f"{whole}, language model frozen"]
+
+
 def test_table1_has_every_run_language_and_house_once_with_its_known_accuracy(built: Path) -> None:
     rows = table(built / "out/tables/table1.csv")
     assert len(rows) == 2 * 3 * 2 * 7

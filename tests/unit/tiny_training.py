@@ -12,7 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from parrot.config import BackboneFolder, ConversationSet, Recipe
+from parrot.config import BackboneFolder, ConversationSet, Recipe, TuneRecipe
 from parrot.model import ParrotImageProcessor
 from parrot.runs import AlignSettings, TuneSettings
 
@@ -77,10 +77,10 @@ def write_set(folder: Path, name: str, language: str = "en", count: int = 20, **
     )
 
 
-def recipe(**fields: Any) -> Recipe:
+def recipe(kind: type[Recipe] = Recipe, **fields: Any) -> Any:
     """Twelve steps of eight samples, unless `fields` say otherwise."""
     given = {"global_batch": 8, "learning_rate": 1e-2, "max_steps": 12, "max_length": 160, "save_steps": 5} | fields
-    return Recipe(**given)
+    return kind(**given)
 
 
 def align_settings(folder: Path, data: tuple[ConversationSet, ...], **fields: Any) -> AlignSettings:
@@ -91,7 +91,8 @@ def tune_settings(
     folder: Path, data: tuple[ConversationSet, ...], validation: tuple[ConversationSet, ...] = (), **fields: Any
 ) -> TuneSettings:
     experts = {"num_experts": 2, "expert_intermediate_size": 8, "moe_weight": 0.1}
-    return TuneSettings(**_backbones(folder), **experts, data=data, validation=validation, recipe=recipe(**fields))
+    tune = recipe(TuneRecipe, **fields)
+    return TuneSettings(**_backbones(folder), **experts, data=data, validation=validation, recipe=tune)
 
 
 def _backbones(folder: Path) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def test_a_code_line_of_the_training(finished):
 
 def test_another_target_leaves_all_alone(finished):
     jobs = finished.scheduled("experts_6")
+    (finished / "results/mini/parrot/model/adapter").mkdir()
+    (finished / "results/mini/parrot/model/adapter/adapter_config.json").write_text("{}")
     # Six experts are the paper's model: its training is reused.
     assert {rule for rule, _ in jobs} == {"reuse", "predict", "score", "by_target", "track_target", "experts_6"}
     done = finished.snakemake("experts_6")
@@ -94,6 +96,7 @@ def test_another_target_leaves_all_alone(finished):
     assert (finished / "results/mini/by_target/experts_6/tables/table1.csv").exists()
     model = Path("model/model.safetensors")
     assert (finished / "results/mini/experts_6" / model).samefile(finished / "results/mini/parrot" / model)
+    assert (finished / "results/mini/experts_6/model/adapter/adapter_config.json").exists()
     assert finished.scheduled("all") == set()
 
 

@@ -65,5 +65,5 @@ rule reuse:
         mem_mb=500,
         runtime=10,
     shell:
-        "(ln -f {params.source}/* {params.target}/; ln -f {input.metrics} {output.metrics}; "
+        "(rm -rf {params.target}; cp -rl {params.source} {params.target}; ln -f {input.metrics} {output.metrics}; "
         "ln -f {input.provenance} {output.provenance}) 2>&1 | log {log}"
