@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+RELEASED_TYPE = "parrot_qwen2"  # model_type of the released checkpoints
 
 
 class ParrotConfig(PreTrainedConfig):
@@ -21,6 +25,8 @@ class ParrotConfig(PreTrainedConfig):
         num_experts: number of experts; 0 leaves the expert block out.
         expert_intermediate_size: inner width of one expert.
         moe_weight: weight of the visual tokens that are added to the experts' weighted sum.
+        released: the JSON files of the released checkpoint that this model was imported from, by name, so that an
+            export gives back what has no counterpart here; None for a model that was not imported.
     """
 
     model_type = "parrot"
@@ -36,12 +42,23 @@ class ParrotConfig(PreTrainedConfig):
     expert_intermediate_size: int = 4096
     moe_weight: float = 0.1
     tie_word_embeddings: bool = False
+    released: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "clip_vision_model")
         self.text_config = _sub_config(self.text_config, "qwen2")
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers' own; ValueError for a released config.json, which says too little to be read by itself."""
+        if config_dict.get("model_type") == RELEASED_TYPE:
+            raise ValueError(
+                f"model_type {RELEASED_TYPE}: a released checkpoint; load its local folder by "
+                "ParrotForConditionalGeneration.from_pretrained, or import it by `parrot import-released`"
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def num_image_tokens(self) -> int:
@@ -54,3 +71,12 @@ def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: s
         return value
     fields = dict(value or {})
     return CONFIG_MAPPING[fields.pop("model_type", default_type)](**fields)
+
+
+def is_released(folder: str | Path) -> bool:
+    """Whether `folder` is one of the released checkpoints, by its config.json."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == RELEASED_TYPE

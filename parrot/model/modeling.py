@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
-from parrot.model.configuration import ParrotConfig
+from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotRouter
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
 from parrot.model.projector import ParrotProjector, ProjectorLayer
@@ -185,6 +186,27 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         self.model = ParrotModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *args: Any,
+        vision_tower: str | Path | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers' own, and also from a released checkpoint's folder.
+
+        A released config.json only names its vision encoder, `mm_vision_tower`; where that is found neither in the
+        folder nor beside it, it is `vision_tower`. ConfigError names what is wrong with such a folder.
+        """
+        folder = pretrained_model_name_or_path
+        if folder is None or not is_released(folder):
+            return super().from_pretrained(folder, *args, **kwargs)
+        # Only here, since it reads by this class and needs more than torch and transformers.
+        from parrot.model.released.opening import loading_arguments
+
+        return super().from_pretrained(None, *args, **loading_arguments(Path(folder), vision_tower, **kwargs))
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """See `ParrotModel.encode_images`."""

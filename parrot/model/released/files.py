@@ -1,0 +1,46 @@
+"""The small files of a released checkpoint: JSON, and the vision encoder's folder that config.json only names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from parrot.config import ConfigError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ConfigError when the file is missing, malformed or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Path:
+    """The vision encoder's folder: `named` (config.json's mm_vision_tower) in the checkpoint's folder, else beside
+    it, else `given`. The network is never asked.
+
+    Raises:
+        ConfigError: it is in none of these places, or the encoder is not CLIP.
+    """
+    places = [folder / named, folder.resolve().parent / named, *([Path(given)] if given is not None else [])]
+    for place in places:
+        if (place / "config.json").is_file():
+            break
+    else:
+        looked = ", ".join(map(str, places))
+        raise ConfigError(
+            f"{folder}: mm_vision_tower: no folder with a config.json at {looked}; name it by vision_tower"
+        )
+    kind = read_json(place / "config.json").get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise ConfigError(f"{place / 'config.json'}: model_type: expected clip or clip_vision_model, found {kind}")
+    if not (place / "preprocessor_config.json").is_file():
+        raise ConfigError(f"{place}: no preprocessor_config.json; expected how the encoder's pictures are prepared")
+    return place

@@ -1,0 +1,116 @@
+"""A released checkpoint's folder, read and checked: configuration, processor, generation settings and tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from transformers import CLIPVisionConfig, GenerationConfig, Qwen2Tokenizer
+
+from parrot.config import ConfigError
+from parrot.model.configuration import ParrotConfig
+from parrot.model.conversation import TURN_END
+from parrot.model.image_processing import ParrotImageProcessor
+from parrot.model.processing import ParrotProcessor
+from parrot.model.released.config import PADDING, parrot_config, vision_tower
+from parrot.model.released.files import find_vision_tower, read_json
+from parrot.model.released.names import EXPERT_BLOCK, from_parts, released_parts, shapes
+from parrot.model.released.weights import Header, check, headers, reader
+
+# Settings that the released folder holds as JSON; an export writes them back.
+KEPT = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Opened(NamedTuple):
+    """What a released folder says of its model."""
+
+    config: ParrotConfig
+    processor: ParrotProcessor
+    generation_config: GenerationConfig
+
+
+def open_released(folder: Path, vision_tower_folder: str | Path | None = None, config: Path | None = None) -> Opened:
+    """Everything but the weights of `folder`; `config` is read in place of its config.json.
+
+    Raises:
+        ConfigError: a file is missing or says what this model has not.
+    """
+    path = config or folder / "config.json"
+    released = read_json(path)
+    tower = find_vision_tower(folder, vision_tower(released, str(path)), vision_tower_folder)
+    processor = ParrotProcessor(_image_processor(tower, released, path), _tokenizer(folder))
+    kept = {name: read_json(folder / name) for name in KEPT if (folder / name).is_file()} | {"config.json": released}
+    fields = {"image_token_id": processor.image_token_id, "released": kept}
+    opened = parrot_config(released, str(path), CLIPVisionConfig.from_pretrained(tower), **fields)
+    processor.num_image_tokens = opened.num_image_tokens
+    return Opened(opened, processor, _generation_config(kept, processor))
+
+
+def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> ParrotImageProcessor:
+    way = released.get("image_aspect_ratio")
+    if way == "anyres":
+        raise ConfigError(f"{path}: image_aspect_ratio: expected pad or another single view, found anyres")
+    return ParrotImageProcessor.from_pretrained(tower, image_aspect_ratio="pad" if way == "pad" else "crop")
+
+
+def _tokenizer(folder: Path) -> Qwen2Tokenizer:
+    """As the released code loads it, with its own end and padding tokens; files hold no code, and none is asked for."""
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise ConfigError(f"{folder}: no tokenizer.json and no vocab.json; expected the tokenizer beside the weights")
+    return Qwen2Tokenizer.from_pretrained(folder, eos_token=TURN_END, pad_token=PADDING, unk_token=PADDING)
+
+
+def _generation_config(kept: dict[str, Any], processor: ParrotProcessor) -> GenerationConfig:
+    """The released settings, stopping at <|im_end|> as the released runner and VLMEvalKit's wrapper do."""
+    tokens = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
+    settings = kept.get("generation_config.json", {})
+    return GenerationConfig(**{name: value for name, value in settings.items() if name[0] != "_"} | tokens)
+
+
+def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """This model's tensors from the released weights of `folder`, and the released ones that it has no use for.
+
+    The latter are a tied head's second copy, and router and experts where `use_moe` is false: the released code
+    builds and saves those all the same. Nothing is read before names and shapes are checked.
+
+    Raises:
+        ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
+    """
+    found = headers(folder)
+    parts = {name: released_parts(name, tensor, config) for name, tensor in shapes(_with_experts(config)).items()}
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare=tied)
+    for part in parts.values():
+        _one_dtype(folder, found, list(part))
+    read = reader(found)
+    used = {name for name in parts if config.num_experts or not name.startswith(EXPERT_BLOCK)}
+    unused = (found.keys() & tied) | {name for ours in parts.keys() - used for name in parts[ours]}
+    tensors = {name: from_parts(name, [read(each) for each in parts[name]]) for name in parts if name in used}
+    return tensors, {name: read(name) for name in sorted(unused)}
+
+
+def loading_arguments(
+    folder: Path, vision_tower_folder: str | Path | None, config: ParrotConfig | None = None, **kwargs: Any
+) -> dict[str, Any]:
+    """What transformers' `from_pretrained` takes in place of `folder`; `kwargs` are what the caller asked for."""
+    opened = open_released(folder, vision_tower_folder)
+    config = config or opened.config
+    given = {"state_dict": read_tensors(folder, config)[0], "generation_config": opened.generation_config}
+    return {"config": config} | given | kwargs
+
+
+def _with_experts(config: ParrotConfig) -> ParrotConfig:
+    """`config` with the experts that the weights have, though `use_moe` may be false."""
+    assert config.released is not None, "a released configuration keeps its config.json"
+    experts = config.num_experts or config.released["config.json"]["num_experts"]
+    return type(config).from_dict(config.to_dict() | {"num_experts": experts})
+
+
+def _one_dtype(folder: Path, found: dict[str, Header], names: list[str]) -> None:
+    """Stacked experts have one dtype."""
+    for name in names[1:]:
+        if found[name].dtype != found[names[0]].dtype:
+            raise ConfigError(
+                f"{folder}: {name}: expected {found[names[0]].dtype} like {names[0]}, found {found[name].dtype}"
+            )
