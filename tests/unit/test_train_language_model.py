@@ -16,7 +16,7 @@ from parrot.config import ConfigError, LoraSettings, load_config, overlay
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, load, trainable
 from parrot.runs import Suite, TuneSettings
-from parrot.train.adapters import add_adapters, merge_adapters
+from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.recipe import align, tune
 
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.1)
@@ -155,6 +155,18 @@ def test_the_adapter_on_the_backbones_is_the_merged_model(folder, by_lora):
     assert (expected - untuned).abs().max() > 0.01
     config = json.loads((by_lora / "model/adapter/adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 4, 0.1)
+
+
+def test_an_adapter_without_experts_names_the_projector_alone(folder, tmp_path):
+    settings = settings_of(folder, "lora").model_copy(update={"num_experts": 0})
+    model, _ = build(settings)
+    add_adapters(model, LORA, seed=0)
+    assert trainable(model, "tune", "lora") == sorted([*PROJECTOR, *ADAPTERS])
+    save_adapters(model, LORA, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"] == ["multi_modal_projector"]
+    adapted = PeftModel.from_pretrained(build(settings.model_copy(update={"seed": 9}))[0], tmp_path)
+    for name, value in adapted.merge_and_unload().model.multi_modal_projector.state_dict().items():
+        assert torch.equal(value, model.model.multi_modal_projector.get_parameter(name))
 
 
 def test_merging_leaves_a_model_without_adapters(folder):
