@@ -97,17 +97,46 @@ class Benchmark(Strict):
 # --- settings of a run -----------------------------------------------------------------------------------------------
 
 
-class ModelSettings(Strict):
+class ExpertSettings(Strict):
+    """The expert block; the defaults are the released code's."""
+
+    num_experts: int = Field(6, ge=0, description="0: no expert block (the LLaVA-style baseline)")
+    expert_intermediate_size: int = Field(4096, gt=0)
+    expert_type: Literal["gated", "two_layer"] = Field("gated", description="two_layer: the paper's")
+    top_k: int | None = Field(None, ge=1, description="experts that a picture uses; none: all")
+    residual: Literal["released", "paper"] = Field(
+        "released",
+        description="released: experts' sum + moe_weight x visual; paper: visual + alpha x experts' sum",
+    )
+    moe_weight: float = 0.1
+    alpha: float = 1.0
+    router: Literal["text", "uniform", "shuffled_text", "language", "image"] = Field(
+        "text", description="what weighs the experts; all but text are controls"
+    )
+    router_text: Literal["prompt", "user"] = Field("prompt", description="user: without system prompt and role markers")
+    router_balance: float = Field(0.0, ge=0, description="coefficient of a load-balancing loss")
+
+    @model_validator(mode="after")
+    def _few_enough(self) -> ExpertSettings:
+        if self.num_experts and self.top_k is not None and self.top_k > self.num_experts:
+            raise ValueError(f"top_k: expected at most num_experts, {self.num_experts}, found {self.top_k}")
+        return self
+
+
+class ModelSettings(ExpertSettings):
     """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
 
     vision_tower: str
     language_model: str
     projector: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
     vision_feature_layer: int = -2
-    vision_feature_select: Literal["cls_patch"] = "cls_patch"
-    num_experts: int = Field(6, ge=0, description="0: no expert block (the LLaVA-style baseline)")
-    expert_intermediate_size: int = Field(4096, gt=0)
-    moe_weight: float = Field(0.1, description="weight of the residual: experts' sum + moe_weight x visual tokens")
+    vision_feature_select: Literal["cls_patch", "patch"] = "cls_patch"
+
+    @model_validator(mode="after")
+    def _class_token(self) -> ModelSettings:
+        if self.num_experts and self.vision_feature_select == "patch":
+            raise ValueError("vision_feature_select: patch leaves the experts' router without its class token")
+        return self
 
 
 class DataSettings(Strict):
@@ -135,6 +164,7 @@ class Recipe(Strict):
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
+    packing: bool = Field(False, description="a micro-batch is one row without padding, samples kept apart")
     save_steps: int = Field(100, gt=0)
     eval_steps: int | None = Field(None, gt=0, description="held-out loss every so many steps; none: only at the end")
 

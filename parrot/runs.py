@@ -15,6 +15,7 @@ from parrot.config import (
     Control,
     ConversationSet,
     Dataset,
+    ExpertSettings,
     Language,
     LoraSettings,
     Recipe,
@@ -60,7 +61,7 @@ class AlignSettings(Strict):
     language_model: BackboneFolder
     projector: Literal["linear", "mlp2x_gelu"]
     vision_feature_layer: int
-    vision_feature_select: Literal["cls_patch"]
+    vision_feature_select: Literal["cls_patch", "patch"]
     data: tuple[ConversationSet, ...]
     recipe: Recipe
 
@@ -73,10 +74,8 @@ class TuneSettings(Strict):
     language_model: BackboneFolder
     projector: Literal["linear", "mlp2x_gelu"]
     vision_feature_layer: int
-    vision_feature_select: Literal["cls_patch"]
-    num_experts: int
-    expert_intermediate_size: int
-    moe_weight: float
+    vision_feature_select: Literal["cls_patch", "patch"]
+    experts: ExpertSettings
     data: tuple[ConversationSet, ...]
     validation: tuple[ConversationSet, ...]
     recipe: TuneRecipe
@@ -159,12 +158,11 @@ class Run:
     @cached_property
     def tune(self) -> TuneSettings:
         model, data = self.config.model, self.config.data
+        experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
         validation = tuple(s for names in data.validation.values() for s in self._conversations(names))
         return TuneSettings(
             **self._backbone_fields,
-            num_experts=model.num_experts,
-            expert_intermediate_size=model.expert_intermediate_size,
-            moe_weight=model.moe_weight,
+            experts=experts if model.num_experts else ExpertSettings(num_experts=0),
             data=self._by_language(data.instructions, "instructions"),
             validation=validation,
             recipe=_recipe_as_read(self.config.tune),

@@ -1,4 +1,4 @@
-"""Batches for training: right-padded token ids and the pictures of the samples that have one."""
+"""Batches for training: token ids, padded or packed, the samples' pictures, and what the router reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.config import ConfigError
+from parrot.config import LANGUAGES, ConfigError
 from parrot.data.pictures import read_picture
 
 IGNORED = -100  # label of positions without supervision
@@ -20,45 +20,95 @@ def count_truncated(dataset: Dataset, max_length: int) -> int:
     return int(pc.sum(pc.greater(dataset.data["length"], max_length)).as_py() or 0)
 
 
+def with_partners(dataset: Dataset, population: int, seed: int) -> Dataset:
+    """`dataset` with a column `partner`: for each row a place among `population` rows, drawn by `seed`, not its own."""
+    steps = np.random.default_rng(seed).integers(1, max(population, 2), len(dataset))
+    return dataset.add_column("partner", ((np.arange(len(dataset)) + steps) % population).tolist())
+
+
 class Collator:
     """Turns rows of a conversation data set into one batch.
 
     Keys: `ids` (list of sample ids); `input_ids` and `labels`, (B, T) int64, padded on the right; `router_mask`, (B, T)
-    bool, the positions without supervision or padding; and, when any sample has a picture, `pixel_values` (N, 3, S, S)
-    in the order of those samples. Text-only samples take no picture.
+    bool, the positions that the router reads; and, when any sample has a picture, `pixel_values` (N, 3, S, S) and
+    `language_ids` (N,) in the order of those samples. Text-only samples take no picture.
+    Where the router reads another text than its own row, `router_input_ids` and `router_mask` are (N, R) instead.
+
+    With `packed` all samples are one row, (1, sum of lengths), told apart by `position_ids` that start anew.
 
     There is no attention mask: behind a sample's last token causal attention never looks at the padding, and without a
     mask to apply it costs half as much.
     """
 
-    def __init__(self, processor: Any, image_token_id: int, max_length: int):
-        self.image_processor = processor.image_processor
-        self.pad_token_id = processor.tokenizer.pad_token_id
-        self.image_token_id = image_token_id
+    def __init__(self, processor: Any, router: str, max_length: int, packed: bool = False, rows: Dataset | None = None):
+        """`router` is the model's; among `rows` the router `shuffled_text` finds the column `partner`'s samples."""
+        self.processor = processor
+        self.router = router
         self.max_length = max_length
+        self.packed = packed
+        self.rows = rows
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [self._truncate(row) for row in rows]
-        width = max(len(row["input_ids"]) for row in rows)
-        input_ids = np.full((len(rows), width), self.pad_token_id, np.int64)
-        labels = np.full((len(rows), width), IGNORED, np.int64)
-        router_mask = np.zeros((len(rows), width), bool)
-        for index, row in enumerate(rows):
-            length = len(row["input_ids"])
-            input_ids[index, :length] = row["input_ids"]
-            labels[index, :length] = row["labels"]
-            router_mask[index, :length] = labels[index, :length] == IGNORED
-        arrays = {"input_ids": input_ids, "labels": labels, "router_mask": router_mask}
-        batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        pictures = [read_picture(row["image"], f"{row['source']}: sample {row['id']}") for row in rows if row["image"]]
-        if pictures:
-            batch["pixel_values"] = self.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        batch = _packed(rows) if self.packed else _padded(rows, self.processor.tokenizer.pad_token_id)
+        pictured = [row for row in rows if row["image"]]
+        if self.router == "shuffled_text":
+            batch |= self._router_text([self._truncate(self._partner(row)) for row in pictured])
+        elif self.packed:
+            batch |= self._router_text(pictured)
+        else:
+            batch["router_mask"] = _right_padded([self._reads(row) for row in rows], False)
+        if pictured:
+            pictures = [read_picture(row["image"], f"{row['source']}: sample {row['id']}") for row in pictured]
+            batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+            batch["language_ids"] = torch.tensor([LANGUAGES.index(row["language"]) for row in pictured])
         return {"ids": [row["id"] for row in rows], **batch}
+
+    def _reads(self, row: dict[str, Any]) -> np.ndarray:
+        return self.processor.router_reads(row["input_ids"], row["labels"])
+
+    def _partner(self, row: dict[str, Any]) -> dict[str, Any]:
+        assert self.rows is not None, "the router shuffled_text needs the data set"
+        return self.rows[row["partner"]]
+
+    def _router_text(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The text that one picture's router reads for each of `rows`."""
+        if not rows:
+            return {}
+        texts = [np.array(row["input_ids"])[self._reads(row)] for row in rows]
+        return {
+            "router_input_ids": _right_padded(texts, 0),
+            "router_mask": _right_padded([np.ones(len(text), bool) for text in texts], False),
+        }
 
     def _truncate(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["length"] <= self.max_length:
             return row
-        if self.image_token_id in row["input_ids"][self.max_length :]:
+        if self.processor.image_token_id in row["input_ids"][self.max_length :]:
             where = f"{row['source']}: sample {row['id']}"
             raise ConfigError(f"{where}: its visual tokens do not fit into max_length {self.max_length}")
         return row | {name: row[name][: self.max_length] for name in ("input_ids", "labels")}
+
+
+def _padded(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": _right_padded([row["input_ids"] for row in rows], pad_token_id),
+        "labels": _right_padded([row["labels"] for row in rows], IGNORED),
+    }
+
+
+def _packed(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """One row; a sample's first token is never a label, so that no sample's end predicts the next one's start."""
+    columns = {
+        "input_ids": [row["input_ids"] for row in rows],
+        "labels": [[IGNORED, *row["labels"][1:]] for row in rows],
+        "position_ids": [np.arange(len(row["input_ids"])) for row in rows],
+    }
+    return {name: torch.from_numpy(np.concatenate(parts).astype(np.int64))[None] for name, parts in columns.items()}
+
+
+def _right_padded(rows: list[Any], fill: int | bool) -> torch.Tensor:
+    array = np.full((len(rows), max(map(len, rows))), fill, bool if isinstance(fill, bool) else np.int64)
+    for index, row in enumerate(rows):
+        array[index, : len(row)] = row
+    return torch.from_numpy(array)

@@ -32,6 +32,6 @@ def answer(
     lines = [question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options or (), strict=False))]
     model, processor = load(model_folder)
     content = base64.b64encode(Path(picture).read_bytes()).decode()
-    asked = Question("\n".join([IMAGE, *lines]), content, str(picture), max_new_tokens)
+    asked = Question("\n".join([IMAGE, *lines]), content, str(picture), max_new_tokens, "en")
     (said,) = answer_questions(use_accelerator(model), processor, [asked], batch=1)
     return processor.tokenizer.batch_decode([said.tokens], skip_special_tokens=True)[0].strip()

@@ -32,15 +32,24 @@ def generate(
     prompts: Sequence[np.ndarray],
     image_features: Tensor | None,
     max_new_tokens: int,
+    router_texts: Sequence[np.ndarray] | None = None,
+    languages: Sequence[int] | None = None,
 ) -> list[Answer]:
     """Answer `prompts` (token ids, image tokens expanded), at most `max_new_tokens` tokens each.
 
-    `image_features` (B, 1 + P, d_vision) are the encoder's features of each prompt's one picture, None where the
-    prompts have no picture. An answer does not depend on the batch it is in, up to ties that rounding decides:
-    products of other shapes may sum in another order, which in float32 moves a logit by about 1e-6 of its size.
+    `image_features` (B, L, d_vision) are the encoder's features of each prompt's one picture, None where the prompts
+    have no picture. The router reads each prompt, or in its place `router_texts` (token ids) where given, and the
+    `languages` (places in `parrot.config.LANGUAGES`) where that is its kind.
+    An answer does not depend on the batch it is in, up to ties that rounding decides: products of other shapes may sum
+    in another order, which in float32 moves a logit by about 1e-6 of its size.
     """
     ends = _end_tokens(model)
     input_ids, mask = _pad_left(prompts, model.device)
+    router: dict[str, Tensor] = {}
+    if router_texts is not None:
+        router["router_input_ids"], router["router_mask"] = _pad_left(router_texts, model.device)
+    if languages is not None:
+        router["language_ids"] = torch.tensor(languages, device=model.device)
     cache = DynamicCache(config=model.config.text_config)
     output = model(
         input_ids=input_ids,
@@ -49,6 +58,7 @@ def generate(
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **router,
     )
     answers = [Answer() for _ in prompts]
     if output.router_weights is not None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parrot.config import LANGUAGES
 from parrot.evaluate.generate import Answer, generate, use_accelerator
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
@@ -59,6 +60,8 @@ def answer_questions(
     every distinct picture is encoded once.
     """
     prompts = [np.array(processor.encode(processor.format_prompt(q.query)), dtype=np.int32) for q in questions]
+    texts = _router_texts(model.config.router, processor, questions, prompts)
+    languages = [LANGUAGES.index(question.language) for question in questions]
     features, position = encode_pictures(model, processor, questions, batch)
     answers = [Answer() for _ in questions]
     for places in _batches(questions, prompts, batch):
@@ -68,11 +71,32 @@ def answer_questions(
             [prompts[place] for place in places],
             features[pictures].to(model.device) if pictures else None,
             questions[places[0]].max_new_tokens,
+            [texts[place] for place in places] if texts and pictures else None,
+            [languages[place] for place in places] if pictures else None,
         )
         for place, answer in zip(places, batch_answers, strict=True):
             answers[place] = answer
         report(len(places))
     return answers
+
+
+def _router_texts(
+    router: str, processor: ParrotProcessor, questions: Sequence[Question], prompts: Sequence[np.ndarray]
+) -> list[np.ndarray] | None:
+    """What the router reads for each question; None where that is the prompt.
+
+    The router `shuffled_text` reads the prompt of another question with a picture, of whatever language: each one is
+    read once, by the fixed seed 0.
+    """
+    if router != "shuffled_text" and processor.router_text == "prompt":
+        return None
+    texts = [prompt[processor.router_reads(prompt.tolist())] for prompt in prompts]
+    if router == "shuffled_text":
+        pictured = [place for place, question in enumerate(questions) if question.picture is not None]
+        order = np.random.default_rng(0).permutation(pictured)
+        partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        texts = [texts[partner.get(place, place)] for place in range(len(texts))]
+    return texts
 
 
 @torch.inference_mode()

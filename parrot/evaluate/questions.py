@@ -27,6 +27,7 @@ class Question:
     picture: str | None
     where: str
     max_new_tokens: int
+    language: Language
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _read(
             file=prediction_file(output, path.stem, control),
             table=kept,
             questions=[
-                _question(row, prompt, control, by_index, path, benchmark.max_new_tokens)
+                _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, language)
                 for row, prompt in zip(rows, prompts, strict=True)
             ],
         )
@@ -87,13 +88,14 @@ def _question(
     by_index: Mapping[str, Mapping[str, str]],
     path: Path,
     max_new_tokens: int,
+    language: Language,
 ) -> Question:
     where = f"{path}: row {row['index']}"
     if control == "text":
         if not row.get("picture_text"):
             raise ConfigError(f"{where}: picture_text: expected the picture in words, for the control text")
-        return Question(f"{row['picture_text']}\n{prompt}", None, where, max_new_tokens)
+        return Question(f"{row['picture_text']}\n{prompt}", None, where, max_new_tokens, language)
     shown = row if control == "none" else by_index.get(row.get("shuffled", ""))
     if shown is None:
         raise ConfigError(f"{where}: shuffled: expected the index of another row, for the control shuffled")
-    return Question(f"{IMAGE}\n{prompt}", shown["image"], f"{path}: row {shown['index']}", max_new_tokens)
+    return Question(f"{IMAGE}\n{prompt}", shown["image"], f"{path}: row {shown['index']}", max_new_tokens, language)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionModel,
+    GenerationConfig,
+    SiglipVisionModel,
+)
 from transformers.utils import logging
 
-from parrot.config import ConfigError, Tuning
+from parrot.config import LANGUAGES, ConfigError, Tuning
 from parrot.files import atomic_path
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
-
-if TYPE_CHECKING:
-    from parrot.runs import AlignSettings, TuneSettings
+from parrot.runs import AlignSettings, TuneSettings
 
 WEIGHTS = "model.safetensors"
 
@@ -37,11 +42,11 @@ def build(
     Raises:
         ConfigError: a folder lacks weights or config, or the projector does not fit.
     """
-    vision = _pretrained(CLIPVisionModel, settings.vision_tower.path, dtype)
+    vision = _vision_tower(settings.vision_tower.path, dtype)
     language = _pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
     tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
-    processor = ParrotProcessor(ParrotImageProcessor.from_pretrained(settings.vision_tower.path), tokenizer)
-    experts = {name: getattr(settings, name, None) for name in ("expert_intermediate_size", "moe_weight")}
+    processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision), tokenizer)
+    experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
     config = ParrotConfig(
         vision_config=vision.config,
         text_config=language.config,
@@ -49,10 +54,12 @@ def build(
         projector_type=settings.projector,
         vision_feature_layer=settings.vision_feature_layer,
         vision_feature_select=settings.vision_feature_select,
-        num_experts=getattr(settings, "num_experts", 0),
-        **{name: value for name, value in experts.items() if value is not None},
+        moe_top_k=experts.pop("top_k", None),
+        num_languages=len(LANGUAGES),
+        **experts,
     )
     processor.num_image_tokens = config.num_image_tokens
+    processor.router_text = config.router_text
     model = _assemble(config, vision, language, settings.seed, dtype)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END), pad_token_id=tokenizer.pad_token_id
@@ -139,6 +146,18 @@ def projector_sha256(model: ParrotForConditionalGeneration) -> str:
 def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.Tensor]:
     state = model.model.multi_modal_projector.state_dict()
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
+    """The vision encoder of `folder`, which may hold its text encoder too."""
+    model_type = AutoConfig.from_pretrained(_model_folder(folder)).model_type
+    return _pretrained(SiglipVisionModel if model_type.startswith("siglip") else CLIPVisionModel, folder, dtype)
+
+
+def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
+    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
+    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionModel) else {}
+    return ParrotImageProcessor.from_pretrained(folder, **without_crop)
 
 
 def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:

@@ -1,76 +1,93 @@
-"""The text-guided expert block: a router that reads the prompt, and gated experts over the visual tokens.
+"""The expert block: a router and its experts over the visual tokens.
 
-Equations (the released code's; H: visual tokens with the class token first, E: the prompt's text embeddings):
-    a = softmax(H[0] E^T / sqrt(d)),  w = softmax(W_r (a E)),  G = sum_e w_e F_e(H) + moe_weight * H
+Equations (H: visual tokens, w: the router's weights), by `residual`:
+    released: G = sum_e w_e F_e(H) + moe_weight * H
+    paper:    G = H + alpha * sum_e w_e F_e(H)    (equation 5)
 """
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import initialization as init
+from transformers.integrations.moe import _grouped_mm  # torch's, or transformers' own where that cannot be compiled
 
 from parrot.model.configuration import ParrotConfig
-
-
-class ParrotRouter(nn.Module):
-    """Weights the experts by what the prompt says, as seen from the picture's class token."""
-
-    def __init__(self, config: ParrotConfig):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(config.num_experts, config.text_config.hidden_size))
-
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        uniform_by_fan_in(self.weight, self.weight.shape[-1], generator)
-
-    def pool(self, class_token: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Attention-pooled text, one vector a picture.
-
-        Args:
-            class_token: (N, d), the query.
-            text: (N, T, d), keys and values: the embeddings of each picture's own sample.
-            mask: (N, T) bool, the positions that may be read. Where there are none the result is 0.
-        Returns:
-            (N, d)
-        """
-        scores = torch.bmm(text, class_token.unsqueeze(-1)).squeeze(-1) / math.sqrt(class_token.shape[-1])
-        scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
-        attention = (scores.softmax(-1) * mask).to(text.dtype)
-        return torch.bmm(attention.unsqueeze(1), text).squeeze(1)
-
-    def forward(self, class_token: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Expert weights (N, num_experts), float32, each row summing to 1; arguments as in `pool`."""
-        return F.linear(self.pool(class_token, text, mask), self.weight).float().softmax(-1)
+from parrot.model.router import ParrotRouter, choose, uniform_by_fan_in
 
 
 class ParrotExperts(nn.Module):
-    """All experts' weights stacked: `down(silu(gate x) * up x)` without biases, and their weighted sum.
+    """All experts' weights stacked, (num_experts, inner width, d), and their weighted sum.
 
-    Every expert reads every visual token, so all gate (and up) products are one matrix product. Scaling the inner
-    activations by the router's weights turns the weighted sum of the down products into a single product too.
+    One expert is `down(silu(gate x) * up x)`, or `down(silu(up x))` where the type is `two_layer`; no biases.
     """
+
+    gate_proj: nn.Parameter | None
 
     def __init__(self, config: ParrotConfig):
         super().__init__()
         shape = (config.num_experts, config.expert_intermediate_size, config.text_config.hidden_size)
-        self.gate_proj = nn.Parameter(torch.empty(shape))
+        gated = config.expert_type == "gated"
+        self.register_parameter("gate_proj", nn.Parameter(torch.empty(shape)) if gated else None)
         self.up_proj = nn.Parameter(torch.empty(shape))
         self.down_proj = nn.Parameter(torch.empty(shape))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        _, inner, width = self.gate_proj.shape
-        uniform_by_fan_in(self.gate_proj, width, generator)
+        _, inner, width = self.up_proj.shape
+        if self.gate_proj is not None:
+            uniform_by_fan_in(self.gate_proj, width, generator)
         uniform_by_fan_in(self.up_proj, width, generator)
         uniform_by_fan_in(self.down_proj, inner, generator)
 
     def forward(self, visual: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sum of the experts: visual (N, L, d), weights (N, num_experts) -> (N, L, d)."""
-        inner = F.silu(F.linear(visual, self.gate_proj.flatten(0, 1))) * F.linear(visual, self.up_proj.flatten(0, 1))
-        inner = inner.unflatten(-1, self.gate_proj.shape[:2]) * weights.to(inner.dtype)[:, None, :, None]
+        """Weighted sum of all experts: visual (N, L, d), weights (N, num_experts) -> (N, L, d).
+
+        Every expert reads every visual token, so all gate (and up) products are one matrix product. Scaling the inner
+        activations by the weights turns the weighted sum of the down products into a single product too.
+        """
+        inner = F.linear(visual, self.up_proj.flatten(0, 1))
+        if self.gate_proj is None:
+            inner = F.silu(inner)
+        else:
+            inner = F.silu(F.linear(visual, self.gate_proj.flatten(0, 1))) * inner
+        inner = inner.unflatten(-1, self.up_proj.shape[:2]) * weights.to(inner.dtype)[:, None, :, None]
         return inner.flatten(-2) @ self.down_proj.flatten(0, 1)
+
+    def chosen(self, visual: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sum of some experts, no others being computed: visual (N, L, d) -> (N, L, d).
+
+        `chosen` and `weights`, (N, k), are the experts of each picture and their weights. Pictures are sorted by
+        expert, so that each projection is one grouped matrix product.
+        """
+        pictures, length, width = visual.shape
+        experts, order = chosen.flatten().sort(stable=True)
+        source = order // chosen.shape[1]
+        present = experts[:, None] == torch.arange(len(self.up_proj), device=experts.device)
+        ends = (present.sum(0) * length).cumsum(0).to(torch.int32)
+        tokens = visual.index_select(0, source).flatten(0, 1)
+        inner = self._grouped(tokens, self.up_proj.transpose(1, 2), ends)
+        if self.gate_proj is None:
+            inner = F.silu(inner)
+        else:
+            inner = F.silu(self._grouped(tokens, self.gate_proj.transpose(1, 2), ends)) * inner
+        inner = inner * weights.flatten()[order].to(inner.dtype).repeat_interleave(length).unsqueeze(-1)
+        outputs = self._grouped(inner, self.down_proj, ends).view(-1, length, width)
+        return torch.zeros_like(visual).index_add(0, source, outputs)
+
+    @staticmethod
+    def _grouped(tokens: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+        return _grouped_mm(tokens, weight.to(tokens.dtype), ends)  # autocast does not know grouped products
+
+
+class Routed(NamedTuple):
+    """Guided visual tokens (N, L, d), and, (N, num_experts) float32 each: the weights that the experts got (0 for one
+    that was not used) and the router's probabilities, from which they differ only where some experts are chosen."""
+
+    visual: Tensor
+    weights: Tensor
+    probabilities: Tensor
 
 
 class ParrotExpertBlock(nn.Module):
@@ -80,23 +97,30 @@ class ParrotExpertBlock(nn.Module):
         super().__init__()
         self.router = ParrotRouter(config)
         self.experts = ParrotExperts(config)
+        self.top_k = config.moe_top_k or config.num_experts
+        self.residual = config.residual
         self.moe_weight = config.moe_weight
+        self.alpha = config.alpha
 
-    def forward(self, visual: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Guide visual tokens by text.
+    def forward(self, visual: Tensor, text: Tensor, mask: Tensor, languages: Tensor | None = None) -> Routed:
+        """Guide visual tokens.
 
         Args:
             visual: (N, L, d), projected features of N pictures, class token first.
-            text: (N, T, d), text embeddings of each picture's sample.
-            mask: (N, T) bool, the text positions that the router may read.
-        Returns:
-            guided visual tokens (N, L, d) and the expert weights (N, num_experts), float32.
+            text: (N, T, d), the text embeddings that each picture's router reads.
+            mask: (N, T) bool, the text positions that it may read.
+            languages: (N,), each picture's language, for the router `language`.
         """
-        weights = self.router(visual[:, 0], text, mask)
-        return self.experts(visual, weights) + self.moe_weight * visual, weights
-
-
-def uniform_by_fan_in(tensor: Tensor, fan_in: int, generator: torch.Generator | None = None) -> None:
-    """Draw uniformly within 1/sqrt(fan_in), torch's start of a linear layer; loaded weights are left as they are."""
-    bound = 1 / math.sqrt(fan_in)
-    init.uniform_(tensor, -bound, bound, generator=generator)
+        probabilities = self.router(visual[:, 0], text, mask, languages)
+        if self.top_k == probabilities.shape[-1]:
+            weights = probabilities
+            experts = self.experts(visual, weights)
+        else:
+            chosen, kept = choose(probabilities, self.top_k)
+            weights = torch.zeros_like(probabilities).scatter(-1, chosen, kept)
+            experts = self.experts.chosen(visual, chosen, kept)
+        if self.residual == "released":
+            guided = torch.add(experts, visual, alpha=self.moe_weight)
+        else:
+            guided = torch.add(visual, experts, alpha=self.alpha)
+        return Routed(guided, weights, probabilities)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,22 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
 from parrot.model.configuration import ParrotConfig, is_released
-from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotRouter
+from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
 from parrot.model.projector import ParrotProjector, ProjectorLayer
+from parrot.model.router import ParrotRouter, balance_loss
 
 IGNORE_INDEX = -100
+ROUTER_INPUTS = ("router_mask", "router_input_ids", "language_ids")
 STARTED_HERE = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
+
+
+class RouterInputs(NamedTuple):
+    """`router_mask`, `router_input_ids` and `language_ids` of `ParrotModel.forward`."""
+
+    mask: Tensor | None
+    ids: Tensor | None
+    languages: Tensor | None
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
@@ -54,18 +64,26 @@ class ParrotModel(ParrotPreTrainedModel):
         self.post_init()
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """The vision encoder's features: pixel_values (N, 3, S, S) -> (N, 1 + P, d_vision).
+        """The vision encoder's features: pixel_values (N, 3, S, S) -> (N, `config.num_image_tokens`, d_vision).
 
-        Hidden state `vision_feature_layer` of the encoder, class token first, without the encoder's closing norm.
+        Hidden state `vision_feature_layer` of the encoder, without its closing norm, as `vision_feature_select` says.
         Layers above it are not run.
         """
         tower = self.vision_tower
         layers = tower.encoder.layers
         depth = self.config.vision_feature_layer % (len(layers) + 1)
-        hidden = tower.pre_layrnorm(tower.embeddings(pixel_values.to(tower.dtype)))
+        hidden = tower.embeddings(pixel_values.to(tower.dtype))
+        if hasattr(tower, "pre_layrnorm"):  # CLIP, unlike SigLIP
+            hidden = tower.pre_layrnorm(hidden)
         for layer in layers[:depth]:
             hidden = layer(hidden, None)
-        return hidden
+        return self._select(hidden)
+
+    def _select(self, hidden: Tensor) -> Tensor:
+        has_class_token = hasattr(self.vision_tower.embeddings, "class_embedding")
+        if self.config.vision_feature_select == "patch":
+            return hidden[:, 1:] if has_class_token else hidden
+        return hidden if has_class_token else torch.cat([hidden.mean(1, keepdim=True), hidden], dim=1)
 
     def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
         """Encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d))."""
@@ -75,28 +93,44 @@ class ParrotModel(ParrotPreTrainedModel):
         )
 
     def _embed(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        image_features: Tensor | None,
-        router_mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Text embeddings with the guided visual tokens in the placeholders' stead, and the router's weights."""
+        self, input_ids: Tensor, attention_mask: Tensor | None, image_features: Tensor | None, inputs: RouterInputs
+    ) -> tuple[Tensor, Routed | None]:
+        """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did."""
         is_image = input_ids == self.config.image_token_id
         embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         rows = self.image_rows(input_ids, 0 if image_features is None else len(image_features))
         if image_features is None:
             return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
-        weights = None
+        routed = None
         if self.expert_block is not None:
-            readable = ~is_image
-            if attention_mask is not None:
-                readable &= attention_mask.bool()
-            if router_mask is not None:
-                readable &= router_mask.bool()
-            visual, weights = self.expert_block(visual, embeds.index_select(0, rows), readable.index_select(0, rows))
-        return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), weights
+            self._check(inputs, len(rows))
+            if inputs.ids is not None:
+                text = self.get_input_embeddings()(inputs.ids)
+                readable = torch.ones_like(inputs.ids, dtype=torch.bool) if inputs.mask is None else inputs.mask.bool()
+            else:
+                readable = ~is_image
+                for mask in (attention_mask, inputs.mask):
+                    readable = readable if mask is None else readable & mask.bool()
+                text, readable = embeds.index_select(0, rows), readable.index_select(0, rows)
+            routed = self.expert_block(visual, text, readable, inputs.languages)
+            visual = routed.visual
+        return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), routed
+
+    def _check(self, inputs: RouterInputs, pictures: int) -> None:
+        """ValueError where the router's kind needs what is not there."""
+        config = self.config
+        if config.router == "shuffled_text" and inputs.ids is None:
+            raise ValueError(
+                "router_input_ids: the router shuffled_text reads another sample's prompt for each picture"
+            )
+        if config.router == "text" and config.router_text == "user" and inputs.ids is None and inputs.mask is None:
+            raise ValueError("router_mask: with router_text user it has to mark the user's words")
+        if config.router == "language" and inputs.languages is None:
+            raise ValueError("language_ids: the router language needs the language of each picture's sample")
+        for name, value in (("router_input_ids", inputs.ids), ("language_ids", inputs.languages)):
+            if value is not None and len(value) != pictures:
+                raise ValueError(f"{name}: expected one row for each of {pictures} picture(s), found {len(value)}")
 
     def _zero_from_visual_modules(self, embeds: Tensor) -> Tensor:
         """0, computed from a blank picture, for a training batch of text alone.
@@ -107,7 +141,9 @@ class ParrotModel(ParrotPreTrainedModel):
         side = self.config.vision_config.image_size
         visual = self.multi_modal_projector(self.encode_images(embeds.new_zeros(1, 3, side, side)))
         if self.expert_block is not None:
-            visual, _ = self.expert_block(visual, embeds[:1], torch.ones_like(embeds[:1, :, 0], dtype=torch.bool))
+            readable = torch.ones_like(embeds[:1, :, 0], dtype=torch.bool)
+            language = torch.zeros(1, dtype=torch.long, device=embeds.device)
+            visual = self.expert_block(visual, embeds[:1], readable, language).visual
         return 0 * visual.sum().to(embeds.dtype)
 
     def image_rows(self, input_ids: Tensor, images: int) -> Tensor:
@@ -133,6 +169,8 @@ class ParrotModel(ParrotPreTrainedModel):
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
         router_mask: Tensor | None = None,
+        router_input_ids: Tensor | None = None,
+        language_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> ParrotModelOutputWithPast:
         """Run the model.
@@ -141,13 +179,17 @@ class ParrotModel(ParrotPreTrainedModel):
             input_ids: (B, T); every picture is a run of `config.num_image_tokens` times `config.image_token_id`.
             attention_mask: (B, T), or (B, cached + T) with a cache; 0 at padding, on either side.
             position_ids: (B, T); by default counted from the attention mask, so that padding does not shift them.
+                Samples packed into one row are told apart by positions that start anew, without an attention mask.
             inputs_embeds: (B, T, d) instead of `input_ids`, pictures merged already.
             pixel_values: (N, 3, S, S), pictures in the order in which their tokens stand in the batch.
-            image_features: (N, 1 + P, d_vision), what `encode_images` gave, instead of `pixel_values`.
+            image_features: what `encode_images` gave, instead of `pixel_values`.
             router_mask: (B, T), the positions whose text the router may read, padding and image tokens apart;
                 by default all. The router works where pictures enter, so with a cache the prompt alone decides.
+            router_input_ids: (N, R), the text that each picture's router reads instead of its row of `input_ids`, for
+                packed samples and the router `shuffled_text`; `router_mask` is then (N, R).
+            language_ids: (N,), places in `parrot.config.LANGUAGES`, for the router `language`.
         Raises:
-            ValueError: image tokens and pictures do not match.
+            ValueError: image tokens and pictures do not match, or the router lacks what its kind needs.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("exactly one of input_ids and inputs_embeds must be given")
@@ -155,14 +197,15 @@ class ParrotModel(ParrotPreTrainedModel):
             image_features = self.encode_images(pixel_values)
         # With a compilable cache, `generate` passes ready-made masks by kind of layer instead.
         padding = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2 else None
-        router_weights = None
+        routed = None
         if inputs_embeds is None:
             assert input_ids is not None
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             if image_features is None and decoding:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
             else:
-                inputs_embeds, router_weights = self._embed(input_ids, padding, image_features, router_mask)
+                read = RouterInputs(router_mask, router_input_ids, language_ids)
+                inputs_embeds, routed = self._embed(input_ids, padding, image_features, read)
         if position_ids is None and padding is not None:
             counted = padding.long().cumsum(-1) - 1
             position_ids = counted.clamp(min=0)[:, -inputs_embeds.shape[1] :]
@@ -173,7 +216,10 @@ class ParrotModel(ParrotPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        return ParrotModelOutputWithPast(**outputs, router_weights=router_weights)
+        if routed is None:
+            return ParrotModelOutputWithPast(**outputs)
+        balance = balance_loss(routed.probabilities, routed.weights)
+        return ParrotModelOutputWithPast(**outputs, router_weights=routed.weights, router_balance=balance)
 
 
 class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
@@ -227,6 +273,8 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
         router_mask: Tensor | None = None,
+        router_input_ids: Tensor | None = None,
+        language_ids: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
@@ -241,13 +289,15 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             num_items_in_batch: supervised tokens of all micro-batches of an optimiser step; the loss is divided by
                 it, by default by this batch's own count.
         Returns:
-            `loss`: mean cross entropy over the supervised positions, the only ones whose logits it computes.
+            `loss`: mean cross entropy over the supervised positions, the only ones whose logits it computes, and in
+                training `config.router_balance` times the load-balancing loss, by the batch's share of those positions.
             `logits`: (B, T or `logits_to_keep`, V); None in training when `labels` are given.
             `router_weights`: (N, num_experts).
         """
         if labels is not None:
             kwargs.setdefault("use_cache", False)
-            router_mask = labels == IGNORE_INDEX if router_mask is None else router_mask
+            if router_mask is None and router_input_ids is None and self.config.router_text == "prompt":
+                router_mask = labels == IGNORE_INDEX
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -257,10 +307,14 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             pixel_values=pixel_values,
             image_features=image_features,
             router_mask=router_mask,
+            router_input_ids=router_input_ids,
+            language_ids=language_ids,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
-        loss = None if labels is None else self._supervised_loss(hidden, labels, num_items_in_batch)
+        loss = None
+        if labels is not None:
+            loss = self._supervised_loss(hidden, labels, num_items_in_batch, outputs.router_balance)
         logits = None
         if labels is None or not self.training:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -272,31 +326,40 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             router_weights=outputs.router_weights,
+            router_balance=outputs.router_balance,
         )
 
-    def _supervised_loss(self, hidden: Tensor, labels: Tensor, count: int | Tensor | None) -> Tensor:
+    def _supervised_loss(
+        self, hidden: Tensor, labels: Tensor, count: int | Tensor | None, balance: Tensor | None
+    ) -> Tensor:
         targets = labels[:, 1:].flatten()
         positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
         logits = self.lm_head(hidden[:, :-1].flatten(0, 1).index_select(0, positions))
         total = F.cross_entropy(logits.float(), targets.index_select(0, positions), reduction="sum")
+        if self.training and self.config.router_balance and balance is not None:
+            total = total + self.config.router_balance * len(positions) * balance
         return total / (max(len(positions), 1) if count is None else count)
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
-        if kwargs.get("is_first_iteration"):
-            # The attention mask itself may have become a four-dimensional one by now.
-            inputs.setdefault("router_mask", kwargs.get("attention_mask"))
-        elif kwargs.get("use_cache", True):
+        if kwargs.get("use_cache", True) and not kwargs.get("is_first_iteration"):
             # The cache holds the pictures as the router made them.
-            for name in ("image_features", "router_mask"):
+            for name in ("image_features", *ROUTER_INPUTS):
                 inputs.pop(name, None)
         return inputs
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor | None, dict[str, Any]]:
-        """Beams: keep the pictures in the order of their tokens, where a sample has several."""
-        pictures = [name for name in ("pixel_values", "image_features") if kwargs.get(name) is not None]
+        """Beams: keep pictures, and what their routers read, in the order of their tokens. The prompt is what they read
+        by default: without a cache every step routes again, and is not to read the answer."""
+        names = ["pixel_values", "image_features", "language_ids"]
+        if kwargs.get("router_input_ids") is not None:
+            names += ["router_input_ids", "router_mask"]
+        elif input_ids is not None and self.config.router_text == "prompt" and kwargs.get("router_mask") is None:
+            mask = kwargs.get("attention_mask")
+            kwargs["router_mask"] = torch.ones_like(input_ids) if mask is None else mask
+        pictures = [name for name in names if kwargs.get(name) is not None]
         if pictures:
             assert input_ids is not None, "pictures stand at their tokens in input_ids"
             rows = self.model.image_rows(input_ids, len(kwargs[pictures[0]]))
@@ -306,12 +369,9 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         return input_ids, kwargs | {name: kwargs[name][order] for name in pictures}
 
     def _update_model_kwargs_for_generation(
-        self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+        self, outputs: Any, model_kwargs: dict[str, Any], is_encoder_decoder: bool = False, num_new_tokens: int = 1
     ) -> dict[str, Any]:
-        """Without a cache every step runs the pictures again: keep the router on the prompt, as with one."""
-        prompt = model_kwargs.get("router_mask", model_kwargs["attention_mask"])
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        if not model_kwargs.get("use_cache", True):
-            grown = model_kwargs["attention_mask"].shape[1] - prompt.shape[1]
-            model_kwargs["router_mask"] = F.pad(prompt, (0, grown))
-        return model_kwargs
+        mask = model_kwargs.get("router_mask")
+        if mask is not None and not model_kwargs.get("use_cache", True) and "router_input_ids" not in model_kwargs:
+            model_kwargs["router_mask"] = F.pad(mask, (0, num_new_tokens))
+        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder, num_new_tokens)

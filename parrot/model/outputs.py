@@ -1,4 +1,4 @@
-"""What the models return: transformers' outputs and the router's weights."""
+"""What the models return: transformers' outputs and what the router did."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 @dataclass
 class ParrotModelOutputWithPast(BaseModelOutputWithPast):
-    """Adds `router_weights`, (N_images, num_experts) float32; None without pictures or without experts."""
+    """Adds `router_weights`, (N_images, num_experts) float32, 0 for an expert that was not used; and
+    `router_balance`, the load-balancing loss before its coefficient. Both None without pictures or without experts."""
 
     router_weights: Tensor | None = None
+    router_balance: Tensor | None = None
 
 
 @dataclass
 class ParrotCausalLMOutputWithPast(CausalLMOutputWithPast):
-    """Adds `router_weights`, (N_images, num_experts) float32; None without pictures or without experts."""
+    """Adds `router_weights` and `router_balance`, as in `ParrotModelOutputWithPast`."""
 
     router_weights: Tensor | None = None
+    router_balance: Tensor | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from transformers import AddedToken, PreTrainedTokenizerBase, ProcessorMixin
+import numpy as np
+import torch
+from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from parrot.model.conversation import CHAT_TEMPLATE, IMAGE, format_prompt, image_first, turns
+from parrot.model.conversation import CHAT_TEMPLATE, HEADERS, IMAGE, TURN_END, format_prompt, image_first, turns
 from parrot.model.image_processing import ParrotImageProcessor
 
 IGNORE_INDEX = -100
@@ -21,6 +23,7 @@ class ParrotProcessor(ProcessorMixin):
 
     Args:
         num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
+        router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
     """
 
     image_processor: ParrotImageProcessor
@@ -31,15 +34,25 @@ class ParrotProcessor(ProcessorMixin):
         image_processor: ParrotImageProcessor,
         tokenizer: PreTrainedTokenizerBase,
         num_image_tokens: int = 577,
+        router_text: Literal["prompt", "user"] = "prompt",
         chat_template: str | None = None,
     ):
         if IMAGE not in tokenizer.get_vocab():
             tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
         tokenizer.padding_side = "left"
         self.num_image_tokens = num_image_tokens
+        self.router_text = router_text
         self.image_token = IMAGE
         self.image_token_id = tokenizer.get_vocab()[IMAGE]
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """The inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
+        batch = super().__call__(*args, **kwargs)
+        if self.router_text == "user":
+            read = [self.router_reads(ids) for ids in batch["input_ids"]]
+            batch["router_mask"] = torch.tensor(np.array(read)) if torch.is_tensor(batch["input_ids"]) else read
+        return batch
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         return IMAGE * self.num_image_tokens
@@ -75,3 +88,28 @@ class ParrotProcessor(ProcessorMixin):
                 for place, token in enumerate(ids)
             ]
         return input_ids, labels
+
+    def router_reads(self, input_ids: Sequence[int], labels: Sequence[int] | None = None) -> np.ndarray:
+        """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing that is learnt.
+
+        Where `router_text` is `user`, no system prompt and no role markers either.
+        """
+        ids = np.asarray(input_ids)
+        read = ids != self.image_token_id
+        if labels is not None:
+            read &= np.asarray(labels) == IGNORE_INDEX
+        if self.router_text == "user":
+            read &= self._in_user_turn(ids.tolist())
+        return read
+
+    def _in_user_turn(self, ids: list[int]) -> list[bool]:
+        """Whether each token stands between a user's role marker and the end of that turn."""
+        header = self.tokenizer(HEADERS["human"], add_special_tokens=False)["input_ids"][:-1]  # its line feed may merge
+        end = self.tokenizer.convert_tokens_to_ids(TURN_END)
+        inside, read = False, []
+        for place, token in enumerate(ids):
+            if ids[max(0, place - len(header) - 1) : place - 1] == header:
+                inside = True
+            inside = inside and token != end
+            read.append(inside)
+        return read

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parrot.model.configuration import ParrotConfig
-from parrot.model.experts import uniform_by_fan_in
+from parrot.model.router import uniform_by_fan_in
 
 
 class ProjectorLayer(nn.Linear):

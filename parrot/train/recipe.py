@@ -19,7 +19,7 @@ from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
 from parrot.config import ConfigError, TuneRecipe
-from parrot.data.collate import Collator, count_truncated
+from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, write_json
@@ -86,6 +86,10 @@ def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
     rows = load(settings.data, processor, work / "datasets")
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, work / "datasets")
+    if model.config.router == "shuffled_text":
+        population, seed = len(rows), stage.settings.seed
+        held_out = {name: with_partners(some, population, seed) for name, some in held_out.items()}
+        rows = with_partners(rows, population, seed)
 
     trainer = _trainer(stage, model, processor, rows, held_out, folder, micro_batch)
     checkpoint = newest_whole(folder)
@@ -141,7 +145,7 @@ def _trainer(
         model=model,
         args=_arguments(stage, folder, micro_batch, steps),
         train_dataset=rows,
-        data_collator=Collator(processor, model.config.image_token_id, recipe.max_length),
+        data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows),
         order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed),
         held_out=held_out,
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,

@@ -24,14 +24,14 @@ def test_settings_by_name_and_from_a_file_are_the_same(tmp_path: Path):
     (tmp_path / "s.json").write_text(canonical(expected))
     assert cli._settings(TuneSettings, "tune", "no_experts", None, None) == expected
     assert cli._settings(TuneSettings, "tune", None, None, tmp_path / "s.json") == expected
-    assert expected.num_experts == 0
+    assert expected.experts.num_experts == 0
 
 
 def test_config_files_are_laid_over_the_default(tmp_path: Path):
     (tmp_path / "over.yaml").write_text("tune: {max_steps: 7}\n")
     settings = cli._settings(TuneSettings, "tune", "parrot", [str(tmp_path / "over.yaml")], None)
     assert settings.recipe.max_steps == 7
-    assert settings.num_experts == 6
+    assert settings.experts.num_experts == 6
 
 
 TRAIN = ("train", "align", "--output", "out", "--work", "work", "--micro-batch", "4")

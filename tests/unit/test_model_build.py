@@ -19,7 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from parrot.config import BackboneFolder, ConfigError, ConversationSet
+from parrot.config import BackboneFolder, ConfigError, ConversationSet, ExpertSettings
 from parrot.model import (
     ParrotConfig,
     ParrotForConditionalGeneration,
@@ -65,7 +65,7 @@ def align(backbones) -> AlignSettings:
 
 def tune(backbones, seed: int = 0, num_experts: int = 2) -> TuneSettings:
     sizes = {"num_experts": num_experts, "expert_intermediate_size": 8, "moe_weight": 0.25}
-    return TuneSettings(**common(backbones, seed), **sizes, validation=())
+    return TuneSettings(**common(backbones, seed), experts=ExpertSettings(**sizes), validation=())
 
 
 def test_build_takes_the_backbones_weights(align, backbones):

@@ -39,7 +39,7 @@ def test_another_seed_aligns_anew():
 
 def test_english_run_reads_english_instructions_only(suite):
     assert {entry.language for entry in suite.run("english").tune.data} == {"en"}
-    assert suite.run("english").tune.num_experts == 0
+    assert suite.run("english").tune.experts.num_experts == 0
 
 
 def test_settings_survive_json(suite):

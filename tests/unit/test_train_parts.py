@@ -146,12 +146,12 @@ def test_a_picture_that_became_corrupt_is_named(processor, tmp_path):
     rows = load((entry,), processor, tmp_path / "cache")
     (tmp_path / "images/en-1.png").write_bytes(b"noise")
     with pytest.raises(ConfigError, match=r"en\.json: sample en-1: image: .*images/en-1\.png cannot be decoded"):
-        Collator(processor, processor.image_token_id, 512)(rows.__getitems__([0, 1]))
+        Collator(processor, "text", 512)(rows.__getitems__([0, 1]))
 
 
 def test_batches_are_padded_on_the_right(processor, tmp_path):
     rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache").__getitems__([0, 4, 5])
-    batch = Collator(processor, processor.image_token_id, 512)(rows)
+    batch = Collator(processor, "text", 512)(rows)
     assert batch["ids"] == ["en-0", "en-4", "en-5"]
     assert batch["pixel_values"].shape == (2, 3, 16, 16)
     assert batch["input_ids"].shape == (3, max(row["length"] for row in rows))
@@ -160,22 +160,26 @@ def test_batches_are_padded_on_the_right(processor, tmp_path):
         assert ids[:length].tolist() == row["input_ids"]
         assert set(ids[length:].tolist()) <= {processor.tokenizer.pad_token_id}
         assert labels.tolist() == row["labels"] + [-100] * (len(ids) - length)
-        assert readable.tolist() == [label == -100 for label in row["labels"]] + [False] * (len(ids) - length)
+        read = [
+            label == -100 and token != processor.image_token_id
+            for token, label in zip(row["input_ids"], row["labels"], strict=True)
+        ]
+        assert readable.tolist() == read + [False] * (len(ids) - length)
 
 
 def test_a_batch_of_text_alone_has_no_pictures(processor, tmp_path):
     rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
-    assert "pixel_values" not in Collator(processor, processor.image_token_id, 512)(rows.__getitems__([4]))
+    assert "pixel_values" not in Collator(processor, "text", 512)(rows.__getitems__([4]))
 
 
 def test_long_samples_lose_their_end_but_never_visual_tokens(processor, tmp_path):
     rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
     last_visual = max(i for i, token in enumerate(rows[0]["input_ids"]) if token == processor.image_token_id)
     assert count_truncated(rows, rows[0]["length"] - 1) == sum(length >= rows[0]["length"] for length in rows["length"])
-    batch = Collator(processor, processor.image_token_id, last_visual + 1)(rows.__getitems__([0]))
+    batch = Collator(processor, "text", last_visual + 1)(rows.__getitems__([0]))
     assert batch["input_ids"].tolist() == [rows[0]["input_ids"][: last_visual + 1]]
     with pytest.raises(ConfigError, match=rf"sample en-0: its visual tokens do not fit into max_length {last_visual}$"):
-        Collator(processor, processor.image_token_id, last_visual)(rows.__getitems__([0]))
+        Collator(processor, "text", last_visual)(rows.__getitems__([0]))
 
 
 # --- checkpoints and records -----------------------------------------------------------------------------------------
@@ -235,7 +239,7 @@ def test_padding_behind_a_sample_changes_nothing(tmp_path):
     entry = write_set(tmp_path, "en", count=6)
     model, processor = build(tune_settings(tmp_path, (entry,)))
     rows = load((entry,), processor, tmp_path / "cache").__getitems__(list(range(6)))
-    batch = Collator(processor, processor.image_token_id, 512)(rows)
+    batch = Collator(processor, "text", 512)(rows)
     del batch["ids"]
     mask = torch.tensor([[i < row["length"] for i in range(batch["labels"].shape[1])] for row in rows]).long()
     assert not mask.all()

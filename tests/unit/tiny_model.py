@@ -19,7 +19,7 @@ SIDE = 12
 
 def tiny_config(**over: Any) -> ParrotConfig:
     text = {"tie_word_embeddings": False} | over.pop("text", {})
-    vision_config = CLIPVisionConfig(
+    vision_config = over.pop("vision_config", None) or CLIPVisionConfig(
         hidden_size=12, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, image_size=SIDE, patch_size=4
     )
     text_config = Qwen2Config(

@@ -12,7 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from parrot.config import BackboneFolder, ConversationSet, Recipe, TuneRecipe
+from parrot.config import BackboneFolder, ConversationSet, ExpertSettings, Recipe, TuneRecipe
 from parrot.model import ParrotImageProcessor
 from parrot.runs import AlignSettings, TuneSettings
 
@@ -90,9 +90,9 @@ def align_settings(folder: Path, data: tuple[ConversationSet, ...], **fields: An
 def tune_settings(
     folder: Path, data: tuple[ConversationSet, ...], validation: tuple[ConversationSet, ...] = (), **fields: Any
 ) -> TuneSettings:
-    experts = {"num_experts": 2, "expert_intermediate_size": 8, "moe_weight": 0.1}
+    experts = ExpertSettings(num_experts=2, expert_intermediate_size=8)
     tune = recipe(TuneRecipe, **fields)
-    return TuneSettings(**_backbones(folder), **experts, data=data, validation=validation, recipe=tune)
+    return TuneSettings(**_backbones(folder), experts=experts, data=data, validation=validation, recipe=tune)
 
 
 def _backbones(folder: Path) -> dict[str, Any]:
