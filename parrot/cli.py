@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parrot.config import ConfigError, validate
+from parrot.config import ConfigError, Control, validate
 from parrot.runs import (
     DEFAULT_CONFIG,
     AlignSettings,
@@ -188,6 +188,17 @@ def report_build(
 
     stage = _read(ReportStage, settings) if settings is not None else report_stage(_suite(configfile), target)
     build(stage, scores, results, output)
+
+
+@report.command("router")
+def report_router(
+    predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
+    control: Annotated[Control, typer.Option(help="what was asked: questions as they are, or a control")] = "none",
+) -> None:
+    """Print the router's entropy, and what its choice tells of language and question kind."""
+    from parrot.report.router import text
+
+    print(text(predictions, control))
 
 
 @track.command("init")

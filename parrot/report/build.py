@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parrot.files import atomic_write
-from parrot.report import figures, page, render, tables
+from parrot.report import figures, page, render, router, tables
 from parrot.report.grid import to_csv
 from parrot.report.scores import read_scores
 from parrot.report.settings import ReportStage
@@ -30,7 +30,12 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
     """
     read = read_scores(scores, settings.seed)
     units = Units(settings, results)
-    grids = {name: tables.grid(item, settings, read, units) for name, item in settings.tables.items()}
+    grids = {
+        name: router.grid(item, settings, results)
+        if item.kind == "information"
+        else tables.grid(item, settings, read, units)
+        for name, item in settings.tables.items()
+    }
     for name, grid in grids.items():
         for suffix, render_as in FORMATS.items():
             atomic_write(output / "tables" / f"{name}{suffix}", render_as(grid))

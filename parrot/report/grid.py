@@ -23,6 +23,7 @@ class Grid:
         groups: column groups, each a name (a benchmark) and its columns (languages).
         rows: labels, one for each of `heads`, and cells, one for each column of every group in order.
         words: names as the reader sees them, by the names of the data; names not in it are shown as they are.
+        axes: what a group and a column are, as the long CSV calls them.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Grid:
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
     words: Mapping[str, str] = field(default_factory=dict)
+    axes: tuple[str, str] = ("benchmark", "language")
 
     def __post_init__(self) -> None:
         width = len(self.columns)
@@ -57,9 +59,10 @@ def to_csv(grid: Grid) -> str:
     """The grid in long form, one number a line, by the names of the data; a missing number is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*grid.heads, "benchmark", "language", "value", "low", "high"])
+    writer.writerow([*grid.heads, *grid.axes, "value", "low", "high"])
     for labels, cells in grid.rows:
         for (group, column), cell in zip(grid.columns, cells, strict=True):
-            numbers = ["" if n is None else f"{n:.4f}" for n in (cell.value, cell.low, cell.high)]
+            form = ".6g" if cell.text else ".4f"
+            numbers = ["" if n is None else f"{n:{form}}" for n in (cell.value, cell.low, cell.high)]
             writer.writerow([*labels, group, column, *numbers])
     return out.getvalue()

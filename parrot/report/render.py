@@ -19,6 +19,11 @@ def number(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def shown(cell: Cell) -> str:
+    """The cell's number in words, without its interval."""
+    return ABSENT if cell.value is None else cell.text or number(cell.value)
+
+
 def interval(cell: Cell) -> str:
     """The 95 % interval in words that stay readable with negative bounds, or an empty string."""
     return "" if cell.low is None or cell.high is None else f"{number(cell.low)} to {number(cell.high)}"
@@ -56,9 +61,7 @@ def _pipe(fields: list[str]) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    if cell.value is None:
-        return ABSENT
-    return number(cell.value) + (f"<br><sub>{interval(cell)}</sub>" if interval(cell) else "")
+    return shown(cell) + (f"<br><sub>{interval(cell)}</sub>" if interval(cell) else "")
 
 
 def to_latex(grid: Grid) -> str:
@@ -97,7 +100,7 @@ def _ampersand(fields: list[str]) -> str:
 def _tex_cell(cell: Cell) -> str:
     if cell.value is None:
         return rf"\textit{{{ABSENT}}}"
-    value = _tex_number(number(cell.value))
+    value = _tex_number(shown(cell))
     if not interval(cell):
         return value
     return rf"\shortstack{{{value}\\{{\scriptsize {_tex_number(interval(cell))}}}}}"
@@ -140,7 +143,7 @@ def _html_cell(cell: Cell) -> str:
     if cell.value is None:
         return f'<td class="missing">{ABSENT}</td>'
     small = f"<small>{interval(cell)}</small>" if interval(cell) else ""
-    return f"<td>{number(cell.value)}{small}</td>"
+    return f"<td>{escape(shown(cell))}{small}</td>"
 
 
 def _capital(text: str) -> str:

@@ -16,11 +16,15 @@ NUMBERS = ("accuracy", "low", "high", "questions", "unmatched", "other_language"
 
 @dataclass(frozen=True)
 class Cell:
-    """A number with its 95 % interval; None where it is missing."""
+    """A number with its 95 % interval; None where it is missing.
+
+    `text` is the number as a reader sees it, where one decimal would not do.
+    """
 
     value: float | None
     low: float | None = None
     high: float | None = None
+    text: str = ""
 
 
 MISSING = Cell(None)

@@ -11,7 +11,7 @@ from parrot.config import Benchmark, ConfigError, Language, Strict, Tuning, load
 from parrot.evaluate.matching import Matcher
 from parrot.runs import Suite
 
-TableKind = Literal["accuracy", "controls", "kinds", "differences"]
+TableKind = Literal["accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]
 FIGURES = frozenset({"bars", "router", "losses"})
 

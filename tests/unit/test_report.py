@@ -46,7 +46,11 @@ def cell(path: Path, **where: str) -> dict[str, str]:
 
 def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
     written = {str(path.relative_to(built / "out")) for path in (built / "out").rglob("*") if path.is_file()}
-    tables = {f"tables/{n}.{s}" for n in ("table1", "controls", "kinds", "differences") for s in ("csv", "md", "tex")}
+    tables = {
+        f"tables/{n}.{s}"
+        for n in ("table1", "controls", "kinds", "differences", "router")
+        for s in ("csv", "md", "tex")
+    }
     figures = {f"figures/{name}.{suffix}" for name in ("fig7a", "fig7c", "losses") for suffix in ("png", "svg")}
     assert written == tables | figures | {"report.html"}
 
@@ -251,5 +255,5 @@ def test_order_survives_canonical_json():
     stage = report_stage(Suite.load())
     read = ReportStage.model_validate_json(canonical(stage))
     assert read == stage
-    assert list(read.items) == ["table1", "controls", "kinds", "differences", "fig7a", "fig7c", "losses"]
+    assert list(read.items) == ["table1", "controls", "kinds", "differences", "fig7a", "fig7c", "router", "losses"]
     assert list(read.items["table1"].houses) == ["twemoji", "openmoji"]

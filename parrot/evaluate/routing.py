@@ -1,0 +1,102 @@
+"""What the router chose for every question of a benchmark, read from predictions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from parrot.config import Benchmark, ConfigError, Control
+from parrot.evaluate.accuracy import ROTATION
+from parrot.evaluate.information import entropies
+from parrot.evaluate.tsv import prediction_file, read_tsv
+
+# Weights are written with six decimals: those of many experts sum to 1 only about.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The router's weights for the questions of one benchmark; E is 0 for a run without experts.
+
+    Attributes:
+        weights: (questions, languages, E), distributions over experts; a circular question has its rotations' mean.
+        entropies: (questions, languages), entropy in bits of the weights; a circular question has its rotations' mean.
+        kinds: (questions,), the benchmark's category; "" where it has none.
+        pictures: (questions,), equal where questions share a picture.
+    """
+
+    weights: np.ndarray
+    entropies: np.ndarray
+    kinds: np.ndarray
+    pictures: np.ndarray
+
+    @property
+    def experts(self) -> int:
+        return self.weights.shape[-1]
+
+
+def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") -> Routing:
+    """The routing that the predictions of `benchmark` in `folder` hold, in all languages of the benchmark.
+
+    ConfigError when a file is missing or malformed, or the languages differ in questions or number of experts.
+    """
+    paths = [prediction_file(folder, Path(file).stem, control) for file in benchmark.files.values()]
+    tables = [_read(path, benchmark) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if set(table["question"]) != set(tables[0]["question"]):
+            raise ConfigError(f"{path}: index: expected the same questions as in {paths[0]}")
+        if len(table["weights"].iloc[0]) != len(tables[0]["weights"].iloc[0]):
+            raise ConfigError(f"{path}: router_weights: expected as many experts as in {paths[0]}")
+    means = [_by_question(table) for table in tables]
+    described = tables[0].drop_duplicates("question").sort_values("question")
+    return Routing(
+        weights=np.stack([weights for weights, _ in means], axis=1),
+        entropies=np.stack([bits for _, bits in means], axis=1),
+        kinds=described["kind"].to_numpy(dtype=str),
+        pictures=described["picture"].to_numpy(dtype=str),
+    )
+
+
+def _read(path: Path, benchmark: Benchmark) -> pd.DataFrame:
+    """The rows of a file: question, kind, picture and weights."""
+    table = read_tsv(path, ("index", "router_weights"))
+    if table.empty:
+        raise ConfigError(f"{path}: expected at least one row")
+    weights = [_parse(text, path, index) for index, text in zip(table["index"], table["router_weights"], strict=True)]
+    for index, row in zip(table["index"], weights, strict=True):
+        if len(row) != len(weights[0]):
+            said = f"expected {len(weights[0])} weights as in the first row, found {len(row)}"
+            raise ConfigError(f"{path}: row {index}: router_weights: {said}")
+    index = table["index"].astype(np.int64)
+    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
+    described = {"kind": table.get("category", ""), "picture": table.get("picture", table["index"])}
+    question = index % ROTATION if benchmark.scoring == "circular" else index
+    return pd.DataFrame({"question": question, **described, "weights": weights})
+
+
+def _parse(text: str, path: Path, index: str) -> np.ndarray:
+    """Weights (E,) that sum to 1, or (0,) of a row without any."""
+    try:
+        weights = np.array(json.loads(text or "[]"), dtype=np.float64)
+    except (ValueError, TypeError):
+        weights = np.array(np.nan)
+    if weights.shape == (0,):
+        return weights
+    # Written so that it refuses NaN.
+    if weights.ndim != 1 or not (weights.min() >= 0 and abs(weights.sum() - 1) <= TOLERANCE):
+        raise ConfigError(f"{path}: row {index}: router_weights: expected a JSON list of weights that sum to 1")
+    return weights / weights.sum()
+
+
+def _by_question(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Mean weights (questions, E) and mean entropies (questions,), in the order of the questions' numbers."""
+    _, question = np.unique(table["question"].to_numpy(), return_inverse=True)
+    rows = np.stack(table["weights"].to_list())
+    counts = np.bincount(question)
+    totals = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(totals, question, rows)
+    return totals / counts[:, None], np.bincount(question, weights=entropies(rows)) / counts
