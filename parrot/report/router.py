@@ -151,7 +151,7 @@ def _cells(summary: Summary) -> tuple[Cell, ...]:
     """As in `GROUPS`."""
     return (
         Cell(summary.entropy, text=f"{summary.entropy:.4f}"),
-        Cell(summary.share, text=f"{summary.share:.2f}"),
+        Cell(summary.share, text=f"{summary.share:.3f}"),
         Cell(summary.mean_entropy, text=f"{summary.mean_entropy:.4f}"),
         *_information(summary.language),
         *_information(summary.kind),

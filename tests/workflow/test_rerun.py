@@ -77,6 +77,18 @@ def test_a_code_line_of_the_scorer(finished):
     assert {rule for rule, _ in jobs} == {"score", "scores", "report", "track", "all"}
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config/tables.yaml", "title: What the router's choice tells", "title: What the choice of expert tells"),
+        ("parrot/evaluate/information.py", "PERMUTATIONS = 1000", "PERMUTATIONS = 2000"),
+    ],
+)
+def test_a_table_and_what_computes_it(finished, file, old, new):
+    finished.edit(file, old, new)
+    assert finished.scheduled("all") == {("report", ""), ("track", ""), ("all", "")}
+
+
 def test_a_code_line_of_the_training(finished):
     with open(finished / "parrot/train/order.py", "a") as file:
         file.write("\nEPSILON = 1e-9\n")
