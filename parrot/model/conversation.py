@@ -75,8 +75,8 @@ def turns(conversation: Sequence[Mapping[str, str]]) -> list[Turn]:
 
 
 def image_first(value: str) -> str:
-    """Move the picture to the front of its turn: every `<image>` is taken out and one "<image>\\n" put before."""
-    return f"{IMAGE}\n{value.replace(IMAGE, '').strip()}" if IMAGE in value else value
+    """Move the picture to the front of its turn: every `<image>` is taken out and one put on a line before the text."""
+    return f"{IMAGE}\n{value.replace(IMAGE, '').strip()}".strip() if IMAGE in value else value
 
 
 def format_prompt(query: str, preface: str = "") -> str:

@@ -75,10 +75,13 @@ class ParrotProcessor(ProcessorMixin):
         Learnt are an answer, its <|im_end|> and, before a further turn, the line feed after it; every other label,
         and those of image tokens, is -100. A picture is moved to the front of its turn.
         """
+        return self.encode_turns([{**message, "value": image_first(message["value"])} for message in conversation])
+
+    def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+        """As `format_conversation`, with every picture where it stands in its turn."""
         input_ids: list[int] = []
         labels: list[int] = []
-        placed = [{**message, "value": image_first(message["value"])} for message in conversation]
-        for header, body, learnt in turns(placed):
+        for header, body, learnt in turns(conversation):
             # Tokenised as one text, since a header's line feed may merge with the body's first characters.
             ids = self.encode(header + body)
             learnt_from = len(self.encode(header)) if learnt else len(ids)

@@ -1,0 +1,68 @@
+"""Training's own data path gives the released batches."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from reference import PIXELS, close, group, mean_colour, read_json
+
+from parrot.config import ConversationSet
+from parrot.data.collate import Collator
+from parrot.data.conversations import load
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "batch" in metafunc.fixturenames:
+        folder: Path = metafunc.config.getoption("--golden") / "model"
+        metafunc.parametrize("batch", read_json(folder / "results.json")["info"]["batches"])
+
+
+@pytest.fixture(scope="module")
+def rows(folder, processor, tmp_path_factory):
+    """Rows of the data set by their ids. Files that cannot be read are replaced by the released code's stand-in."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    samples = read_json(folder / "data.json")
+    for name in {sample["image"] for sample in samples if "image" in sample}:
+        if (folder / "images" / name).is_file():
+            shutil.copyfile(folder / "images" / name, pictures / name)
+        else:
+            mean_colour(processor).save(pictures / name)
+    entry = ConversationSet(
+        kind="conversations", file=str(folder / "data.json"), images=str(pictures), licence="-", source="local"
+    )
+    return {row["id"]: row for row in load((entry,), processor, tmp_path_factory.mktemp("cache"))}
+
+
+def test_batch(folder, processor, load_case, rows, batch):
+    case = load_case(batch)
+    names = read_json(folder / "results.json")["info"]["batches"][batch]
+    found = Collator(processor, processor.image_token_id, 10_000)([rows[name] for name in names])
+    real = case.inputs["attention_mask"].bool()
+    assert found["ids"] == names
+    assert torch.equal(found["input_ids"][real], case.inputs["input_ids"][real])
+    assert torch.equal(found["labels"], case.inputs["labels"])
+    assert torch.equal(found["router_mask"], real & (found["labels"] == -100))
+    assert (found["input_ids"][~real] == processor.tokenizer.pad_token_id).all()
+    if case.pictured.any():
+        close(found["pixel_values"], case.slots[case.pictured], PIXELS)
+    assert ("pixel_values" in found) == bool(case.pictured.any())
+
+
+@torch.no_grad()
+def test_a_collated_batch_has_the_released_loss(folder, processor, load, rows, batch):
+    """Without an attention mask: behind a sample's end causal attention never looks at the padding."""
+    names = read_json(folder / "results.json")["info"]["batches"][batch]
+    inputs = Collator(processor, processor.image_token_id, 10_000)([rows[name] for name in names])
+    inputs.pop("ids")
+    expected = read_json(folder / "results.json")["variants"]["main"][f"{batch}.loss_eval"]
+    assert load("main")(**inputs).loss.item() == pytest.approx(expected, rel=0, abs=1e-5)
+
+
+def test_the_mask_marks_all_but_the_padding(folder):
+    pad = read_json(folder / "checkpoint/added_tokens.json")["<|endoftext|>"]
+    for batch in read_json(folder / "results.json")["info"]["batches"]:
+        tensors = group(folder / "batches.safetensors", batch)
+        assert torch.equal(tensors["attention_mask"], tensors["input_ids"] != pad)

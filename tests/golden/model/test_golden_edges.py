@@ -1,0 +1,126 @@
+"""Batches that are out of the ordinary: padded on the left, cut off, without a mask or labels, with pictures inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from edges import edge, names, recorded
+from reference import EMBEDDINGS, LOGITS, close, expanded, language_model_inputs, read_json
+from released_way import merge
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "merged" in metafunc.fixturenames:
+        folder: Path = metafunc.config.getoption("--golden") / "model"
+        metafunc.parametrize("merged", names(folder))
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("main")
+
+
+@pytest.fixture(scope="module")
+def cases(load_case):
+    return {batch: load_case(batch) for batch in ("b4", "b1")}
+
+
+def test_every_recorded_batch_is_compared(folder):
+    merged = {
+        "left_pad",
+        "truncate40",
+        "attention_mask_none",
+        "labels_none",
+        "mid_image",
+        "two_images",
+        "eot_inside",
+        "more_images_than_samples",
+    }
+    refused = {"fewer_images_than_tokens", "images_as_list_of_3d", "images_5d", "select_feature_patch"}
+    assert set(names(folder)) == merged
+    assert read_json(folder / "results.json")["edge"].keys() == merged | refused | {"text_only_images_none"}
+
+
+def test_the_released_way(folder, model, cases, merged):
+    """Composed of this model's modules, the released way of merging gives what was recorded."""
+    batch, images, options = edge(folder, merged, cases)
+    found = merge(model, batch, images, **options)
+    expected = recorded(folder, merged)
+    close(found.inputs_embeds, expected["inputs_embeds"], EMBEDDINGS)
+    for name in {"attention_mask", "labels", "position_ids"} & expected.keys():
+        assert torch.equal(getattr(found, name), expected[name]), name
+    stated = read_json(folder / "results.json")["edge"][merged]
+    assert stated["returned"][3] == list(found.inputs_embeds.shape)
+    assert stated["moe_calls"] == len(batch["input_ids"])
+    # None comes back where None was given.
+    assert ("attention_mask" in expected) == (stated["returned"][2] is not None) == (merged != "attention_mask_none")
+    assert ("labels" in expected) == (stated["returned"][4] is not None) == (merged != "labels_none")
+
+
+@pytest.mark.parametrize("name", ["left_pad", "attention_mask_none", "labels_none", "mid_image"])
+@torch.no_grad()
+def test_here(folder, model, processor, cases, name):
+    batch, images, options = edge(folder, name, cases)
+    inputs = expanded(batch, processor, **options)
+    pictured = (inputs["input_ids"] == processor.image_token_id).any(1)
+    real = inputs["attention_mask"].bool()
+    without = {"attention_mask_none": "attention_mask", "labels_none": "labels"}.get(name)
+    inputs.pop(without, None)
+    with language_model_inputs(model) as seen:
+        model(**inputs, pixel_values=images[: len(pictured)][pictured])
+    expected = recorded(folder, name)
+    assert expected["inputs_embeds"].shape == seen["inputs_embeds"].shape
+    close(seen["inputs_embeds"][real], expected["inputs_embeds"][real], EMBEDDINGS)
+    if "labels" in inputs:
+        assert torch.equal(inputs["labels"], expected["labels"])
+    if "attention_mask" in inputs:
+        assert torch.equal(seen["attention_mask"].bool(), expected["attention_mask"])
+    if "position_ids" in expected:
+        assert torch.equal(seen["position_ids"][real], expected["position_ids"][real])
+
+
+@torch.no_grad()
+def test_padding_on_either_side_gives_the_same_logits(folder, model, processor, cases):
+    batch, images, _ = edge(folder, "left_pad", cases)
+    rows = []
+    for side in ("left", "right"):
+        inputs = expanded(batch, processor, side)
+        output = model(**inputs, pixel_values=images[cases["b4"].pictured])
+        rows.append(output.logits[inputs["attention_mask"].bool()])
+    close(*rows, LOGITS)
+
+
+@torch.no_grad()
+def test_text_without_pictures(folder, model, processor, load_case):
+    """Text comes back as it was given, and is embedded as text alone."""
+    stated = read_json(folder / "results.json")["edge"]["text_only_images_none"]
+    expected, case = recorded(folder, "text_only_images_none"), load_case("text")
+    assert stated["returned"][3] is None
+    assert stated["moe_calls"] == 0
+    with language_model_inputs(model) as seen:
+        output = model(**case.inputs)
+    assert torch.equal(case.inputs["labels"], expected["labels"])
+    assert torch.equal(seen["attention_mask"].bool(), expected["attention_mask"])
+    assert torch.equal(seen["inputs_embeds"], model.get_input_embeddings()(case.inputs["input_ids"]))
+    assert output.router_weights is None
+
+
+def test_pictures_that_do_not_fit(folder, model, load_case):
+    """An error there, and one here."""
+    stated = read_json(folder / "results.json")["edge"]
+    case = load_case("b4")
+    pictures = case.model_inputs["pixel_values"]
+    for name, released, wrong in (
+        ("fewer_images_than_tokens", "IndexError", pictures[:1]),
+        ("images_as_list_of_3d", "AttributeError", list(pictures)),
+        ("images_5d", "AttributeError", pictures[:, None]),
+    ):
+        assert stated[name]["error"] == released
+        with pytest.raises((ValueError, AttributeError)):
+            model(**case.inputs, pixel_values=wrong)
+
+
+def test_experts_need_the_class_token(folder):
+    assert read_json(folder / "results.json")["edge"]["select_feature_patch"]["error"] == "AssertionError"
