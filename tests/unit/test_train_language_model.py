@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from test_train import assert_equal, at_step, metrics, sigterm
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
-from parrot.config import ConfigError, LoraSettings, load_config, overlay
+from parrot.config import ConfigError, ExpertSettings, LoraSettings, load_config, overlay
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, load, trainable
 from parrot.runs import Suite, TuneSettings
@@ -158,7 +158,7 @@ def test_the_adapter_on_the_backbones_is_the_merged_model(folder, by_lora):
 
 
 def test_an_adapter_without_experts_names_the_projector_alone(folder, tmp_path):
-    settings = settings_of(folder, "lora").model_copy(update={"num_experts": 0})
+    settings = settings_of(folder, "lora").model_copy(update={"experts": ExpertSettings(num_experts=0)})
     model, _ = build(settings)
     add_adapters(model, LORA, seed=0)
     assert trainable(model, "tune", "lora") == sorted([*PROJECTOR, *ADAPTERS])
