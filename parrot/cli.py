@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
 from parrot.runs import (
     DEFAULT_CONFIG,
@@ -40,7 +41,12 @@ ConfigFiles = Annotated[
 Json = Annotated[Path | None, typer.Option("--settings", help="the stage's settings as a JSON file, in place of --run")]
 Output = Annotated[Path, typer.Option(help="where results go")]
 Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
-MicroBatch = Annotated[int, typer.Option(help="samples a process takes at once; divides the global batch")]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        help="samples a process takes at once; divides the global batch; default with --run: hardware.micro_batch"
+    ),
+]
 
 
 def _suite(configfile: list[str] | None) -> Suite:
@@ -63,6 +69,15 @@ def _settings(kind: type, stage: str, run: str | None, configfile: list[str] | N
     if settings is not None and run is None:
         return _read(kind, settings)
     raise ConfigError("expected exactly one of --run and --settings")
+
+
+def _at_once(given: int | None, field: str, option: str, run: str | None, configfile: list[str] | None) -> int:
+    """What `option` gives, else `field` of the run's hardware settings, which no settings file holds."""
+    if given is not None:
+        return given
+    if run is None:
+        raise ConfigError(f"expected {option} with --settings")
+    return getattr(_suite(configfile).run(run).config.hardware, field)
 
 
 @app.command()
@@ -96,15 +111,17 @@ def fetch(
 def train_align(
     output: Output,
     work: Work,
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
     """Stage 1: the projector alone, on captions."""
+    stage = _settings(AlignSettings, "align", run, configfile, settings)
+    samples = _at_once(micro_batch, "micro_batch", "--micro-batch", run, configfile)
     from parrot.train.recipe import align
 
-    align(_settings(AlignSettings, "align", run, configfile, settings), output, work, micro_batch)
+    align(stage, output, work, samples)
 
 
 @train.command("tune")
@@ -112,15 +129,17 @@ def train_tune(
     projector: Annotated[Path, typer.Option(help="stage 1's projector folder")],
     output: Output,
     work: Work,
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
     """Stage 2: projector, experts and language model, on instructions."""
+    stage = _settings(TuneSettings, "tune", run, configfile, settings)
+    samples = _at_once(micro_batch, "micro_batch", "--micro-batch", run, configfile)
     from parrot.train.recipe import tune
 
-    tune(_settings(TuneSettings, "tune", run, configfile, settings), projector, output, work, micro_batch)
+    tune(stage, projector, output, work, samples)
 
 
 @app.command()
@@ -129,23 +148,28 @@ def predict(
     model: Annotated[Path | None, typer.Option(help="model folder")] = None,
     stage1: Annotated[Path | None, typer.Option(help="stage 1's projector folder, to ask before stage 2")] = None,
     stage1_settings: Annotated[Path | None, typer.Option(help="stage 1's settings as a JSON file")] = None,
-    batch: Annotated[int, typer.Option(help="questions at once")] = 32,
+    batch: Annotated[
+        int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch")
+    ] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
     """Answer every benchmark and control of a run."""
-    from parrot.evaluate.predict import predict as stage
-
     if (model is None) == (stage1 is None):
         raise ConfigError("expected exactly one of --model and --stage1")
+    name = "predict" if stage1 is None else "predict_before"
+    asked = _settings(PredictSettings, name, run, configfile, settings)
+    questions = _at_once(batch, "predict_batch", "--batch", run, configfile)
+    from parrot.evaluate.predict import predict as stage
+
     if model is not None:
-        stage(_settings(PredictSettings, "predict", run, configfile, settings), model, output, batch)
+        stage(asked, model, output, questions)
         return
     from parrot.model.build import build
 
     built = build(_settings(AlignSettings, "align", run, configfile, stage1_settings), stage1)
-    stage(_settings(PredictSettings, "predict_before", run, configfile, settings), built, output, batch)
+    stage(asked, built, output, questions)
 
 
 @app.command()
@@ -229,17 +253,7 @@ def track_import(
     import_runs(runs, results, report)
 
 
-@app.command()
-def chat(
-    model: Annotated[Path, typer.Argument(help="model folder, e.g. results/mini/parrot/model")],
-    picture: Annotated[Path, typer.Argument(help="picture file")],
-    question: Annotated[str, typer.Argument(help="a question about it")],
-    option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; may be given again")] = None,
-) -> None:
-    """Ask a trained run about a picture."""
-    from parrot.evaluate.chat import answer
-
-    print(answer(model, picture, question, option))
+app.command()(chat)
 
 
 def main() -> None:

@@ -1,37 +1,63 @@
-"""`parrot chat`: one question about one picture file."""
+"""Questions about one picture: the model is loaded and the picture encoded once, and every question stands alone."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config import ConfigError
-from parrot.evaluate.generate import use_accelerator
-from parrot.evaluate.predict import answer_questions
-from parrot.evaluate.questions import IMAGE, Question
-from parrot.evaluate.tsv import LETTERS, open_picture
+import numpy as np
+import torch
+
+from parrot.config import LANGUAGES, ConfigError, Language
+from parrot.evaluate.generate import generate, use_accelerator
+from parrot.evaluate.streaming import TextStream
+from parrot.evaluate.tsv import open_picture
 from parrot.model.build import load
 
 
-def answer(
-    model_folder: str | Path,
-    picture: str | Path,
-    question: str,
-    options: Sequence[str] | None = None,
-    max_new_tokens: int = 64,
-) -> str:
-    """What a trained run says to `question` about the picture file.
+@dataclass(frozen=True)
+class Reply:
+    """What was said, why it ended, and the weights that the experts had (empty without experts)."""
 
-    `options`, where given, are listed below the question as a benchmark lists them (A. first, B. second, ...).
-    ConfigError when the folder is no model folder, or the picture is missing or cannot be read.
+    text: str
+    stop_reason: str
+    router_weights: list[float]
+
+
+class Chat:
+    """A trained model that looks at one picture; `language` is that of the questions, where its router is told that.
+
+    Raises:
+        ConfigError: the picture is missing or cannot be read, the folder is no model folder, or the model's router
+            lacks what it goes by.
     """
-    open_picture(picture, str(picture))  # before the model is loaded
-    if IMAGE in question:
-        raise ConfigError(f"question: expected no {IMAGE} in the text; it stands for the picture")
-    lines = [question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options or (), strict=False))]
-    model, processor = load(model_folder)
-    content = base64.b64encode(Path(picture).read_bytes()).decode()
-    asked = Question("\n".join([IMAGE, *lines]), content, str(picture), max_new_tokens, "en")
-    (said,) = answer_questions(use_accelerator(model), processor, [asked], batch=1)
-    return processor.tokenizer.batch_decode([said.tokens], skip_special_tokens=True)[0].strip()
+
+    def __init__(self, model_folder: str | Path, picture: str | Path, language: Language | None = None):
+        opened = open_picture(picture, str(picture))  # before the model is loaded
+        model, self.processor = load(model_folder)
+        if model.config.num_experts and model.config.router == "shuffled_text":
+            raise ConfigError(f"{model_folder}: its router reads other questions (shuffled_text); here is none")
+        if model.config.num_experts and model.config.router == "language" and language is None:
+            raise ConfigError(f"{model_folder}: its router is told the language; expected --language")
+        self.languages = None if language is None else [LANGUAGES.index(language)]
+        self.model = use_accelerator(model)
+        pixels = self.processor.image_processor(images=[opened], return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            self.features = self.model.encode_images(pixels.to(self.model.device))
+
+    def ask(self, query: str, max_new_tokens: int, show: Callable[[str], object] = lambda piece: None) -> Reply:
+        """Answer the user's turn `query`, whose `<image>` is the picture; `show` gets the text as it is generated."""
+        stream = TextStream(self.processor.tokenizer, show)
+        prompt = np.array(self.processor.encode(self.processor.format_prompt(query)), dtype=np.int32)
+        whole = self.processor.router_text == "prompt"
+        (answer,) = generate(
+            self.model,
+            [prompt],
+            self.features,
+            max_new_tokens,
+            router_texts=None if whole else [prompt[self.processor.router_reads(prompt.tolist())]],
+            languages=self.languages,
+            watch=lambda answers: stream.grow(answers[0].tokens),
+        )
+        return Reply(stream.end(answer.tokens), answer.stop_reason, answer.router_weights)

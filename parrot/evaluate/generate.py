@@ -5,7 +5,7 @@ Besides being leaner than `generate()` (a batch shrinks as its answers end), thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,12 +34,14 @@ def generate(
     max_new_tokens: int,
     router_texts: Sequence[np.ndarray] | None = None,
     languages: Sequence[int] | None = None,
+    watch: Callable[[list[Answer]], object] = lambda answers: None,
 ) -> list[Answer]:
     """Answer `prompts` (token ids, image tokens expanded), at most `max_new_tokens` tokens each.
 
     `image_features` (B, L, d_vision) are the encoder's features of each prompt's one picture, None where the prompts
     have no picture. The router reads each prompt, or in its place `router_texts` (token ids) where given, and the
-    `languages` (places in `parrot.config.LANGUAGES`) where that is its kind.
+    `languages` (places in `parrot.config.LANGUAGES`) where that is its kind. `watch` is shown all answers, as far as
+    they go, after every token.
     An answer does not depend on the batch it is in, up to ties that rounding decides: products of other shapes may sum
     in another order, which in float32 moves a logit by about 1e-6 of its size.
     """
@@ -73,6 +75,7 @@ def generate(
                 answer.stop_reason = "eos"
             else:
                 answer.tokens.append(token)
+        watch(answers)
         if step + 1 == max_new_tokens or bool(ended.all()):
             break
         if bool(ended.any()):

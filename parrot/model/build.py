@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,8 @@ from transformers.utils import logging
 
 from parrot.config import LANGUAGES, ConfigError, Tuning
 from parrot.files import atomic_path
-from parrot.model.configuration import ParrotConfig
-from parrot.model.conversation import TURN_END
+from parrot.model.configuration import ParrotConfig, is_released
+from parrot.model.conversation import IMAGE, TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
@@ -88,8 +89,28 @@ def _assemble(
 def load(
     folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
-    """The trained model of a run's model folder, in evaluation mode, and its processor; ConfigError if it is none."""
-    return _pretrained(ParrotForConditionalGeneration, folder, dtype).eval(), ParrotProcessor.from_pretrained(folder)
+    """The model of a run's model folder or of a released checkpoint, in evaluation mode, and its processor.
+
+    ConfigError if the folder is none.
+    """
+    if is_released(folder):
+        # Only here, since it needs more than torch and transformers.
+        from parrot.model.released import load_released
+
+        return load_released(folder, dtype=dtype)
+    _check_type(_model_folder(folder))
+    try:
+        processor = ParrotProcessor.from_pretrained(folder)
+    except (OSError, ValueError):
+        raise ConfigError(f"{folder}: no readable processor; expected a model folder that training wrote") from None
+    model = _pretrained(ParrotForConditionalGeneration, folder, dtype)
+    # Where tokenizer.json is missing, transformers may make up an empty tokenizer.
+    if processor.image_token_id != model.config.image_token_id:
+        raise ConfigError(
+            f"{folder}: tokenizer: expected {IMAGE} to be token {model.config.image_token_id}, "
+            f"found {processor.image_token_id}"
+        )
+    return model.eval(), processor
 
 
 def trainable(
@@ -162,7 +183,9 @@ def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
 
 def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
     """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
-    logging.disable_progress_bar()  # a bar for every load would hide the one line that a user may have to read
+    # A bar and a report for every load would hide the one line that a user may have to read.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True)
     except SafetensorError as error:
@@ -170,6 +193,17 @@ def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
     if report["missing_keys"]:
         raise ConfigError(f"{folder}: the weights lack {min(report['missing_keys'])}")
     return model
+
+
+def _check_type(folder: Path) -> None:
+    """ConfigError unless config.json is of a Parrot model; transformers fills another's gaps with sizes of its own."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        raise ConfigError(f"{folder}/config.json: expected JSON") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != ParrotConfig.model_type:
+        raise ConfigError(f"{folder}/config.json: model_type: expected {ParrotConfig.model_type}, found {kind}")
 
 
 def _model_folder(folder: str | Path) -> Path:

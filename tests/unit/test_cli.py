@@ -56,6 +56,46 @@ def test_what_the_user_got_wrong_is_one_line(monkeypatch, capsys, arguments, sai
     assert output.out == ""
 
 
+@pytest.mark.parametrize("command", ["align", "tune"])
+@pytest.mark.parametrize(("given", "expected"), [((), 24), (("--micro-batch", "4"), 4)])
+def test_the_micro_batch_is_given_or_the_configs(monkeypatch, tmp_path: Path, command, given, expected):
+    (tmp_path / "over.yaml").write_text("hardware: {micro_batch: 24}\n")
+    calls = []
+    monkeypatch.setattr(f"parrot.train.recipe.{command}", lambda *arguments: calls.append(arguments))
+    projector = ("--projector", "p") if command == "tune" else ()
+    options = ("--output", "out", "--work", "work", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
+    assert run(monkeypatch, "train", command, *options, *projector, *given) == 0
+    assert [arguments[-1] for arguments in calls] == [expected]
+
+
+@pytest.mark.parametrize(("given", "expected"), [((), 7), (("--batch", "4"), 4)])
+@pytest.mark.parametrize("model", ["--model", "--stage1"])
+def test_the_batch_of_questions_is_given_or_the_configs(monkeypatch, tmp_path: Path, model, given, expected):
+    (tmp_path / "over.yaml").write_text("hardware: {predict_batch: 7}\n")
+    calls = []
+    monkeypatch.setattr("parrot.evaluate.predict.predict", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("parrot.model.build.build", lambda settings, projector: projector)
+    options = ("--output", "out", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
+    assert run(monkeypatch, "predict", model, "m", *options, *given) == 0
+    ((settings, asked, output, batch),) = calls
+    assert (asked, output, batch) == (Path("m"), Path("out"), expected)
+    assert settings.controls == (("text",) if model == "--stage1" else ("none", "shuffled", "text"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "command", "option"),
+    [
+        ("align", ("train", "align", "--work", "work"), "--micro-batch"),
+        ("tune", ("train", "tune", "--work", "work", "--projector", "p"), "--micro-batch"),
+        ("predict", ("predict", "--model", "m"), "--batch"),
+    ],
+)
+def test_a_settings_file_holds_no_batch(monkeypatch, capsys, tmp_path: Path, stage, command, option):
+    (tmp_path / "s.json").write_text(canonical(getattr(Suite.load().run("parrot"), stage)))
+    assert run(monkeypatch, *command, "--output", "out", "--settings", str(tmp_path / "s.json")) == 1
+    assert capsys.readouterr().err == f"parrot: error: expected {option} with --settings\n"
+
+
 def test_join_keeps_every_line_once(tmp_path: Path):
     header = "run,benchmark,accuracy\n"
     (tmp_path / "a.csv").write_text(f"{header}a,MMMB,50.0\nalign/0,MMMB,30.0\n")

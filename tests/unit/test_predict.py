@@ -13,17 +13,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny_training import tune_settings, write_backbones
+from tiny_training import talkative_model
 
 from parrot.config import Benchmark, ConfigError
-from parrot.evaluate import predict as module
-from parrot.evaluate.chat import answer
 from parrot.evaluate.generate import generate
 from parrot.evaluate.predict import predict
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
-from parrot.model.build import build
 from parrot.runs import PredictSettings
 
 COLOURS = ("red", "green", "blue")
@@ -32,17 +29,7 @@ LIMIT = 6
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory):
-    """A model whose answers end at a third of its vocabulary, so that lengths differ, and its processor."""
-    folder = tmp_path_factory.mktemp("backbones")
-    write_backbones(folder)
-    model, processor = build(tune_settings(folder, ()))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                weight.normal_(std=0.3)
-    model.generation_config.eos_token_id = list(range(0, model.config.text_config.vocab_size, 3))
-    return model, processor
+    return talkative_model(tmp_path_factory.mktemp("backbones"))
 
 
 def picture(colour: str) -> str:
@@ -209,26 +196,6 @@ def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_pat
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
         predict(settings, tmp_path / "model", tmp_path / "out", 4)
-
-
-def test_chat(built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = built
-    model.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    Image.new("RGB", (12, 9), "blue").save(tmp_path / "blue.png")
-    asked = []
-    answering = module.answer_questions
-    monkeypatch.setattr(
-        "parrot.evaluate.chat.answer_questions",
-        lambda *args, **kw: asked.append(args[2][0].query) or answering(*args, **kw),
-    )
-    said = answer(tmp_path / "model", tmp_path / "blue.png", "Which colour?", ["red", "blue"])
-    assert asked == ["<image>\nWhich colour?\nA. red\nB. blue"]
-    assert said == said.strip()
-    (tmp_path / "broken.png").write_bytes((tmp_path / "blue.png").read_bytes()[:40])
-    for name, expected in (("broken.png", "expected a readable picture"), ("absent.png", "no such picture")):
-        with pytest.raises(ConfigError, match=expected):
-            answer(tmp_path / "model", tmp_path / name, "?")
 
 
 def test_plain_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from parrot.config import BackboneFolder, ConversationSet, ExpertSettings, Recipe, TuneRecipe
-from parrot.model import ParrotImageProcessor
+from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
+from parrot.model.build import build
 from parrot.runs import AlignSettings, TuneSettings
 
 SIDE, PATCH = 16, 8
@@ -93,6 +94,19 @@ def tune_settings(
     experts = ExpertSettings(num_experts=2, expert_intermediate_size=8)
     tune = recipe(TuneRecipe, **fields)
     return TuneSettings(**_backbones(folder), experts=experts, data=data, validation=validation, recipe=tune)
+
+
+def talkative_model(folder: Path) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
+    """A random model, its backbones in `folder`, whose answers end at a third of its vocabulary: lengths differ."""
+    write_backbones(folder)
+    model, processor = build(tune_settings(folder, ()))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.normal_(std=0.3)
+    model.generation_config.eos_token_id = list(range(0, model.config.text_config.vocab_size, 3))
+    return model, processor
 
 
 def _backbones(folder: Path) -> dict[str, Any]:
