@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
+from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
+from parrot.model.released.names import released_parts
 
 RELEASED_IMAGE_TOKEN = -200
 IGNORED = -100
@@ -133,6 +134,11 @@ def expanded(batch: dict[str, Tensor], processor: ParrotProcessor, padding_side:
         name: pad_sequence(column, batch_first=True, padding_value=value, padding_side=padding_side)
         for name, (column, value) in columns.items()
     }
+
+
+def released_names(tensors: Iterable[tuple[str, Tensor]], config: ParrotConfig) -> dict[str, Tensor]:
+    """This model's tensors as the released code names and splits them."""
+    return {theirs: part for name, tensor in tensors for theirs, part in released_parts(name, tensor, config).items()}
 
 
 @contextmanager

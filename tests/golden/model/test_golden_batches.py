@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import PIXELS, close, group, mean_colour, read_json
+from reference import IGNORED, PIXELS, close, group, mean_colour, read_json
 
 from parrot.config import ConversationSet
 from parrot.data.collate import Collator
@@ -39,12 +39,13 @@ def rows(folder, processor, tmp_path_factory):
 def test_batch(folder, processor, load_case, rows, batch):
     case = load_case(batch)
     names = read_json(folder / "results.json")["info"]["batches"][batch]
-    found = Collator(processor, processor.image_token_id, 10_000)([rows[name] for name in names])
+    found = Collator(processor, "text", 10_000)([rows[name] for name in names])
     real = case.inputs["attention_mask"].bool()
     assert found["ids"] == names
     assert torch.equal(found["input_ids"][real], case.inputs["input_ids"][real])
     assert torch.equal(found["labels"], case.inputs["labels"])
-    assert torch.equal(found["router_mask"], real & (found["labels"] == -100))
+    is_text = found["input_ids"] != processor.image_token_id
+    assert torch.equal(found["router_mask"], real & is_text & (found["labels"] == IGNORED))
     assert (found["input_ids"][~real] == processor.tokenizer.pad_token_id).all()
     if case.pictured.any():
         close(found["pixel_values"], case.slots[case.pictured], PIXELS)
@@ -55,7 +56,7 @@ def test_batch(folder, processor, load_case, rows, batch):
 def test_a_collated_batch_has_the_released_loss(folder, processor, load, rows, batch):
     """Without an attention mask: behind a sample's end causal attention never looks at the padding."""
     names = read_json(folder / "results.json")["info"]["batches"][batch]
-    inputs = Collator(processor, processor.image_token_id, 10_000)([rows[name] for name in names])
+    inputs = Collator(processor, "text", 10_000)([rows[name] for name in names])
     inputs.pop("ids")
     expected = read_json(folder / "results.json")["variants"]["main"][f"{batch}.loss_eval"]
     assert load("main")(**inputs).loss.item() == pytest.approx(expected, rel=0, abs=1e-5)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import read_json, read_tensors, variants
-from released import released_names
+from reference import read_json, read_tensors, released_names, variants
 from transformers import AutoConfig
 
 VISION = "model.vision_tower.vision_tower."
@@ -27,7 +26,8 @@ def test_names_shapes_and_types(folder, weights):
 
 
 def test_every_tensor_is_imported(load, weights):
-    imported = released_names(load("main").state_dict())
+    model = load("main")
+    imported = released_names(model.state_dict().items(), model.config)
     assert imported.keys() == weights.keys()
     assert all(torch.equal(imported[name], value) for name, value in weights.items())
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import LOGITS, LOSS, RELATIVE, golden, group, read_json, read_tensors, stored
-from released import released_names
+from reference import LOGITS, LOSS, RELATIVE, golden, group, read_json, read_tensors, released_names, stored
 from torch import Tensor
 
 from parrot.model.build import trainable
@@ -36,8 +35,8 @@ def backward(load, load_case):
         trainable(model, "tune")
         loss = model(**load_case(batch).model_inputs).loss
         loss.backward()
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-        return loss.item(), released_names(gradients)
+        gradients = ((name, tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None)
+        return loss.item(), released_names(gradients, model.config)
 
     return cache(compute)
 
@@ -97,8 +96,9 @@ def test_trained_parameters(folder, load, stage):
     stated = read_json(folder / "trainable.json")
     model = deepcopy(load("main"))
     names = trainable(model, stage)
-    trained = released_names({name: model.get_parameter(name) for name in names})
-    frozen = released_names({name: tensor for name, tensor in model.named_parameters() if name not in names})
+    trained = released_names(((name, model.get_parameter(name)) for name in names), model.config)
+    rest = ((name, tensor) for name, tensor in model.named_parameters() if name not in names)
+    frozen = released_names(rest, model.config)
     assert trained.keys() == set(stated[NAMED[stage]])
     assert frozen.keys() == set(stated[f"{NAMED[stage]}_frozen"])
     assert sum(tensor.numel() for tensor in trained.values()) == stated[f"{NAMED[stage]}_numel"]
