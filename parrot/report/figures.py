@@ -21,15 +21,8 @@ from parrot.report import tables
 from parrot.report.records import heldout_losses, mean_router_weights
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
+from parrot.report.words import LANGUAGE_NAMES
 
-LANGUAGE_NAMES = {
-    "en": "English",
-    "zh": "Chinese",
-    "pt": "Portuguese",
-    "ar": "Arabic",
-    "tr": "Turkish",
-    "ru": "Russian",
-}
 # Distinguishable with any colour vision and in print (Paul Tol's bright scheme, grey first for the baseline).
 COLOURS = ("#9a9a9a", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")
 MARKERS = "os^Dv*"

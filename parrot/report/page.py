@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from parrot.files import atomic_write
 from parrot.report import samples, tables
-from parrot.report.figures import LANGUAGE_NAMES
 from parrot.report.grid import Grid
 from parrot.report.provenance import what_ran
 from parrot.report.published import language_contrast
@@ -21,6 +20,7 @@ from parrot.report.render import interval, number, to_html
 from parrot.report.scores import Cell, Scores
 from parrot.report.settings import ReportStage
 from parrot.report.units import Units
+from parrot.report.words import LANGUAGE_NAMES, WORDS
 
 TEMPLATES = Path(__file__).parent
 
@@ -76,7 +76,7 @@ def write(
         sections=[_section(name, settings, grids, figures) for name in settings.items],
         samples=samples.choose(settings, results, units),
         languages=LANGUAGE_NAMES,
-        words=tables.WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
+        words=WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
         published=Markup(to_html(published)),
         published_note=published.note,
         published_gain=_gain(published),

@@ -8,7 +8,8 @@ from pathlib import Path
 from parrot.config import LANGUAGES, ConfigError
 from parrot.report.grid import Grid
 from parrot.report.scores import Cell
-from parrot.report.tables import NON_ENGLISH, WORDS, mean
+from parrot.report.tables import NON_ENGLISH, mean
+from parrot.report.words import WORDS
 
 PAPER = "arXiv:2406.02539v3 (ICML 2025)"
 # Benchmark as the values name it, and the table of the paper that ablates the languages on it.

@@ -11,33 +11,9 @@ from parrot.report.grid import Grid, Rows
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
+from parrot.report.words import WORDS
 
 NON_ENGLISH = "non_english"
-WORDS = {
-    NON_ENGLISH: "non-English mean",
-    "all": "all pictures",
-    "house": "Pictures",
-    "run": "Run",
-    "kind": "Question kind",
-    "measure": "Measure",
-    "comparison": "Comparison",
-    "difference": "difference",
-    "detectable": "minimum detectable effect",
-    "same_different": "same or different",
-    "yes_no": "yes or no",
-    "fine_naming": "naming among near kin",
-    "four_option": "all four-option kinds",
-    "easy": "easy distractors",
-    "hard": "hard distractors (same subgroup)",
-    "seen_in_language": "concept pictured in this language's training data",
-    "unseen_in_language": "concept never pictured in this language's training data",
-    "none": "with its picture",
-    "shuffled": "with a wrong picture",
-    "text": "picture replaced by its name",
-    "text_before": "picture replaced by its name, before stage 2",
-    "unmatched": "answers that match no option",
-    "other_language": "right answers in another language",
-}
 # The order of a reader's questions: what was asked, how hard, and whether the concept was ever shown in the language.
 KINDS = (
     "naming", "fine_naming", "category", "colour", "counting", "position", "four_option", "same_different", "yes_no",

@@ -1,0 +1,37 @@
+"""What languages, controls, question kinds and measures are called in tables, figures and pages."""
+
+from __future__ import annotations
+
+LANGUAGE_NAMES = {
+    "en": "English",
+    "zh": "Chinese",
+    "pt": "Portuguese",
+    "ar": "Arabic",
+    "tr": "Turkish",
+    "ru": "Russian",
+}
+WORDS = {
+    "non_english": "non-English mean",
+    "all": "all pictures",
+    "house": "Pictures",
+    "run": "Run",
+    "kind": "Question kind",
+    "measure": "Measure",
+    "comparison": "Comparison",
+    "difference": "difference",
+    "detectable": "minimum detectable effect",
+    "same_different": "same or different",
+    "yes_no": "yes or no",
+    "fine_naming": "naming among near kin",
+    "four_option": "all four-option kinds",
+    "easy": "easy distractors",
+    "hard": "hard distractors (same subgroup)",
+    "seen_in_language": "concept pictured in this language's training data",
+    "unseen_in_language": "concept never pictured in this language's training data",
+    "none": "with its picture",
+    "shuffled": "with a wrong picture",
+    "text": "picture replaced by its name",
+    "text_before": "picture replaced by its name, before stage 2",
+    "unmatched": "answers that match no option",
+    "other_language": "right answers in another language",
+}
