@@ -97,6 +97,7 @@ def load(
         # Only here, since it needs more than torch and transformers.
         from parrot.model.released import load_released
 
+        _be_quiet()
         return load_released(folder, dtype=dtype)
     _check_type(_model_folder(folder))
     try:
@@ -183,9 +184,7 @@ def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
 
 def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
     """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
-    # A bar and a report for every load would hide the one line that a user may have to read.
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    _be_quiet()
     try:
         model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True)
     except SafetensorError as error:
@@ -193,6 +192,12 @@ def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
     if report["missing_keys"]:
         raise ConfigError(f"{folder}: the weights lack {min(report['missing_keys'])}")
     return model
+
+
+def _be_quiet() -> None:
+    """No bar and no report of every load: they would hide the one line that a user may have to read."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def _check_type(folder: Path) -> None:
