@@ -256,6 +256,29 @@ def track_import(
 app.command()(chat)
 
 
+@app.command("import-released")
+def import_released(
+    source: Annotated[Path, typer.Argument(help="folder of a released checkpoint")],
+    destination: Annotated[Path, typer.Argument(help="where the model folder goes")],
+    vision_tower: Annotated[Path | None, typer.Option(help="the vision encoder's folder, if not beside SRC")] = None,
+) -> None:
+    """Turn a released checkpoint into a model folder."""
+    from parrot.model.released.convert import import_released as convert
+
+    convert(source, destination, vision_tower)
+
+
+@app.command("export-released")
+def export_released(
+    source: Annotated[Path, typer.Argument(help="model folder, e.g. results/mini/parrot/model")],
+    destination: Annotated[Path, typer.Argument(help="where the released layout goes")],
+) -> None:
+    """Write a model folder in the layout of the released checkpoints."""
+    from parrot.model.released.convert import export_released as convert
+
+    convert(source, destination)
+
+
 def main() -> None:
     """Run the command; what the user got wrong is one line on stderr and exit code 1, never a traceback."""
     try:

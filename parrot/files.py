@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,3 +36,18 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON; equal values give equal bytes where their keys stand in the same order."""
     atomic_write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`, which replaces it on success; on failure nothing changes."""
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil
 
 from parrot.backbones import contrastive, corpus, language
 from parrot.backbones.pictures import Sampler
-from parrot.backbones.provenance import new_folder, sources, write_provenance
+from parrot.backbones.provenance import sources, write_provenance
 from parrot.backbones.tokenizer import train_tokenizer
 from parrot.config import LANGUAGES, Benchmark, Language, load_catalogue
 from parrot.data.compose.blocks import BlockMaker
@@ -21,6 +21,7 @@ from parrot.data.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.data.compose.material import Material, load_material
 from parrot.data.compose.pictures import SIDE, Scene
 from parrot.data.compose.questions import KINDS
+from parrot.files import new_folder
 
 RESOURCES = Path("workflow/resources/mini")
 # All that are shipped: those that the questions leave out help features and words all the same.

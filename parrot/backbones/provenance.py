@@ -1,11 +1,8 @@
-"""Writing a backbone's folder as a whole, with a record of how it was made."""
+"""The record of how a backbone was made."""
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,20 +11,6 @@ from parrot.digest import file_sha256
 from parrot.files import write_json
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow")
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`, which replaces it on success; on failure nothing changes."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sources(resources: Path, *names: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import socket
 from pathlib import Path
 
 import pytest
@@ -118,11 +119,6 @@ def test_model_and_processor_fit(folder):
     assert load_released(folder)[1].image_processor.image_aspect_ratio == "crop"
 
 
-def test_another_config_file(golden, folder):
-    model, _ = load_released(folder, config=golden / "model" / "variants" / "nores.config.json")
-    assert model.config.moe_weight == 0
-
-
 def test_where_the_vision_tower_is_looked_for(folder, tmp_path):
     tower = tmp_path / "clip-vit-tiny-patch7-28"
     load(folder)
@@ -135,6 +131,18 @@ def test_where_the_vision_tower_is_looked_for(folder, tmp_path):
         load(folder)
     for place in (folder, tmp_path):
         assert str(place / tower.name) in str(error.value)
+
+
+def test_the_network_is_never_asked(folder, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    load_released(folder)
+    change(folder / "config.json", mm_vision_tower="openai/clip-vit-large-patch14-336")
+    with pytest.raises(ConfigError, match="mm_vision_tower"):
+        load_released(folder)
 
 
 def test_a_whole_clip_names_its_vision_part(folder, tmp_path):

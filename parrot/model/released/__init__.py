@@ -15,15 +15,13 @@ def load_released(
     folder: str | Path,
     vision_tower: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
-    config: Path | None = None,
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
     """The model of a released checkpoint's folder, in evaluation mode, and its processor.
 
-    `vision_tower` is the vision encoder's folder where config.json's is not found; `config` is a file to read in
-    place of the folder's config.json. ConfigError names what is wrong with the folder.
+    `vision_tower` is the vision encoder's folder where config.json's is not found. ConfigError names what is wrong.
     """
-    opened = open_released(Path(folder), vision_tower, config)
+    opened = open_released(Path(folder), vision_tower)
     model = ParrotForConditionalGeneration.from_pretrained(
-        folder, config=opened.config, dtype=dtype, vision_tower=vision_tower
+        folder, config=opened.config, generation_config=opened.generation_config, dtype=dtype
     )
     return model.eval(), opened.processor

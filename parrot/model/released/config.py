@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedConfig, Qwen2Config
 
-from parrot.config import validate
-from parrot.model.configuration import ParrotConfig
+from parrot.config import ConfigError, validate
+from parrot.model.configuration import RELEASED_TYPE, ParrotConfig
 
 PADDING = "<|endoftext|>"
 
@@ -70,6 +70,8 @@ def parrot_config(
         ConfigError: `where` is not a released config.json, or asks for what this model has not.
     """
     read = validate(_Released, released, where)
+    if read.use_moe and read.mm_vision_select_feature == "patch":
+        raise ConfigError(f"{where}: mm_vision_select_feature: experts need cls_patch, found patch")
     text = {name: released[name] for name in (*_TEXT, "sliding_window") if name in released}
     return ParrotConfig(
         vision_config=vision_config,
@@ -83,3 +85,85 @@ def parrot_config(
         dtype=read.torch_dtype,
         **more,
     )
+
+
+# Written for a model trained here: what the released training writes beside, of no effect on a single picture.
+_BESIDE = {
+    "architectures": ["ParrotQwen2ForCausalLM"],
+    "freeze_mm_mlp_adapter": False,
+    "mm_patch_merge_type": "flat",
+    "mm_projector_lr": None,
+    "model_type": RELEASED_TYPE,
+    "tokenizer_padding_side": "right",
+    "transformers_version": "4.39.0",
+    "tune_mm_mlp_adapter": False,
+    "use_cache": True,
+    "use_mm_proj": True,
+}
+# The released code cannot leave experts out, only pass them by: without experts it gets one of width 1.
+NO_EXPERTS = {"num_experts": 1, "moe_intermediate_size": 1}
+
+
+def released_config(config: ParrotConfig, where: str, **more: Any) -> dict[str, Any]:
+    """The config.json by which the released code computes what `config` describes.
+
+    For an imported model this is the config.json that it came with, changed only where the model was changed. `more`
+    are keys that `config` does not decide, for a model that was not imported.
+
+    Raises:
+        ConfigError: names the first field of `where`'s configuration that the released code cannot express.
+    """
+    for name, kind in (("vision_config", "clip_vision_model"), ("text_config", "qwen2")):
+        if getattr(config, name).model_type != kind:
+            raise ConfigError(
+                f"{where}: {name}: the released code knows {kind}, not {getattr(config, name).model_type}"
+            )
+    decided = _decided(config)
+    if config.released is None:
+        released = {**_BESIDE, **NO_EXPERTS, "moe_top_k": max(config.num_experts, 1), **decided, **more}
+    else:
+        released = config.released["config.json"]
+        if _decided(parrot_config(released, where, config.vision_config)) != decided:
+            released = released | decided
+    _expressed(config, parrot_config(released, where, config.vision_config), where)
+    return released
+
+
+def _decided(config: ParrotConfig) -> dict[str, Any]:
+    """The keys of a released config.json that this model's configuration decides."""
+    text = config.text_config
+    keys = {name: getattr(text, name) for name in _TEXT}
+    keys |= {
+        "rope_theta": text.rope_parameters["rope_theta"],
+        # 4.39's default, read only with use_sliding_window.
+        "sliding_window": 4096 if text.sliding_window is None else text.sliding_window,
+        "torch_dtype": str(config.dtype or "float32").removeprefix("torch."),
+        "mm_hidden_size": config.vision_config.hidden_size,
+        "mm_projector_type": config.projector_type,
+        "mm_vision_select_layer": config.vision_feature_layer,
+        "mm_vision_select_feature": config.vision_feature_select,
+        "moe_hidden_size": text.hidden_size,
+        "use_moe": config.num_experts > 0,
+        "use_moe_residual": True,
+        "moe_weight": config.moe_weight,
+    }
+    if config.num_experts:
+        keys |= {"num_experts": config.num_experts, "moe_intermediate_size": config.expert_intermediate_size}
+    return {name: value for name, value in keys.items() if value is not None}
+
+
+# Fields with no say in what a trained model computes, or not for config.json to say.
+_ASIDE = {"alpha", "image_token_id", "moe_top_k", "num_languages", "released", "router_balance"}
+_OF_EXPERTS = {"expert_intermediate_size", "expert_type", "moe_weight", "residual", "router", "router_text"}
+
+
+def _expressed(config: ParrotConfig, back: ParrotConfig, where: str) -> None:
+    """Compare a configuration with what came back from its released form, field by field."""
+    if config.num_experts and config.moe_top_k not in (None, config.num_experts):
+        raise ConfigError(f"{where}: moe_top_k: the released code sums all {config.num_experts} experts")
+    aside = _ASIDE | {"text_config", "vision_config"} | (set() if config.num_experts else _OF_EXPERTS)
+    for prefix, ours, theirs in (("", config, back), ("text_config.", config.text_config, back.text_config)):
+        for name in sorted(type(ours).__annotations__.keys() - aside):
+            wanted, has = getattr(ours, name), getattr(theirs, name)
+            if wanted != has:
+                raise ConfigError(f"{where}: {prefix}{name}: the released code has {has!r}, not {wanted!r}")

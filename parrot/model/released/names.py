@@ -13,9 +13,10 @@ from torch import Tensor
 
 from parrot.model.configuration import ParrotConfig
 from parrot.model.modeling import ParrotForConditionalGeneration
+from parrot.model.released.config import NO_EXPERTS
 
-EXPERT_BLOCK = "model.expert_block."
-_EXPERTS = "model.expert_block.experts."
+_BLOCK = "model.expert_block."
+_EXPERTS = f"{_BLOCK}experts."
 _RENAMED = (
     ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
     ("model.expert_block.router.", "model.moe_model.gate."),
@@ -38,6 +39,35 @@ def shapes(config: ParrotConfig) -> dict[str, Tensor]:
     if config.tie_word_embeddings:
         del state["lm_head.weight"]
     return state
+
+
+def spare(config: ParrotConfig) -> set[str]:
+    """Tensors that a file may hold and need not, by their name in either layout: the second copy of a tied head."""
+    return {"lm_head.weight"} if config.tie_word_embeddings else set()
+
+
+def layout(config: ParrotConfig) -> dict[str, dict[str, Tensor]]:
+    """For each tensor of this model, those of the released layout in its place, without memory.
+
+    Router and experts are there even if `config` has none: the released code then passes them by, but has them.
+    """
+    sizes = NO_EXPERTS if config.released is None else config.released["config.json"]
+    block = {
+        "num_experts": sizes["num_experts"],
+        "expert_intermediate_size": sizes["moe_intermediate_size"],
+        "expert_type": "gated",
+        "moe_top_k": None,
+        "router": "text",
+        "vision_feature_select": "cls_patch",  # experts need it, and no shape depends on it
+    }
+    whole = config if config.num_experts else type(config).from_dict(config.to_dict() | block)
+    return {name: released_parts(name, tensor, whole) for name, tensor in shapes(whole).items()}
+
+
+def passed_by(config: ParrotConfig) -> dict[str, Tensor]:
+    """The part of `layout` that this model has no tensors for, by released names."""
+    parts = {} if config.num_experts else layout(config)
+    return {each: tensor for name, part in parts.items() if name.startswith(_BLOCK) for each, tensor in part.items()}
 
 
 def released_parts(name: str, tensor: Tensor, config: ParrotConfig) -> dict[str, Tensor]:

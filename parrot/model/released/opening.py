@@ -15,7 +15,7 @@ from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import PADDING, parrot_config, vision_tower
 from parrot.model.released.files import find_vision_tower, read_json
-from parrot.model.released.names import EXPERT_BLOCK, from_parts, released_parts, shapes
+from parrot.model.released.names import from_parts, layout, passed_by, spare
 from parrot.model.released.weights import Header, check, headers, reader
 
 # Settings that the released folder holds as JSON; an export writes them back.
@@ -30,17 +30,17 @@ class Opened(NamedTuple):
     generation_config: GenerationConfig
 
 
-def open_released(folder: Path, vision_tower_folder: str | Path | None = None, config: Path | None = None) -> Opened:
-    """Everything but the weights of `folder`; `config` is read in place of its config.json.
+def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -> Opened:
+    """Everything but the weights of `folder`; `vision_tower_folder` as `find_vision_tower`'s `given`.
 
     Raises:
         ConfigError: a file is missing or says what this model has not.
     """
-    path = config or folder / "config.json"
+    path = folder / "config.json"
     released = read_json(path)
     tower = find_vision_tower(folder, vision_tower(released, str(path)), vision_tower_folder)
     processor = ParrotProcessor(_image_processor(tower, released, path), _tokenizer(folder))
-    kept = {name: read_json(folder / name) for name in KEPT if (folder / name).is_file()} | {"config.json": released}
+    kept = {name: read_json(folder / name) for name in KEPT if (folder / name).is_file()}
     fields = {"image_token_id": processor.image_token_id, "released": kept}
     opened = parrot_config(released, str(path), CLIPVisionConfig.from_pretrained(tower), **fields)
     processor.num_image_tokens = opened.num_image_tokens
@@ -77,34 +77,27 @@ def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor],
     Raises:
         ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
     """
-    found = headers(folder)
-    parts = {name: released_parts(name, tensor, config) for name, tensor in shapes(_with_experts(config)).items()}
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare=tied)
+    found, parts, aside = headers(folder), layout(config), passed_by(config)
+    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare(config))
     for part in parts.values():
         _one_dtype(folder, found, list(part))
     read = reader(found)
-    used = {name for name in parts if config.num_experts or not name.startswith(EXPERT_BLOCK)}
-    unused = (found.keys() & tied) | {name for ours in parts.keys() - used for name in parts[ours]}
-    tensors = {name: from_parts(name, [read(each) for each in parts[name]]) for name in parts if name in used}
-    return tensors, {name: read(name) for name in sorted(unused)}
+    tensors = {
+        name: from_parts(name, [read(each) for each in part])
+        for name, part in parts.items()
+        if not aside.keys() & part.keys()
+    }
+    return tensors, {name: read(name) for name in found if name in aside or name in spare(config)}
 
 
 def loading_arguments(
     folder: Path, vision_tower_folder: str | Path | None, config: ParrotConfig | None = None, **kwargs: Any
 ) -> dict[str, Any]:
     """What transformers' `from_pretrained` takes in place of `folder`; `kwargs` are what the caller asked for."""
-    opened = open_released(folder, vision_tower_folder)
-    config = config or opened.config
-    given = {"state_dict": read_tensors(folder, config)[0], "generation_config": opened.generation_config}
-    return {"config": config} | given | kwargs
-
-
-def _with_experts(config: ParrotConfig) -> ParrotConfig:
-    """`config` with the experts that the weights have, though `use_moe` may be false."""
-    assert config.released is not None, "a released configuration keeps its config.json"
-    experts = config.num_experts or config.released["config.json"]["num_experts"]
-    return type(config).from_dict(config.to_dict() | {"num_experts": experts})
+    if config is None:
+        opened = open_released(folder, vision_tower_folder)
+        config, kwargs = opened.config, {"generation_config": opened.generation_config} | kwargs
+    return {"config": config, "state_dict": read_tensors(folder, config)[0]} | kwargs
 
 
 def _one_dtype(folder: Path, found: dict[str, Header], names: list[str]) -> None:

@@ -30,22 +30,8 @@ class Header(NamedTuple):
     dtype: str
 
 
-def headers(folder: Path) -> dict[str, Header]:
-    """Every tensor of `folder` by name.
-
-    Raises:
-        ConfigError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
-    """
-    if (folder / SINGLE).is_file():
-        return _of_file(folder / SINGLE)
-    if (folder / INDEX).is_file():
-        return _of_shards(folder, read_json(folder / INDEX).get("weight_map", {}))
-    if any(folder.glob("pytorch_model*.bin")):
-        raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
-    raise ConfigError(f"{folder}: no {SINGLE}; expected safetensors weights, single or sharded")
-
-
-def _of_file(path: Path) -> dict[str, Header]:
+def headers_of(path: Path) -> dict[str, Header]:
+    """Every tensor of one safetensors file by name; ConfigError when it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
@@ -55,12 +41,27 @@ def _of_file(path: Path) -> dict[str, Header]:
         raise ConfigError(f"{path}: the weights cannot be read: {error}") from None
 
 
+def headers(folder: Path) -> dict[str, Header]:
+    """Every tensor of `folder` by name.
+
+    Raises:
+        ConfigError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
+    """
+    if (folder / SINGLE).is_file():
+        return headers_of(folder / SINGLE)
+    if (folder / INDEX).is_file():
+        return _of_shards(folder, read_json(folder / INDEX).get("weight_map", {}))
+    if any(folder.glob("pytorch_model*.bin")):
+        raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
+    raise ConfigError(f"{folder}: no {SINGLE}; expected safetensors weights, single or sharded")
+
+
 def _of_shards(folder: Path, index: Mapping[str, str]) -> dict[str, Header]:
     found: dict[str, Header] = {}
     for shard in sorted(set(index.values())):
         if not (folder / shard).is_file():
             raise ConfigError(f"{folder}: {shard}: named by {INDEX}, but not there")
-        found |= _of_file(folder / shard)
+        found |= headers_of(folder / shard)
     for name in sorted(index.keys() | found.keys()):
         named, holding = index.get(name, "no file"), found[name].file.name if name in found else "no file"
         if named != holding:
