@@ -148,9 +148,11 @@ def predict(
     model: Annotated[Path | None, typer.Option(help="model folder")] = None,
     stage1: Annotated[Path | None, typer.Option(help="stage 1's projector folder, to ask before stage 2")] = None,
     stage1_settings: Annotated[Path | None, typer.Option(help="stage 1's settings as a JSON file")] = None,
+    work: Annotated[Path, typer.Option(help="where answers are kept until all are given")] = Path("work"),
     batch: Annotated[
         int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch")
     ] = None,
+    processes: Annotated[int | None, typer.Option(help="default: one for each GPU", min=1)] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -158,18 +160,22 @@ def predict(
     """Answer every benchmark and control of a run."""
     if (model is None) == (stage1 is None):
         raise ConfigError("expected exactly one of --model and --stage1")
-    name = "predict" if stage1 is None else "predict_before"
-    asked = _settings(PredictSettings, name, run, configfile, settings)
+    asked = _settings(PredictSettings, "predict" if stage1 is None else "predict_before", run, configfile, settings)
     questions = _at_once(batch, "predict_batch", "--batch", run, configfile)
+    from functools import partial
+
+    import torch
+
     from parrot.evaluate.predict import predict as stage
+    from parrot.model.build import build, load
 
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.dtype]
     if model is not None:
-        stage(asked, model, output, questions)
-        return
-    from parrot.model.build import build
-
-    built = build(_settings(AlignSettings, "align", run, configfile, stage1_settings), stage1)
-    stage(asked, built, output, questions)
+        built = partial(load, model, dtype)
+    else:
+        aligned = _settings(AlignSettings, "align", run, configfile, stage1_settings)
+        built = partial(build, aligned, stage1, dtype)
+    stage(asked, built, output, work, questions, processes or max(1, torch.cuda.device_count()))
 
 
 @app.command()

@@ -210,6 +210,9 @@ class EvaluateSettings(Strict):
     controls: tuple[Control, ...] = ("none",)
     matcher: Literal["current", "may2024"] = "current"
     prompt_language: Literal["dataset", "group"] = "dataset"
+    dtype: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the model that is asked; the paper's evaluation is fp32"
+    )
     resamples: int = Field(1000, gt=0, description="bootstrap resamples over pictures")
 
 

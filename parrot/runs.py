@@ -87,6 +87,7 @@ class PredictSettings(Strict):
     benchmarks: tuple[Benchmark, ...]
     controls: tuple[Control, ...]
     prompt_language: Literal["dataset", "group"]
+    dtype: Literal["fp32", "bf16"]
 
 
 class ScoreSettings(Strict):
@@ -181,7 +182,10 @@ class Run:
     def predict(self) -> PredictSettings:
         evaluate = self.config.evaluate
         return PredictSettings(
-            benchmarks=self.benchmarks, controls=evaluate.controls, prompt_language=evaluate.prompt_language
+            benchmarks=self.benchmarks,
+            controls=evaluate.controls,
+            prompt_language=evaluate.prompt_language,
+            dtype=evaluate.dtype,
         )
 
     @cached_property

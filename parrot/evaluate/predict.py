@@ -4,129 +4,153 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+import os
+import queue
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import multiprocessing
 
-from parrot.config import LANGUAGES
-from parrot.evaluate.generate import Answer, generate, use_accelerator
+from parrot.config import ConfigError
+from parrot.digest import code_digest, key
+from parrot.evaluate.asker import Asker
+from parrot.evaluate.generate import Answer
+from parrot.evaluate.journal import Journal
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
-from parrot.evaluate.tsv import decode_picture, write_tsv
+from parrot.evaluate.shares import shares
+from parrot.evaluate.tsv import write_tsv
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
-from parrot.model.build import load
 from parrot.runs import PredictSettings
 
 ROUTER_DECIMALS = 6
+Built = tuple[ParrotForConditionalGeneration, ParrotProcessor]
+Report = Callable[[int], object]
 
 
 def predict(
-    settings: PredictSettings,
-    model: str | Path | tuple[ParrotForConditionalGeneration, ParrotProcessor],
-    output: Path,
-    batch: int,
+    settings: PredictSettings, build: Callable[[], Built], output: Path, work: Path, batch: int, processes: int = 1
 ) -> None:
-    """Ask `model` (a run's model folder, or a model and its processor), `batch` questions at a time.
+    """Ask the model that `build` gives, `batch` questions at a time, in so many processes.
+
+    Each process builds its own model, on a GPU of its own where there are any, so that `build` must be picklable if
+    there is more than one. Answers are kept in `work` as they are given: killed at any moment, prediction goes on at
+    the batch it was at, and ends with the same files.
 
     Writes ``{benchmark file}.tsv`` and ``{benchmark file}.{control}.tsv`` into `output`: the benchmark's columns
     without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights.
-    Nothing is written before everything is answered. ConfigError for a model folder without weights, and for a
+    Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
     benchmark that is malformed or holds an unreadable picture.
     """
     sheets = read_sheets(settings, output)
-    network, processor = model if isinstance(model, tuple) else load(model)
-    questions = [question for sheet in sheets for question in sheet.questions]
+    questions = _questions(sheets)
+    model, processor = build()
+    folder = work / "predict" / _key(settings, questions, model)
     with Progress(len(questions)) as progress:
-        answers = iter(answer_questions(use_accelerator(network), processor, questions, batch, progress.add))
+        progress.skip(len(Journal(folder).answers))
+        if processes == 1:
+            _ask_share(Asker(model, processor, questions), folder, batch, 0, 1, progress.add)
+        else:
+            del model
+            _in_processes(settings, build, folder, batch, processes, progress.add)
+    answers = Journal(folder).answers
     output.mkdir(parents=True, exist_ok=True)
+    places = iter(range(len(questions)))
     for sheet in sheets:
-        _write(sheet, processor, list(islice(answers, len(sheet.questions))))
+        _write(sheet, processor, [answers[next(places)] for _ in sheet.questions])
+    shutil.rmtree(folder)
 
 
 def answer_questions(
-    model: ParrotForConditionalGeneration,
-    processor: ParrotProcessor,
-    questions: Sequence[Question],
-    batch: int,
-    report: Callable[[int], object] = lambda answered: None,
+    model: ParrotForConditionalGeneration, processor: ParrotProcessor, questions: Sequence[Question], batch: int
 ) -> list[Answer]:
-    """Answers to `questions`, in their order; `report` is told of every batch how many it answered.
-
-    They are batched with others of about their length, whatever benchmark, language or control they are of, and
-    every distinct picture is encoded once.
-    """
-    prompts = [np.array(processor.encode(processor.format_prompt(q.query)), dtype=np.int32) for q in questions]
-    texts = _router_texts(model.config.router, processor, questions, prompts)
-    languages = [LANGUAGES.index(question.language) for question in questions]
-    features, position = encode_pictures(model, processor, questions, batch)
+    """Answers to `questions`, in their order, in this process and without a record."""
+    asker = Asker(model, processor, questions)
     answers = [Answer() for _ in questions]
-    for places in _batches(questions, prompts, batch):
-        pictures = [position[picture] for place in places if (picture := questions[place].picture) is not None]
-        batch_answers = generate(
-            model,
-            [prompts[place] for place in places],
-            features[pictures].to(model.device) if pictures else None,
-            questions[places[0]].max_new_tokens,
-            [texts[place] for place in places] if texts and pictures else None,
-            [languages[place] for place in places] if pictures else None,
-        )
-        for place, answer in zip(places, batch_answers, strict=True):
-            answers[place] = answer
-        report(len(places))
+    for share in shares(questions, asker.lengths, batch, asker.pictures_at_once)[0]:
+        asker.see(share.pictures, batch)
+        for places in share.batches:
+            for place, answer in zip(places, asker.ask(places), strict=True):
+                answers[place] = answer
     return answers
 
 
-def _router_texts(
-    router: str, processor: ParrotProcessor, questions: Sequence[Question], prompts: Sequence[np.ndarray]
-) -> list[np.ndarray] | None:
-    """What the router reads for each question; None where that is the prompt.
-
-    The router `shuffled_text` reads the prompt of another question with a picture, of whatever language: each one is
-    read once, by the fixed seed 0.
-    """
-    if router != "shuffled_text" and processor.router_text == "prompt":
-        return None
-    texts = [prompt[processor.router_reads(prompt.tolist())] for prompt in prompts]
-    if router == "shuffled_text":
-        pictured = [place for place, question in enumerate(questions) if question.picture is not None]
-        order = np.random.default_rng(0).permutation(pictured)
-        partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-        texts = [texts[partner.get(place, place)] for place in range(len(texts))]
-    return texts
+def _ask_share(asker: Asker, folder: Path, batch: int, process: int, processes: int, report: Report) -> None:
+    """Ask what is this process's and not answered yet."""
+    journal = Journal(folder, str(process))
+    for share in shares(asker.questions, asker.lengths, batch, asker.pictures_at_once, processes)[process]:
+        left = [places for places in share.batches if not journal.answers.keys() >= set(places)]
+        if left:
+            asker.see(share.pictures, batch)
+        for places in left:
+            answered = asker.ask(places)
+            report(sum(place not in journal.answers for place in places))
+            journal.add(places, answered)
 
 
-@torch.inference_mode()
-def encode_pictures(
-    model: ParrotForConditionalGeneration, processor: ParrotProcessor, questions: Iterable[Question], batch: int
-) -> tuple[Tensor, dict[str, int]]:
-    """The encoder's features (D, 1 + P, d_vision) of the D distinct pictures, and each picture's place among them.
+def _in_processes(
+    settings: PredictSettings, build: Callable[[], Built], folder: Path, batch: int, processes: int, report: Report
+) -> None:
+    said = multiprocessing.get_context("spawn").Queue()
+    arguments = (processes, settings, build, folder, batch, said)
+    context = multiprocessing.spawn(_process, arguments, nprocs=processes, join=False)
+    assert context is not None
+    running = True
+    while running:
+        running = not context.join(timeout=1)
+        while True:
+            try:
+                message = said.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(message, str):
+                raise ConfigError(message)
+            report(message)
 
-    Pictures are the same where their base64 content is: over languages, rotations and the shuffled control.
-    """
-    where = {q.picture: q.where for q in questions if q.picture is not None}
-    distinct = iter(where.items())
-    parts = []
-    while some := list(islice(distinct, batch)):
-        pictures = [decode_picture(picture, place) for picture, place in some]
-        pixels = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-        parts.append(model.encode_images(pixels.to(model.device)).cpu())
-    features = torch.cat(parts) if parts else torch.empty(0)
-    return features, {picture: place for place, picture in enumerate(where)}
+
+def _process(
+    process: int,
+    processes: int,
+    settings: PredictSettings,
+    build: Callable[[], Built],
+    folder: Path,
+    batch: int,
+    said: Any,
+) -> None:
+    parent = os.getppid()
+
+    def report(questions: int) -> None:
+        if os.getppid() != parent:
+            raise SystemExit(1)  # the parent was killed
+        said.put(questions)
+
+    try:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(process % torch.cuda.device_count())
+        questions = _questions(read_sheets(settings, Path()))
+        _ask_share(Asker(*build(), questions), folder, batch, process, processes, report)
+    except ConfigError as error:
+        said.put(str(error))
 
 
-def _batches(questions: Sequence[Question], prompts: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
-    """Places of questions to ask together: all with a picture or none, one limit, lengths close; longest first."""
-    kinds: dict[tuple[bool, int], list[int]] = {}
-    for place, question in enumerate(questions):
-        kinds.setdefault((question.picture is None, question.max_new_tokens), []).append(place)
-    for places in kinds.values():
-        places.sort(key=lambda place: len(prompts[place]), reverse=True)
-        for start in range(0, len(places), batch):
-            yield places[start : start + batch]
+def _questions(sheets: Sequence[Sheet]) -> list[Question]:
+    return [question for sheet in sheets for question in sheet.questions]
+
+
+def _key(settings: PredictSettings, questions: Sequence[Question], model: ParrotForConditionalGeneration) -> str:
+    """Digest of what the answers depend on: settings, questions, pictures, weights and code."""
+    digests = {question.picture: hashlib.sha256((question.picture or "").encode()).digest() for question in questions}
+    asked = hashlib.sha256()
+    for question in questions:
+        asked.update(hashlib.sha256(question.query.encode()).digest() + digests[question.picture])
+    weights = hashlib.sha256()
+    for parameter in model.parameters():
+        weights.update(parameter.detach().contiguous().view(torch.uint8).cpu().numpy())
+    code = code_digest("parrot.evaluate.predict")
+    return key([settings.model_dump(mode="json"), asked.hexdigest(), weights.hexdigest(), code])
 
 
 def _write(sheet: Sheet, processor: ParrotProcessor, answers: Sequence[Answer]) -> None:

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, total: int, seconds_a_line: float = SECONDS_A_LINE):
         self.total = total
-        self.done = 0
+        self.done = self.skipped = 0
         self.seconds_a_line = seconds_a_line
         self.start = self.last_line = time.monotonic()
         self.bar = tqdm(total=total, unit="question", file=sys.stderr) if sys.stderr.isatty() else None
@@ -32,6 +32,13 @@ class Progress:
         elif kind is None:
             self._line()
 
+    def skip(self, questions: int) -> None:
+        """Count questions that were answered before, which say nothing about the pace."""
+        self.done = self.skipped = questions
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = questions
+            self.bar.refresh()
+
     def add(self, questions: int) -> None:
         self.done += questions
         if self.bar is not None:
@@ -42,6 +49,6 @@ class Progress:
     def _line(self) -> None:
         self.last_line = time.monotonic()
         seconds = self.last_line - self.start
-        rate = self.done / seconds if seconds else 0.0
+        rate = (self.done - self.skipped) / seconds if seconds else 0.0
         left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "time left unknown"
         print(f"{self.done}/{self.total} questions, {rate:.1f} questions/s, {left}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from parrot.evaluate.predict import predict
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
+from parrot.model.build import load
 from parrot.runs import PredictSettings
 
 COLOURS = ("red", "green", "blue")
@@ -74,7 +76,7 @@ def settings(tmp_path: Path) -> PredictSettings:
     plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})
     write_tsv(rows("How many?").drop(columns=["picture_text", "shuffled"]), tmp_path / "plain_en.tsv")
     return PredictSettings(
-        benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset"
+        benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset", dtype="fp32"
     )
 
 
@@ -130,7 +132,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
     encode = model.encode_images
     monkeypatch.setattr(model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     for batch in (1, 5):
-        predict(settings, built, tmp_path / str(batch), batch)
+        predict(settings, lambda: built, tmp_path / str(batch), tmp_path / "work", batch)
         assert sum(encoded) == len(COLOURS)
         encoded.clear()
     names = {"MMMB_en", "MMMB_cn"}
@@ -162,7 +164,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
 
 def test_same_questions_same_bytes(built, settings: PredictSettings, tmp_path: Path) -> None:
     for run in "ab":
-        predict(settings, built, tmp_path / run, 4)
+        predict(settings, lambda: built, tmp_path / run, tmp_path / "work", 4)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -185,7 +187,7 @@ def test_bad_rows_are_one_line_and_nothing_is_written(
     table.loc[3, column] = value
     write_tsv(table, tmp_path / "MMMB_en.tsv")
     with pytest.raises(ConfigError, match=expected) as caught:
-        predict(settings, built, tmp_path / "out", 4)
+        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 4)
     assert str(tmp_path / "MMMB_en.tsv") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -195,7 +197,7 @@ def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_pat
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
-        predict(settings, tmp_path / "model", tmp_path / "out", 4)
+        predict(settings, partial(load, tmp_path / "model"), tmp_path / "out", tmp_path / "work", 4)
 
 
 def test_plain_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ rule predict_before:
         stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
         code=code_digest("parrot.evaluate.predict"),
         model=subpath(input.projector, parent=True),
+        work=work,
     log:
         "<logs>/align/{key}/predict.log",
     benchmark:
@@ -59,4 +60,4 @@ rule predict_before:
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
-        "--output {output.predictions} --batch {resources.batch} 2>&1 | log {log}"
+        "--output {output.predictions} --work {params.work} --batch {resources.batch} 2>&1 | log {log}"

@@ -12,6 +12,7 @@ rule predict:
         settings=lambda w: settings_file(suite.run(w.run).predict),
         code=code_digest("parrot.evaluate.predict"),
         model=subpath(input.model, parent=True),
+        work=work,
     log:
         "<logs>/{run}/predict.log",
     benchmark:
@@ -20,13 +21,13 @@ rule predict:
         "../../environment.yml"
     threads: hardware.threads
     resources:
-        gpu=min(hardware.gpus, 1),
+        gpu=hardware.gpus,
         batch=hardware.predict_batch,
         mem_mb=4000,
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} --model {params.model} --output {output.predictions} "
-        "--batch {resources.batch} 2>&1 | log {log}"
+        "--work {params.work} --batch {resources.batch} 2>&1 | log {log}"
 
 
 rule score:

@@ -1,0 +1,47 @@
+"""Answers kept as they are given, a line a batch, so that prediction that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from parrot.evaluate.generate import Answer
+
+
+class Journal:
+    """The answers under one folder, written by one process each into `{name}.jsonl`, read by all.
+
+    A line is one batch: the questions' places and their answers. Whoever is killed loses at most the batch at hand.
+    """
+
+    def __init__(self, folder: Path, name: str = "0"):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.path = folder / f"{name}.jsonl"
+        self.answers = self._read()
+
+    def add(self, places: Sequence[int], answers: Sequence[Answer]) -> None:
+        """Append a batch's answers, on disk when this returns."""
+        self.answers |= dict(zip(places, answers, strict=True))
+        line = json.dumps({"places": list(places), "answers": [asdict(answer) for answer in answers]})
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> dict[int, Answer]:
+        found: dict[int, Answer] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if path == self.path and len(whole) < len(content):
+                path.write_bytes(whole)  # a line that was cut off, which the next one would otherwise continue
+            for line in whole.splitlines():
+                batch = json.loads(line)
+                found |= {
+                    place: Answer(**answer) for place, answer in zip(batch["places"], batch["answers"], strict=True)
+                }
+        return found
