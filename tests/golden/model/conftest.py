@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import reference
 from reference import Case, read_json, read_tensors
 from safetensors.torch import save_file
 
+from parrot.data import conversations
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
 from parrot.model.released import load_released
 
@@ -63,3 +65,19 @@ def processor(folder: Path) -> ParrotProcessor:
 def load_case(folder: Path, processor: ParrotProcessor) -> Callable[[str], Case]:
     """A batch by its name."""
     return cache(lambda batch: reference.case(folder, batch, processor))
+
+
+@pytest.fixture(scope="session")
+def rows(
+    folder: Path, processor: ParrotProcessor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """Training's rows by their ids. Pictures that cannot be read are replaced by the released code's stand-in."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    samples = read_json(folder / "data.json")
+    for name in {sample["image"] for sample in samples if "image" in sample}:
+        if (folder / "images" / name).is_file():
+            shutil.copyfile(folder / "images" / name, pictures / name)
+        else:
+            reference.mean_colour(processor).save(pictures / name, format="PNG")
+    entry = reference.conversation_set(folder, pictures)
+    return {row["id"]: row for row in conversations.load((entry,), processor, tmp_path_factory.mktemp("cache"))}

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from reference import IGNORED, Case, group, read_json
+from released_way import merge
 from torch import Tensor
+
+from parrot.model import ParrotForConditionalGeneration
 
 PAD_TOKEN = "<|endoftext|>"
 
@@ -30,28 +33,40 @@ def names(folder: Path) -> list[str]:
     return [name for name in read_json(folder / "results.json")["edge"] if "inputs_embeds" in recorded(folder, name)]
 
 
-def edge(folder: Path, name: str, cases: dict[str, Case]) -> Edge:
-    """By the name that the reference gives it.
-
-    cases: the batches `b4` and `b1`. A single sample shows the first picture of `b4`, or that of `b1` if it is `b1`'s.
-    """
-    four, one = (group(folder / "batches.safetensors", batch) for batch in ("b4", "b1"))
-    stored, four_images = recorded(folder, name), cases["b4"].slots
+def edge(folder: Path, name: str, model: ParrotForConditionalGeneration, four: Case) -> Edge:
+    """By the name that the reference gives it; `four` is the batch `b4`."""
+    batch = group(folder / "batches.safetensors", "b4")
     if name == "left_pad":
-        return Edge(four, four_images, {"padding_side": "left"})
+        return Edge(batch, four.slots, {"padding_side": "left"})
     if truncated := re.fullmatch(r"truncate(\d+)", name):
-        return Edge(four, four_images, {"max_length": int(truncated[1])})
+        return Edge(batch, four.slots, {"max_length": int(truncated[1])})
+    sample = single(folder, name)
+    return Edge(sample, pictures(folder, name, model, sample), {})
+
+
+def single(folder: Path, name: str) -> dict[str, Tensor]:
+    """A batch of one sample."""
+    four, one = (group(folder / "batches.safetensors", batch) for batch in ("b4", "b1"))
+    stored = recorded(folder, name)
     if name == "attention_mask_none":
         mask = four["attention_mask"][0]
-        return Edge({key: value[:1, mask] for key, value in four.items() if key != "images"}, four_images[:1], {})
+        return {key: value[:1, mask] for key, value in four.items() if key != "images"}
     if name == "labels_none":
-        return Edge(one | {"labels": torch.full_like(one["labels"], IGNORED)}, cases["b1"].slots, {})
+        return one | {"labels": torch.full_like(one["labels"], IGNORED)}
     if name == "more_images_than_samples":
-        return Edge(one, four_images, {})
+        return one
+    ids = stored["input_ids"]
     if name == "eot_inside":
         pad = read_json(folder / "checkpoint/added_tokens.json")[PAD_TOKEN]
-        ids = stored["input_ids"]
-        return Edge(one | {"input_ids": ids, "attention_mask": ids != pad}, cases["b1"].slots, {})
-    ids = stored["input_ids"]  # mid_image and two_images
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    return Edge({"input_ids": ids, "labels": stored["src_labels"], "attention_mask": mask}, four_images, {})
+        return one | {"input_ids": ids, "attention_mask": ids != pad}
+    assert name in ("mid_image", "two_images"), name
+    return {"input_ids": ids, "labels": stored["src_labels"], "attention_mask": torch.ones_like(ids, dtype=torch.bool)}
+
+
+def pictures(folder: Path, name: str, model: ParrotForConditionalGeneration, sample: dict[str, Tensor]) -> Tensor:
+    """All pictures of the reference, first the one that the sample shows: it is not recorded, but one fits."""
+    expected = recorded(folder, name)["inputs_embeds"]
+    found = list(group(folder / "pixels.safetensors", "pad").values())
+    return torch.stack(
+        sorted(found, key=lambda picture: float((merge(model, sample, picture[None])[0] - expected).abs().max()))
+    )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from parrot.config import ConversationSet
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
 from parrot.model.released.names import released_parts
 
@@ -158,3 +159,25 @@ def language_model_inputs(model: ParrotForConditionalGeneration) -> Iterator[dic
 
 def close(found: Tensor, expected: Tensor, atol: float) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+@torch.no_grad()
+def embedded(
+    model: ParrotForConditionalGeneration, inputs: dict[str, Tensor], pictures: Tensor | None = None
+) -> Tensor:
+    """What a forward pass gives the language model, (B, T, d)."""
+    with language_model_inputs(model) as seen:
+        model(**inputs | ({} if pictures is None else {"pixel_values": pictures}))
+    return seen["inputs_embeds"]
+
+
+def conversation_set(folder: Path, pictures: Path, lost: tuple[str, ...] = ()) -> ConversationSet:
+    """The training set, its pictures in `pictures`; `lost` are the ids of samples whose loss is accepted."""
+    return ConversationSet(
+        kind="conversations",
+        file=str(folder / "data.json"),
+        images=str(pictures),
+        accepted_losses=lost,
+        licence="-",
+        source="local",
+    )

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from reference import IGNORED, PIXELS, close, group, mean_colour, read_json
+from reference import IGNORED, PIXELS, close, group, read_json
 
-from parrot.config import ConversationSet
 from parrot.data.collate import Collator
-from parrot.data.conversations import load
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "batch" in metafunc.fixturenames:
         folder: Path = metafunc.config.getoption("--golden") / "model"
         metafunc.parametrize("batch", read_json(folder / "results.json")["info"]["batches"])
-
-
-@pytest.fixture(scope="module")
-def rows(folder, processor, tmp_path_factory):
-    """Rows of the data set by their ids. Files that cannot be read are replaced by the released code's stand-in."""
-    pictures = tmp_path_factory.mktemp("pictures")
-    samples = read_json(folder / "data.json")
-    for name in {sample["image"] for sample in samples if "image" in sample}:
-        if (folder / "images" / name).is_file():
-            shutil.copyfile(folder / "images" / name, pictures / name)
-        else:
-            mean_colour(processor).save(pictures / name)
-    entry = ConversationSet(
-        kind="conversations", file=str(folder / "data.json"), images=str(pictures), licence="-", source="local"
-    )
-    return {row["id"]: row for row in load((entry,), processor, tmp_path_factory.mktemp("cache"))}
 
 
 def test_batch(folder, processor, load_case, rows, batch):

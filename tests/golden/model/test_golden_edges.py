@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from edges import edge, names, recorded
-from reference import EMBEDDINGS, LOGITS, close, expanded, language_model_inputs, read_json
+from reference import EMBEDDINGS, IGNORED, LOGITS, close, expanded, language_model_inputs, read_json
 from released_way import merge
+
+from parrot.model import ParrotConfig
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,8 +25,8 @@ def model(load):
 
 
 @pytest.fixture(scope="module")
-def cases(load_case):
-    return {batch: load_case(batch) for batch in ("b4", "b1")}
+def four(load_case):
+    return load_case("b4")
 
 
 def test_every_recorded_batch_is_compared(folder):
@@ -43,9 +45,9 @@ def test_every_recorded_batch_is_compared(folder):
     assert read_json(folder / "results.json")["edge"].keys() == merged | refused | {"text_only_images_none"}
 
 
-def test_the_released_way(folder, model, cases, merged):
+def test_the_released_way(folder, model, four, merged):
     """Composed of this model's modules, the released way of merging gives what was recorded."""
-    batch, images, options = edge(folder, merged, cases)
+    batch, images, options = edge(folder, merged, model, four)
     found = merge(model, batch, images, **options)
     expected = recorded(folder, merged)
     close(found.inputs_embeds, expected["inputs_embeds"], EMBEDDINGS)
@@ -61,8 +63,8 @@ def test_the_released_way(folder, model, cases, merged):
 
 @pytest.mark.parametrize("name", ["left_pad", "attention_mask_none", "labels_none", "mid_image"])
 @torch.no_grad()
-def test_here(folder, model, processor, cases, name):
-    batch, images, options = edge(folder, name, cases)
+def test_here(folder, model, processor, four, name):
+    batch, images, options = edge(folder, name, model, four)
     inputs = expanded(batch, processor, **options)
     pictured = (inputs["input_ids"] == processor.image_token_id).any(1)
     real = inputs["attention_mask"].bool()
@@ -82,12 +84,36 @@ def test_here(folder, model, processor, cases, name):
 
 
 @torch.no_grad()
-def test_padding_on_either_side_gives_the_same_logits(folder, model, processor, cases):
-    batch, images, _ = edge(folder, "left_pad", cases)
+def test_cut_off(folder, model, processor, four):
+    """What is too long is cut on the right; the router can be given the whole prompt, which the released one reads."""
+    batch, images, options = edge(folder, "truncate40", model, four)
+    limit, whole, expected = options["max_length"], expanded(batch, processor), recorded(folder, "truncate40")
+    inputs = {name: value[:, :limit] for name, value in whole.items()}
+    assert torch.equal(inputs["labels"], expected["labels"])
+    assert torch.equal(inputs["attention_mask"].bool(), expected["attention_mask"])
+    is_image = whole["input_ids"] == processor.image_token_id
+    fits = ~is_image[:, limit:].any(1)  # a picture is cut in two by the released code alone
+    pictured = fits & four.pictured
+    questions = whole["attention_mask"].bool() & (whole["labels"] == IGNORED) & ~is_image
+    routed = {
+        "pixel_values": images[pictured],
+        "router_input_ids": whole["input_ids"][pictured].masked_fill(is_image[pictured], 0),
+        "router_mask": questions[pictured],
+    }
+    with language_model_inputs(model) as seen:
+        model(**{name: value[fits] for name, value in inputs.items()}, **(routed if pictured.any() else {}))
+    real = expected["attention_mask"][fits]
+    close(seen["inputs_embeds"][real], expected["inputs_embeds"][fits][real], EMBEDDINGS)
+    assert torch.equal(seen["position_ids"][real], expected["position_ids"][fits][real])
+
+
+@torch.no_grad()
+def test_padding_on_either_side_gives_the_same_logits(folder, model, processor, four):
+    batch, images, _ = edge(folder, "left_pad", model, four)
     rows = []
     for side in ("left", "right"):
         inputs = expanded(batch, processor, side)
-        output = model(**inputs, pixel_values=images[cases["b4"].pictured])
+        output = model(**inputs, pixel_values=images[four.pictured])
         rows.append(output.logits[inputs["attention_mask"].bool()])
     close(*rows, LOGITS)
 
@@ -124,3 +150,5 @@ def test_pictures_that_do_not_fit(folder, model, load_case):
 
 def test_experts_need_the_class_token(folder):
     assert read_json(folder / "results.json")["edge"]["select_feature_patch"]["error"] == "AssertionError"
+    with pytest.raises(ValueError, match="^vision_feature_select: patch leaves"):
+        ParrotConfig(vision_feature_select="patch", num_experts=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from reference import EMBEDDINGS, IGNORED, LOSS, close, group, language_model_in
 from torch.nn import functional as F
 
 from parrot.model import ParrotForConditionalGeneration
+from parrot.model.released import load_released
 
 # Compared elsewhere: test_golden_forward (where visual tokens stand), test_golden_differences (two pictures, typed
 # end of text).
@@ -98,17 +100,23 @@ def test_text_alone_has_a_blank_picture(notes, batch):
 
 
 def test_saved_and_loaded_again(model, notes, batch, logits, tmp_path):
-    model.save_pretrained(tmp_path, save_original_format=False)
+    model.save_pretrained(tmp_path)
     again = ParrotForConditionalGeneration.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert (again(**batch.model_inputs).logits - logits).abs().max() == notes["reload_via_build_max_abs_diff"]
 
 
-def test_all_experts_are_summed(model, notes, batch):
+def test_all_experts_are_summed(folder, checkpoint, notes, batch, tmp_path):
     """`moe_top_k` of the released configuration is read and never used."""
-    with torch.no_grad():
-        loss = model(**batch.model_inputs).loss.item()
-    assert notes["loss_topk6_vs_topk1"] == pytest.approx([loss, loss], rel=0, abs=LOSS)
+    released = read_json(folder / "variants/main.config.json")
+    losses = []
+    for chosen in (released["num_experts"], 1):
+        config = tmp_path / f"{chosen}.json"
+        config.write_text(json.dumps(released | {"moe_top_k": chosen}))
+        model, _ = load_released(checkpoint("main"), config=config)
+        with torch.no_grad():
+            losses.append(model(**batch.model_inputs).loss.item())
+    assert notes["loss_topk6_vs_topk1"] == pytest.approx(losses, rel=0, abs=LOSS)
 
 
 @pytest.mark.parametrize("what", ["an_answer", "a_question"])
@@ -116,10 +124,11 @@ def test_all_experts_are_summed(model, notes, batch):
 def test_what_the_router_reads(model, notes, batch, what):
     """Questions only: another token in an answer changes nothing, another one in a question does."""
     ids, labels = batch.inputs["input_ids"], batch.inputs["labels"]
+    row = int(batch.pictured.nonzero()[0])
     is_text = batch.inputs["attention_mask"].bool() & (ids != model.config.image_token_id)
-    places = (is_text & ((labels != IGNORED) == (what == "an_answer")))[0].nonzero().squeeze(-1)
+    places = (is_text & ((labels != IGNORED) == (what == "an_answer")))[row].nonzero().squeeze(-1)
     changed = ids.clone()
-    changed[0, places[-1]] = ids[0, 0]
+    changed[row, places[-1]] = ids[row, 0]
     assert not torch.equal(changed, ids)
     weights = [model(**batch.model_inputs | {"input_ids": one}).router_weights[0].log() for one in (ids, changed)]
     stated = notes[f"router_logit_change_after_changing_{what}_token"]
@@ -138,7 +147,6 @@ def test_plain_formula(folder, model, notes, batch):
     """The stored experts' output, recomputed picture by picture and expert by expert, from questions without images."""
     block, config = model.model.expert_block, model.config
     stored = group(folder / "golden_main.safetensors", "b4")
-    lengths = []
     for row, projected in enumerate(stored["projected"]):
         ids, labels, mask = (batch.inputs[name][row] for name in ("input_ids", "labels", "attention_mask"))
         questions = ids[mask.bool() & (labels == IGNORED) & (ids != config.image_token_id)]
@@ -150,7 +158,9 @@ def test_plain_formula(folder, model, notes, batch):
         for weight, gate, up, down in zip(weights, experts.gate_proj, experts.up_proj, experts.down_proj, strict=True):
             guided = guided + weight * (F.silu(projected @ gate.T) * (projected @ up.T)) @ down
         close(guided, stored["moe_out"][row], EMBEDDINGS)
-        lengths.append(len(questions))
     assert notes["plain_formula_max_abs_diff"] < EMBEDDINGS
-    assert notes["moe_input_len_vs_question_len"] == [lengths[0]] * 2
+    read, length = notes["moe_input_len_vs_question_len"]
+    stated = read_json(folder / "results.json")["variants"]["main"]
+    assert read == length
+    assert any(length in counts for name, counts in stated.items() if name.endswith(".n_question_tokens"))
     assert notes["moe_input_has_image_embeds"] is False
