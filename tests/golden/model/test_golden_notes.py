@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -111,9 +112,9 @@ def test_all_experts_are_summed(folder, checkpoint, notes, batch, tmp_path):
     released = read_json(folder / "variants/main.config.json")
     losses = []
     for chosen in (released["num_experts"], 1):
-        config = tmp_path / f"{chosen}.json"
-        config.write_text(json.dumps(released | {"moe_top_k": chosen}))
-        model, _ = load_released(checkpoint("main"), config=config)
+        copy = shutil.copytree(checkpoint("main").parent, tmp_path / str(chosen)) / "checkpoint"
+        (copy / "config.json").write_text(json.dumps(released | {"moe_top_k": chosen}))
+        model, _ = load_released(copy)
         with torch.no_grad():
             losses.append(model(**batch.model_inputs).loss.item())
     assert notes["loss_topk6_vs_topk1"] == pytest.approx(losses, rel=0, abs=LOSS)
