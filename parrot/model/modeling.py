@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,11 @@ from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
 from parrot.model.projector import ParrotProjector, ProjectorLayer
-from parrot.model.router import ParrotRouter, balance_loss
+from parrot.model.router import ParrotRouter, RouterInputs, balance_loss
 
 IGNORE_INDEX = -100
 ROUTER_INPUTS = ("router_mask", "router_input_ids", "language_ids")
 STARTED_HERE = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
-
-
-class RouterInputs(NamedTuple):
-    """`router_mask`, `router_input_ids` and `language_ids` of `ParrotModel.forward`."""
-
-    mask: Tensor | None
-    ids: Tensor | None
-    languages: Tensor | None
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
@@ -85,26 +77,54 @@ class ParrotModel(ParrotPreTrainedModel):
             return hidden[:, 1:] if has_class_token else hidden
         return hidden if has_class_token else torch.cat([hidden.mean(1, keepdim=True), hidden], dim=1)
 
-    def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
-        """Encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d))."""
+    @can_return_tuple
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """Encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d)).
+
+        With `output_hidden_states` or `output_attentions` those of the whole encoder, which then runs for them alone.
+        """
         features = self.encode_images(pixel_values)
-        return BaseModelOutputWithPooling(
+        outputs = BaseModelOutputWithPooling(
             last_hidden_state=features, pooler_output=self.multi_modal_projector(features)
         )
+        config = self.config.vision_config
+        if any(kwargs.get(name, getattr(config, name)) for name in ("output_hidden_states", "output_attentions")):
+            whole = self.vision_tower(pixel_values.to(self.vision_tower.dtype), **kwargs | {"return_dict": True})
+            outputs.hidden_states, outputs.attentions = whole.hidden_states, whole.attentions
+        return outputs
+
+    def is_image(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """(B, T) bool, where pictures stand; among embeddings, where the image token's own embedding is.
+
+        ValueError for embeddings where that token has none."""
+        token = self.config.image_token_id
+        if inputs_embeds is None:
+            assert input_ids is not None
+            return input_ids == token
+        if token >= self.get_input_embeddings().num_embeddings:
+            raise ValueError(f"inputs_embeds: the image token {token} has no embedding; pictures need input_ids")
+        return (inputs_embeds == self.get_input_embeddings()(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
     def _embed(
-        self, input_ids: Tensor, attention_mask: Tensor | None, image_features: Tensor | None, inputs: RouterInputs
+        self,
+        input_ids: Tensor | None,
+        embeds: Tensor | None,
+        attention_mask: Tensor | None,
+        image_features: Tensor | None,
+        inputs: RouterInputs,
     ) -> tuple[Tensor, Routed | None]:
         """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did."""
-        is_image = input_ids == self.config.image_token_id
-        embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
-        rows = self.image_rows(input_ids, 0 if image_features is None else len(image_features))
+        is_image = self.is_image(input_ids, embeds)
+        if input_ids is not None:
+            embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        assert embeds is not None
+        rows = self.image_rows(is_image, 0 if image_features is None else len(image_features))
         if image_features is None:
             return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
         routed = None
         if self.expert_block is not None:
-            self._check(inputs, len(rows))
+            inputs.check(self.config, len(rows))
             if inputs.ids is not None:
                 text = self.get_input_embeddings()(inputs.ids)
                 readable = torch.ones_like(inputs.ids, dtype=torch.bool) if inputs.mask is None else inputs.mask.bool()
@@ -116,21 +136,6 @@ class ParrotModel(ParrotPreTrainedModel):
             routed = self.expert_block(visual, text, readable, inputs.languages)
             visual = routed.visual
         return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), routed
-
-    def _check(self, inputs: RouterInputs, pictures: int) -> None:
-        """ValueError where the router's kind needs what is not there."""
-        config = self.config
-        if config.router == "shuffled_text" and inputs.ids is None:
-            raise ValueError(
-                "router_input_ids: the router shuffled_text reads another sample's prompt for each picture"
-            )
-        if config.router == "text" and config.router_text == "user" and inputs.ids is None and inputs.mask is None:
-            raise ValueError("router_mask: with router_text user it has to mark the user's words")
-        if config.router == "language" and inputs.languages is None:
-            raise ValueError("language_ids: the router language needs the language of each picture's sample")
-        for name, value in (("router_input_ids", inputs.ids), ("language_ids", inputs.languages)):
-            if value is not None and len(value) != pictures:
-                raise ValueError(f"{name}: expected one row for each of {pictures} picture(s), found {len(value)}")
 
     def _zero_from_visual_modules(self, embeds: Tensor) -> Tensor:
         """0, computed from a blank picture, for a training batch of text alone.
@@ -146,17 +151,17 @@ class ParrotModel(ParrotPreTrainedModel):
             visual = self.expert_block(visual, embeds[:1], readable, language).visual
         return 0 * visual.sum().to(embeds.dtype)
 
-    def image_rows(self, input_ids: Tensor, images: int) -> Tensor:
+    def image_rows(self, is_image: Tensor, images: int) -> Tensor:
         """The batch row of each picture, (images,); ValueError unless the image tokens fit the pictures."""
         length = self.config.num_image_tokens
-        counts = (input_ids == self.config.image_token_id).sum(-1).tolist()
+        counts = is_image.sum(-1).tolist()
         if sum(counts) != images * length or any(count % length for count in counts):
             raise ValueError(
                 f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
                 f"but the batch's samples have {counts} image tokens"
             )
         rows = [row for row, count in enumerate(counts) for _ in range(count // length)]
-        return torch.tensor(rows, dtype=torch.long, device=input_ids.device)
+        return torch.tensor(rows, dtype=torch.long, device=is_image.device)
 
     @can_return_tuple
     def forward(
@@ -180,7 +185,8 @@ class ParrotModel(ParrotPreTrainedModel):
             attention_mask: (B, T), or (B, cached + T) with a cache; 0 at padding, on either side.
             position_ids: (B, T); by default counted from the attention mask, so that padding does not shift them.
                 Samples packed into one row are told apart by positions that start anew, without an attention mask.
-            inputs_embeds: (B, T, d) instead of `input_ids`, pictures merged already.
+            inputs_embeds: (B, T, d) instead of `input_ids`; pictures are merged already, or come as well and replace
+                the image token's embeddings.
             pixel_values: (N, 3, S, S), pictures in the order in which their tokens stand in the batch.
             image_features: what `encode_images` gave, instead of `pixel_values`.
             router_mask: (B, T), the positions whose text the router may read, padding and image tokens apart;
@@ -198,14 +204,12 @@ class ParrotModel(ParrotPreTrainedModel):
         # With a compilable cache, `generate` passes ready-made masks by kind of layer instead.
         padding = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2 else None
         routed = None
-        if inputs_embeds is None:
-            assert input_ids is not None
-            decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
-            if image_features is None and decoding:
-                inputs_embeds = self.get_input_embeddings()(input_ids)
-            else:
-                read = RouterInputs(router_mask, router_input_ids, language_ids)
-                inputs_embeds, routed = self._embed(input_ids, padding, image_features, read)
+        decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
+        if image_features is not None or (inputs_embeds is None and not decoding):
+            read = RouterInputs(router_mask, router_input_ids, language_ids)
+            inputs_embeds, routed = self._embed(input_ids, inputs_embeds, padding, image_features, read)
+        elif inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
         if position_ids is None and padding is not None:
             counted = padding.long().cumsum(-1) - 1
             position_ids = counted.clamp(min=0)[:, -inputs_embeds.shape[1] :]
@@ -226,6 +230,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
     """Parrot with its language-model head: loss, logits, `generate`."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: ParrotConfig):
         super().__init__(config)
@@ -258,9 +263,9 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         """See `ParrotModel.encode_images`."""
         return self.model.encode_images(pixel_values)
 
-    def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """See `ParrotModel.get_image_features`."""
-        return self.model.get_image_features(pixel_values)
+        return self.model.get_image_features(pixel_values, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -276,6 +281,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         router_input_ids: Tensor | None = None,
         language_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        shift_labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
@@ -285,6 +291,8 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         Args:
             labels: (B, T), -100 where nothing is to be learnt. Unless `router_mask` says otherwise the router reads
                 only those positions: the prompt, never an answer.
+            shift_labels: (B, T), each position's next label; what `labels` are learnt as where a sequence is split over
+                processes, which shift it beforehand.
             logits_to_keep: compute the last so many positions' logits only (0: all).
             num_items_in_batch: supervised tokens of all micro-batches of an optimiser step; the loss is divided by
                 it, by default by this batch's own count.
@@ -314,7 +322,8 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         loss = None
         if labels is not None:
-            loss = self._supervised_loss(hidden, labels, num_items_in_batch, outputs.router_balance)
+            targets = F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:] if shift_labels is None else shift_labels
+            loss = self._supervised_loss(hidden, targets, num_items_in_batch, outputs.router_balance)
         logits = None
         if labels is None or not self.training:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -330,11 +339,11 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         )
 
     def _supervised_loss(
-        self, hidden: Tensor, labels: Tensor, count: int | Tensor | None, balance: Tensor | None
+        self, hidden: Tensor, targets: Tensor, count: int | Tensor | None, balance: Tensor | None
     ) -> Tensor:
-        targets = labels[:, 1:].flatten()
+        targets = targets.flatten()
         positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
-        logits = self.lm_head(hidden[:, :-1].flatten(0, 1).index_select(0, positions))
+        logits = self.lm_head(hidden.flatten(0, 1).index_select(0, positions))
         total = F.cross_entropy(logits.float(), targets.index_select(0, positions), reduction="sum")
         if self.training and self.config.router_balance and balance is not None:
             total = total + self.config.router_balance * len(positions) * balance
@@ -361,8 +370,8 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             kwargs["router_mask"] = torch.ones_like(input_ids) if mask is None else mask
         pictures = [name for name in names if kwargs.get(name) is not None]
         if pictures:
-            assert input_ids is not None, "pictures stand at their tokens in input_ids"
-            rows = self.model.image_rows(input_ids, len(kwargs[pictures[0]]))
+            is_image = self.model.is_image(input_ids, kwargs.get("inputs_embeds"))
+            rows = self.model.image_rows(is_image, len(kwargs[pictures[0]]))
             beams = torch.arange(expand_size, device=rows.device)
             order = (rows[:, None] * expand_size + beams).flatten().argsort(stable=True)
         input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)

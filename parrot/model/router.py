@@ -7,6 +7,7 @@ Equations (H: visual tokens with the class token first, E: the prompt's text emb
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,28 @@ from torch.nn import functional as F
 from transformers import initialization as init
 
 from parrot.model.configuration import ParrotConfig
+
+
+class RouterInputs(NamedTuple):
+    """`router_mask`, `router_input_ids` and `language_ids` of `ParrotModel.forward`."""
+
+    mask: Tensor | None
+    ids: Tensor | None
+    languages: Tensor | None
+
+    def check(self, config: ParrotConfig, pictures: int) -> None:
+        """ValueError where the router's kind needs what is not there."""
+        if config.router == "shuffled_text" and self.ids is None:
+            raise ValueError(
+                "router_input_ids: the router shuffled_text reads another sample's prompt for each picture"
+            )
+        if config.router == "text" and config.router_text == "user" and self.ids is None and self.mask is None:
+            raise ValueError("router_mask: with router_text user it has to mark the user's words")
+        if config.router == "language" and self.languages is None:
+            raise ValueError("language_ids: the router language needs the language of each picture's sample")
+        for name, value in (("router_input_ids", self.ids), ("language_ids", self.languages)):
+            if value is not None and len(value) != pictures:
+                raise ValueError(f"{name}: expected one row for each of {pictures} picture(s), found {len(value)}")
 
 
 class ParrotRouter(nn.Module):
