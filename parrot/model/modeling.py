@@ -35,6 +35,12 @@ class ParrotPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: every start below goes through transformers.initialization. Of other custom code transformers cannot know
+        that, and starts an encoder's missing weights more plainly inside of it than by themselves."""
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Projector, router and experts start as torch's linear layers do; the rest as transformers starts it."""
