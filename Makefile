@@ -3,14 +3,16 @@ PYTHON ?= python3.11
 CORES ?= 2
 BIN := .venv/bin
 STAMP := .venv/installed
+SDIST := .venv/sdist
+COMMON := $(SDIST)/tests/test_modeling_common.py
 
 # One thread a process: jobs run side by side. Snakemake sets the same for its jobs from `threads:`.
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint ui docs schemas backbones sources data clean
+.PHONY: help demo test test-common lint ui docs schemas backbones sources data clean
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: $(STAMP)  ## the whole chain at the mini scale: data, three runs, Table 1, report, MLflow store
 	snakemake --cores $(CORES) all
@@ -19,6 +21,9 @@ demo: $(STAMP)  ## the whole chain at the mini scale: data, three runs, Table 1,
 
 test: $(STAMP)  ## unit tests first, the workflow end to end last
 	pytest tests/unit tests/golden tests/workflow
+
+test-common: $(STAMP) $(COMMON)  ## transformers' own tests of every model, over ours
+	HF_HUB_OFFLINE=1 pytest tests/common
 
 lint: $(STAMP)  ## what pre-commit runs
 	ruff check .
@@ -55,3 +60,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(STAMP)
+
+# Only transformers' source package holds its tests.
+$(COMMON): constraints.txt | $(STAMP)
+	rm -rf $(SDIST)
+	$(BIN)/pip download --quiet --constraint constraints.txt --no-deps --no-build-isolation --no-binary transformers \
+		--dest $(SDIST) transformers
+	tar --extract --touch --file $(SDIST)/transformers-*.tar.gz --directory $(SDIST) --strip-components 1 \
+		--wildcards '*/tests'

@@ -217,3 +217,33 @@ def test_logits_to_keep(model):
     everything = model(**batch, pixel_values=pictures(2)).logits
     kept = model(**batch, pixel_values=pictures(2), logits_to_keep=2).logits
     torch.testing.assert_close(kept, everything[:, -2:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("given", ["pixel_values", "image_features"])
+def test_pictures_enter_embeddings_too(given):
+    model = tiny_model(image_token_id=7)
+    batch = collate([[7 if id_ == IMAGE_TOKEN else id_ for id_ in ids] for ids in mixed_rows()])
+    picture = pictures(2) if given == "pixel_values" else model.encode_images(pictures(2))
+    expected = model(**batch, **{given: picture})
+    batch["inputs_embeds"] = model.get_input_embeddings()(batch.pop("input_ids"))
+    output = model(**batch, **{given: picture})
+    assert torch.equal(output.logits, expected.logits)
+    assert torch.equal(output.router_weights, expected.router_weights)
+
+
+def test_an_image_token_without_embedding_is_refused_among_embeddings(model):
+    with pytest.raises(ValueError, match="the image token 307 has no embedding; pictures need input_ids"):
+        model(inputs_embeds=torch.zeros(1, 12, 16), pixel_values=pictures(1))
+
+
+@torch.no_grad()
+def test_labels_shifted_beforehand(model):
+    batch = collate(mixed_rows())
+    labels = labels_of_last(batch)
+    shifted = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORE)], dim=1)
+    losses = [
+        model(**batch, labels=labels, pixel_values=pictures(2), **given).loss
+        for given in ({}, {"shift_labels": shifted})
+    ]
+    assert torch.equal(*losses)
