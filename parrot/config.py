@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
+Scoring = Literal["vanilla", "circular", "pairs"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 
 
@@ -86,7 +87,10 @@ class Benchmark(Strict):
     kind: Literal["multiple_choice"] = "multiple_choice"
     answer: Literal["letter", "text"] = Field("letter", description="what the model is asked for")
     instruction: dict[Language, str] = Field(description="closing sentence of the prompt, by language")
-    scoring: Literal["vanilla", "circular"]
+    scoring: Scoring = Field(
+        description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
+        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs)"
+    )
     max_new_tokens: int = Field(gt=0)
     controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
     rows: int | None = Field(None, description="expected rows a language; checked where given")
@@ -203,13 +207,30 @@ class TuneRecipe(Recipe):
     lora: LoraSettings = Field(LoraSettings(), description="the adapters of language_model lora")
 
 
-class EvaluateSettings(Strict):
-    """Which benchmarks are asked and how answers are matched."""
+class Conventions(Strict):
+    """How questions are worded and answers read, where VLMEvalKit's ways are a choice; every score names them."""
+
+    matcher: Literal["current", "may2024"] = Field(
+        "current", description="VLMEvalKit's exact matching: today's, or the one behind the paper's numbers"
+    )
+    prompt_language: Literal["dataset", "group"] = Field(
+        "dataset", description="language of the instruction: the file's, or English as in a run on the name of a group"
+    )
+    postprocess: Literal["vlmevalkit", "none"] = Field(
+        "vlmevalkit", description="whether answers are shortened before matching as VLMEvalKit's Parrot wrapper does"
+    )
+    missing_values: Literal["strings", "vlmevalkit"] = Field(
+        "strings",
+        description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, so that "
+        "such options vanish and such answers become nan",
+    )
+
+
+class EvaluateSettings(Conventions):
+    """Which benchmarks are asked, and by which conventions."""
 
     benchmarks: tuple[str, ...] = Field(min_length=1, description="names of config/benchmarks.yaml")
     controls: tuple[Control, ...] = ("none",)
-    matcher: Literal["current", "may2024"] = "current"
-    prompt_language: Literal["dataset", "group"] = "dataset"
     dtype: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the model that is asked; the paper's evaluation is fp32"
     )

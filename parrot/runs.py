@@ -13,6 +13,7 @@ from parrot.config import (
     Config,
     ConfigError,
     Control,
+    Conventions,
     ConversationSet,
     Dataset,
     ExpertSettings,
@@ -88,17 +89,16 @@ class PredictSettings(Strict):
     controls: tuple[Control, ...]
     prompt_language: Literal["dataset", "group"]
     dtype: Literal["fp32", "bf16"]
+    missing_values: Literal["strings", "vlmevalkit"] = "strings"
 
 
-class ScoreSettings(Strict):
+class ScoreSettings(Conventions):
     """Exactly what scoring reads, besides the predictions."""
 
     run: str
     seed: int
     benchmarks: tuple[Benchmark, ...]
     controls: tuple[Control, ...]
-    matcher: Literal["current", "may2024"]
-    prompt_language: Literal["dataset", "group"]
     resamples: int
 
 
@@ -186,6 +186,7 @@ class Run:
             controls=evaluate.controls,
             prompt_language=evaluate.prompt_language,
             dtype=evaluate.dtype,
+            missing_values=evaluate.missing_values,
         )
 
     @cached_property
@@ -203,10 +204,14 @@ class Run:
             seed=self.config.seed,
             benchmarks=self.benchmarks,
             controls=evaluate.controls,
-            matcher=evaluate.matcher,
-            prompt_language=evaluate.prompt_language,
             resamples=evaluate.resamples,
+            **dict(self.conventions),
         )
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        """How the run's questions are worded and its answers read."""
+        return Conventions(**self.config.evaluate.model_dump(include=set(Conventions.model_fields)))
 
     def check(self) -> None:
         """Resolve every stage's settings; ConfigError for a name that no catalogue has."""

@@ -138,14 +138,21 @@ class _Record:
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:
-    """By benchmark, metrics named ``{benchmark}/{control}/{house}/{language}``; shares stand in the control's place."""
+    """By benchmark, metrics named ``{benchmark}/{control}/{house}/{language}``.
+
+    Shares, and accuracies by another scoring than the benchmark's first one, stand in the control's place.
+    """
     found: dict[str, list[Point]] = {}
+    shown: dict[str, str] = {}
     for score in read_scores([path], run.seed):
-        if score.run != run.name or score.kind != "all":
+        if score.run != run.name or score.kind != "all" or score.split != "all":
             continue
-        numbers = {score.control: score.accuracy}
-        if score.control == "none":
-            numbers |= {"unmatched": score.unmatched, "other_language": score.other_language}
+        plain = score.control == "none"
+        if score.scoring == shown.setdefault(score.benchmark, score.scoring):
+            shares = {"unmatched": score.unmatched, "other_language": score.other_language}
+            numbers = {score.control: score.accuracy} | (shares if plain else {})
+        else:
+            numbers = {score.scoring: score.accuracy} if plain else {}
         metrics = found.setdefault(score.benchmark, [])
         for name, value in numbers.items():
             if value is not None:

@@ -1,104 +1,71 @@
-"""From predictions to what is counted: one unit a question (vanilla) or a group of rotations (circular)."""
+"""From judged rows to what is counted: a question (vanilla), a group of rotations (circular), or a yes/no pair."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Language
-from parrot.evaluate.matching import Matcher, infer
-from parrot.evaluate.tsv import options, prediction_file, read_tsv, records
+from parrot.config import Benchmark, Control, Conventions, Scoring
+from parrot.evaluate.judge import read_rows
 
 # Rotation k of question i has the index i + k * ROTATION.
 ROTATION = 1_000_000
-REQUIRED = ("index", "answer", "prediction", "prompt_sha256")
-# Describes a question; absent columns count as empty.
-DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
-WORDS = re.compile(r"\w+")
 
 
-def load_units(
-    benchmark: Benchmark, folder: Path, control: Control = "none", matcher: Matcher = "current"
-) -> pd.DataFrame:
-    """All languages' units of one benchmark as predicted in `folder`, columns as `units` plus `language`.
+def load_units(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
+    """The counted units, in all languages, of what was predicted in `folder`, by the scoring that tables show.
 
-    ConfigError when a prediction file is missing or lacks a column.
+    ConfigError when a prediction file is missing or malformed.
     """
-    tables = []
-    for language, file in benchmark.files.items():
-        predictions = read_tsv(prediction_file(folder, Path(file).stem, control), REQUIRED)
-        tables.append(units(predictions, benchmark.scoring, language, matcher).assign(language=language))
-    return pd.concat(tables, ignore_index=True)
+    groups = units(read_rows(benchmark, folder, conventions, control), benchmark.scoring)
+    return groups[groups["counted"]].reset_index(drop=True)
 
 
-def units(
-    predictions: pd.DataFrame,
-    scoring: Literal["vanilla", "circular"],
-    language: Language = "en",
-    matcher: Matcher = "current",
-) -> pd.DataFrame:
-    """One line a unit: index, picture, hit, unmatched, other_language, options, and the question's description.
+def scorings(rows: pd.DataFrame, shown: Scoring) -> tuple[Scoring, ...]:
+    """Every scoring that judged `rows` allow, beginning with the one that tables show."""
+    allowed: dict[Scoring, bool] = {
+        "vanilla": True,
+        "circular": _rotated(rows),
+        "pairs": bool((rows["pair_id"] != "").any()),
+    }
+    return (shown, *(name for name, is_allowed in allowed.items() if is_allowed and name != shown))
 
-    hit is 0 or 1; a circular group hits where all its rotations that were predicted do, and a group without its first
-    rotation is not counted, both as in VLMEvalKit. unmatched and other_language are shares of the unit's rows.
+
+def units(rows: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
+    """One line a unit: the columns of its first row as `parrot.evaluate.judge.judge` gives them, incomplete, counted.
+
+    vanilla: each row; of rows with rotations the first one only (the VanillaEval of MMBench). circular: rotations of a
+    question, all of which must be right. pairs: the rows of a pair_id, both of which must be right.
+
+    `unmatched` and `other_language` are shares of the unit's rows. As in VLMEvalKit a circular group that lacks a
+    rotation counts by the others (`incomplete`), and one without its first rotation does not count. No pair counts
+    that has not two rows.
     """
-    rows = _judge(predictions, language, matcher)
     if scoring == "vanilla":
-        return rows
-    groups = rows.groupby(rows["index"] % ROTATION)
-    shares = groups[["unmatched", "other_language"]].mean()
-    shares["hit"] = groups["hit"].min()
-    first = rows[rows["index"] < ROTATION].set_index("index", drop=False)
-    first[shares.columns] = shares.loc[first.index]
-    return first.reset_index(drop=True)
+        first = rows[rows["index"] < ROTATION] if _rotated(rows) else rows
+        return first.assign(incomplete=False, counted=True).reset_index(drop=True)
+    if scoring == "circular":
+        unit = rows["index"] % ROTATION
+    else:
+        rows = rows[(rows["pair_id"] != "") & ((rows["index"] < ROTATION) | (not _rotated(rows)))]
+        unit = rows["pair_id"]
+    rows = rows.assign(unit=unit).sort_values("index", kind="stable")
+    grouped = rows.groupby(["language", "unit"], sort=False)
+    found = grouped.first()
+    found["hit"] = grouped["hit"].min()
+    found[["unmatched", "other_language"]] = grouped[["unmatched", "other_language"]].mean()
+    size = grouped.size()
+    if scoring == "circular":
+        found["incomplete"] = size < found["options"]
+        found["counted"] = found["index"] < ROTATION
+    else:
+        found["incomplete"] = False
+        found["counted"] = size == 2
+    return found.reset_index().drop(columns="unit")
 
 
-def _judge(predictions: pd.DataFrame, language: Language, matcher: Matcher) -> pd.DataFrame:
-    answered = records(predictions)
-    offered = [options(row) for row in answered]
-    named = [infer(row["prediction"], choices, matcher) for row, choices in zip(answered, offered, strict=True)]
-    hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
-    rows = pd.DataFrame(
-        {
-            "index": predictions["index"].astype(np.int64),
-            "hit": np.array(hit, dtype=np.int64),
-            "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
-            "other_language": np.array(
-                [not right and names_other_language(row, language) for right, row in zip(hit, answered, strict=True)],
-                dtype=np.float64,
-            ),
-            "options": np.array([len(choices) for choices in offered], dtype=np.int64),
-        }
-    )
-    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
-    rows["picture"] = predictions.get("picture", predictions["index"])
-    for column in DESCRIPTION:
-        rows[column] = predictions.get(column, "")
-    return rows
-
-
-def names_other_language(row: Mapping[str, str], language: Language) -> bool:
-    """Whether the prediction holds the right answer's text in a language other than the question's.
-
-    Texts are compared as whole words, in Chinese as characters; a text that both languages share does not count.
-    """
-    texts: dict[str, str] = json.loads(row.get("answer_names") or "{}")
-    own = _words(texts.get(language, ""))
-    prediction = row["prediction"]
-    spaced = _words(prediction)
-    for other, text in texts.items():
-        if other == language or not text or _words(text) == own:
-            continue
-        if (text in prediction) if other == "zh" else (_words(text) in spaced):
-            return True
-    return False
-
-
-def _words(text: str) -> str:
-    return f" {' '.join(WORDS.findall(text.lower()))} "
+def _rotated(rows: pd.DataFrame) -> bool:
+    """Whether any row is a rotation of another one."""
+    rotations = rows["index"][rows["index"] >= ROTATION] % ROTATION
+    return bool(rotations.isin(rows["index"]).any())

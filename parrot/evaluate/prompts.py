@@ -22,6 +22,12 @@ OPEN_INSTRUCTION: dict[Language, str] = {
     "en": "Answer the question using a single word or phrase.",
     "zh": "请用单个词或短语回答问题。",
 }
+YES_NO_INSTRUCTION: dict[Language, str] = {
+    "en": f"Please strictly answer Yes or No. {OPEN_INSTRUCTION['en']}",
+    "zh": f"请直接回答Yes或No。{OPEN_INSTRUCTION['zh']}",
+}
+# Closing sentences of yes/no benchmarks; one of them, the first that fits, makes way for the instruction.
+YES_NO_ENDINGS = (" Please answer yes or no.", " Yes or No", " Answer in one sentence.")
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
 PromptLanguage = Literal["dataset", "group"]
@@ -59,3 +65,13 @@ def build_prompt(
     if not offered:
         return f"{body}\n{OPEN_INSTRUCTION[asked]}"
     return f"{body}\n{sentences.get(asked) or sentences[language]}"
+
+
+def build_yes_no_prompt(question: str) -> str:
+    """``question\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
+
+    For benchmarks of yes/no questions without options, such as MME; there is no wording in the other languages.
+    """
+    ending = next((ending for ending in YES_NO_ENDINGS if question.endswith(ending)), "")
+    body = question.removesuffix(ending)
+    return f"{body}\n{YES_NO_INSTRUCTION['zh' if CHINESE.search(body) else 'en']}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Control, Language
-from parrot.evaluate.prompts import PromptLanguage, build_prompt, instructions
-from parrot.evaluate.tsv import picture_id, prediction_file, read_benchmark, records
+from parrot.evaluate.prompts import build_prompt, instructions
+from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, prediction_file, read_benchmark, records
 from parrot.runs import PredictSettings
 
 IMAGE = "<image>"
@@ -51,18 +51,19 @@ def read_sheets(settings: PredictSettings, output: Path) -> list[Sheet]:
     for benchmark in settings.benchmarks:
         controls = [control for control in settings.controls if control in benchmark.controls]
         for language in benchmark.files if controls else ():
-            sheets += _read(benchmark, language, controls, settings.prompt_language, output)
+            sheets += _read(benchmark, language, controls, settings, output)
     return sheets
 
 
 def _read(
-    benchmark: Benchmark, language: Language, controls: list[Control], prompt_language: PromptLanguage, output: Path
+    benchmark: Benchmark, language: Language, controls: list[Control], settings: PredictSettings, output: Path
 ) -> list[Sheet]:
     path = Path(benchmark.folder, benchmark.files[language])
     table = read_benchmark(path)
-    sentences = instructions(benchmark, prompt_language)
+    sentences = instructions(benchmark, settings.prompt_language)
     rows = records(table)
-    prompts = [build_prompt(row, sentences, language, prompt_language) for row in rows]
+    read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
+    prompts = [build_prompt(row, sentences, language, settings.prompt_language) for row in read]
     for row, prompt in zip(rows, prompts, strict=True):
         if IMAGE in prompt:
             raise ConfigError(f"{path}: row {row['index']}: expected no {IMAGE} in the text; it stands for the picture")

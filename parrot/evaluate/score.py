@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control
-from parrot.evaluate.accuracy import load_units
+from parrot.config import Benchmark, Control, Conventions
+from parrot.evaluate.accuracy import scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
+from parrot.evaluate.judge import read_rows
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings
 
 COLUMNS = (
-    "run", "seed", "benchmark", "language", "house", "kind", "scoring", "matcher", "prompt_language", "control",
-    "accuracy", "low", "high", "questions", "unmatched", "other_language",
+    "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "control",
+    "accuracy", "low", "high", "questions", "incomplete", "uncounted", "unmatched", "other_language",
 )  # fmt: skip
+MEANS = ("hit", "unmatched", "other_language")
+# What a kind of score is called that is an l2-category, whose names may be those of categories.
+L2 = "l2-category/"
 DECIMALS = 4
 
 
@@ -50,60 +55,87 @@ def score(
 def _score(
     settings: ScoreSettings, run: str, benchmark: Benchmark, folder: Path, control: Control
 ) -> Iterator[dict[str, object]]:
-    units = load_units(benchmark, folder, control, settings.matcher)
-    labels, members = _subsets(units)
-    counts = members.sum(axis=0)
-    picture, names = pd.factorize(units["picture"], sort=True)
-    hit = units["hit"].to_numpy()[:, None]
-    low, high = intervals(
-        totals_by_picture(picture, len(names), members * hit),
-        totals_by_picture(picture, len(names), members),
-        # The same draws for every run and control, whose scores can so be compared picture by picture.
-        picture_weights(len(names), settings.resamples, settings.seed),
-    )
-    means = {name: units[name].to_numpy() @ members / counts for name in ("hit", "unmatched", "other_language")}
-    for g, (language, house, kind) in enumerate(labels):
+    rows = read_rows(benchmark, folder, settings, control)
+    for scoring in scorings(rows, benchmark.scoring):
+        for subset in _accuracies(units(rows, scoring), settings.resamples, settings.seed):
+            yield {
+                "run": run,
+                "seed": settings.seed,
+                "benchmark": benchmark.name,
+                "scoring": scoring,
+                "control": control,
+                **{name: getattr(settings, name) for name in Conventions.model_fields},
+                **subset,
+            }
+
+
+def _accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, object]]:
+    """Accuracy and counts of every subset of units as `parrot.evaluate.accuracy.units` gives them."""
+    labels, members = _subsets(groups)
+    counted = groups["counted"].to_numpy()
+    scored, of_scored = groups[counted], members[counted]
+    counts = of_scored.sum(axis=0)
+    low, high = _intervals(scored, of_scored, resamples, seed)
+    with np.errstate(invalid="ignore"):  # a subset none of whose units counts has no accuracy
+        means = {name: 100 * (scored[name].to_numpy() @ of_scored) / counts for name in MEANS}
+    incomplete = scored["incomplete"].to_numpy() @ of_scored
+    for g, label in enumerate(labels):
         yield {
-            "run": run,
-            "seed": settings.seed,
-            "benchmark": benchmark.name,
-            "language": language,
-            "house": house,
-            "kind": kind,
-            "scoring": benchmark.scoring,
-            "matcher": settings.matcher,
-            "prompt_language": settings.prompt_language,
-            "control": control,
-            "accuracy": 100 * means["hit"][g],
+            **label,
+            "accuracy": means["hit"][g],
             "low": 100 * low[g],
             "high": 100 * high[g],
             "questions": int(counts[g]),
-            "unmatched": 100 * means["unmatched"][g],
-            "other_language": 100 * means["other_language"][g],
+            "incomplete": int(incomplete[g]),
+            "uncounted": int(members[~counted, g].sum()),
+            "unmatched": means["unmatched"][g],
+            "other_language": means["other_language"][g],
         }
 
 
-def _subsets(units: pd.DataFrame) -> tuple[list[tuple[str, str, str]], np.ndarray]:
-    """Labels (language, house, kind) of the subsets that hold questions, and who belongs: (units, subsets), 0 or 1."""
-    everyone = np.ones(len(units), dtype=bool)
-    languages = {name: (units["language"] == name).to_numpy() for name in units["language"].unique()}
-    houses = {"all": everyone} | _by_value(units["house"])
+def _intervals(scored: pd.DataFrame, members: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """95 % intervals (0 to 1) of each subset's accuracy, NaN where it has no unit."""
+    low, high = np.full((2, members.shape[1]), np.nan)
+    some = members.any(axis=0)
+    picture, names = pd.factorize(scored["picture"], sort=True)
+    if some.any():
+        low[some], high[some] = intervals(
+            totals_by_picture(picture, len(names), members[:, some] * scored[["hit"]].to_numpy()),
+            totals_by_picture(picture, len(names), members[:, some]),
+            # The same draws for every run and control, whose scores can so be compared picture by picture.
+            picture_weights(len(names), resamples, seed),
+        )
+    return low, high
+
+
+def _subsets(groups: pd.DataFrame) -> tuple[list[dict[str, str]], np.ndarray]:
+    """Labels (language, house, split, kind) of the subsets that hold units, and who belongs: (units, subsets), 0 or 1.
+
+    A single split, or house without a name, is no subset of its own.
+    """
+    everyone = np.ones(len(groups), dtype=bool)
+    languages = {name: (groups["language"] == name).to_numpy() for name in groups["language"].unique()}
+    houses = {"all": everyone} | _by_value(groups["house"])
+    splits = _by_value(groups["split"])
+    splits = {"all": everyone} | (splits if len(splits) > 1 else {})
     kinds = {
         "all": everyone,
-        "four_option": (units["options"] == 4).to_numpy(),
-        "easy": (units["difficulty"] == "easy").to_numpy(),
-        "hard": (units["difficulty"] == "hard").to_numpy(),
-        "seen_in_language": (units["unseen_in_language"] == "0").to_numpy(),
-        "unseen_in_language": (units["unseen_in_language"] == "1").to_numpy(),
-    } | _by_value(units["category"])
+        "four_option": (groups["options"] == 4).to_numpy(),
+        "easy": (groups["difficulty"] == "easy").to_numpy(),
+        "hard": (groups["difficulty"] == "hard").to_numpy(),
+        "seen_in_language": (groups["unseen_in_language"] == "0").to_numpy(),
+        "unseen_in_language": (groups["unseen_in_language"] == "1").to_numpy(),
+        **_by_value(groups["category"]),
+        **{f"{L2}{name}": members for name, members in _by_value(groups["l2-category"]).items()},
+    }
     labels, members = [], []
-    for language, in_language in languages.items():
-        for house, in_house in houses.items():
-            for kind, of_kind in kinds.items():
-                mask = in_language & in_house & of_kind
-                if mask.any():
-                    labels.append((language, house, kind))
-                    members.append(mask)
+    for (language, a), (house, b), (split, c), (kind, d) in product(
+        languages.items(), houses.items(), splits.items(), kinds.items()
+    ):
+        mask = a & b & c & d
+        if mask.any():
+            labels.append({"language": language, "house": house, "split": split, "kind": kind})
+            members.append(mask)
     return labels, np.column_stack(members).astype(np.float64)
 
 

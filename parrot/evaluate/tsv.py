@@ -61,7 +61,7 @@ def read_benchmark(path: str | Path) -> pd.DataFrame:
     `image` always holds a base64 picture: references to other rows' pictures are resolved.
     """
     table = read_tsv(path, REQUIRED)
-    _check_indices(table, path)
+    check_indices(table, path)
     for row in records(table):
         offered = options(row)
         if row["answer"] not in offered:
@@ -71,6 +71,22 @@ def read_benchmark(path: str | Path) -> pd.DataFrame:
             )
     table["image"] = _resolve_references(table, path)
     return table
+
+
+def as_vlmevalkit_reads(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` as VLMEvalKit, which leaves types to pandas, sees its texts, options and predictions.
+
+    "None", "NA", "null" and their like are missing values: such a hint or option is no longer there (""), and such a
+    prediction is the word nan. A column of numbers is made of numbers, and of decimal ones where a cell is missing, so
+    that 1 may become 1.0.
+    """
+    columns = [name for name in ("hint", "question", *LETTERS, "prediction") if name in table]
+    text = table[columns].to_csv(sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    typed = pd.read_csv(io.StringIO(text), sep="\t", low_memory=False)
+    read = typed.astype(object).where(typed.notna(), "").map(str)
+    if "prediction" in read:
+        read["prediction"] = read["prediction"].replace("", "nan")
+    return table.assign(**{name: read[name].to_numpy() for name in columns})
 
 
 def prediction_file(folder: Path, stem: str, control: Control) -> Path:
@@ -128,7 +144,8 @@ def check_parallel(tables: Mapping[str, pd.DataFrame], name: str) -> None:
                 raise ConfigError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
 
 
-def _check_indices(table: pd.DataFrame, path: str | Path) -> None:
+def check_indices(table: pd.DataFrame, path: str | Path) -> None:
+    """ConfigError unless `table` has rows and their indices are whole numbers, each there once."""
     if table.empty:
         raise ConfigError(f"{path}: expected at least one row")
     for index in table["index"]:

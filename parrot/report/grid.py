@@ -24,6 +24,8 @@ class Grid:
         rows: labels, one for each of `heads`, and cells, one for each column of every group in order.
         words: names as the reader sees them, by the names of the data; names not in it are shown as they are.
         axes: what a group and a column are, as the long CSV calls them.
+        scorings: how the numbers of each group are counted, where they are accuracies.
+        conventions: the conventions of the table's numbers by name.
     """
 
     title: str
@@ -33,6 +35,8 @@ class Grid:
     rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
     words: Mapping[str, str] = field(default_factory=dict)
     axes: tuple[str, str] = ("benchmark", "language")
+    scorings: Mapping[str, str] = field(default_factory=dict)
+    conventions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         width = len(self.columns)
@@ -59,10 +63,12 @@ def to_csv(grid: Grid) -> str:
     """The grid in long form, one number a line, by the names of the data; a missing number is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*grid.heads, *grid.axes, "value", "low", "high"])
+    scoring = ["scoring"] if grid.scorings else []
+    writer.writerow([*grid.heads, *grid.axes, "value", "low", "high", *scoring, *grid.conventions])
     for labels, cells in grid.rows:
         for (group, column), cell in zip(grid.columns, cells, strict=True):
             form = ".6g" if cell.text else ".4f"
             numbers = ["" if n is None else f"{n:{form}}" for n in (cell.value, cell.low, cell.high)]
-            writer.writerow([*labels, group, column, *numbers])
+            counted = [grid.scorings[group]] if grid.scorings else []
+            writer.writerow([*labels, group, column, *numbers, *counted, *grid.conventions.values()])
     return out.getvalue()

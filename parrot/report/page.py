@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from parrot.files import atomic_write
-from parrot.report import samples, tables
+from parrot.report import notes, samples, tables
 from parrot.report.grid import Grid
 from parrot.report.provenance import what_ran
 from parrot.report.published import language_contrast
@@ -33,6 +33,7 @@ class Section:
     kind: str
     title: str
     body: Markup
+    note: str
     published: str
 
 
@@ -89,8 +90,11 @@ def _section(
     name: str, settings: ReportStage, grids: Mapping[str, Grid], figures: Mapping[str, tuple[Path, str]]
 ) -> Section:
     item = settings.items[name]
-    body = Markup(to_html(grids[name])) if name in grids else _picture(*figures[name])
-    return Section(name, item.kind, item.title, body, item.published)
+    if name in grids:
+        body, note = Markup(to_html(grids[name])), grids[name].note
+    else:
+        body, note = _picture(*figures[name]), notes.followed(settings) if item.kind == "bars" else ""
+    return Section(name, item.kind, item.title, body, note, item.published)
 
 
 def _picture(path: Path, alt: str) -> Markup:

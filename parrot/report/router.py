@@ -11,7 +11,7 @@ from parrot.config import Benchmark, ConfigError, Control, load_catalogue
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.routing import Routing, read_routing
 from parrot.evaluate.tsv import prediction_file
-from parrot.report import tables
+from parrot.report import notes, tables
 from parrot.report.grid import Grid
 from parrot.report.scores import MISSING, Cell
 from parrot.report.settings import ReportItem, ReportStage
@@ -89,6 +89,7 @@ def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
         "The information is the entropy of the mean weights minus the mean entropy of each language's, or each kind's, "
         "mean weights. Languages count equally, and a circular question counts once. Chance alone gives more than 0: "
         f"the same with labels permuted {PERMUTATIONS} times, languages within a question and kinds between questions."
+        f" Conventions: prompt_language {notes.conventions(settings)['prompt_language']}."
     ) + (f" Without a choice of experts: {', '.join(without)}." if without else "")
     names = tables.words(item, settings) | WORDS
     return Grid(item.title, note, ("benchmark", "run"), GROUPS, rows, names, axes=("quantity", "number"))

@@ -11,7 +11,10 @@ from typing import Any
 from parrot.config import ConfigError
 from parrot.evaluate.score import COLUMNS
 
-NUMBERS = ("accuracy", "low", "high", "questions", "unmatched", "other_language")
+COUNTS = ("questions", "incomplete", "uncounted")
+NUMBERS = ("accuracy", "low", "high", *COUNTS, "unmatched", "other_language")
+# What says which number a line of scores.csv holds.
+IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ MISSING = Cell(None)
 
 @dataclass(frozen=True)
 class Score:
-    """One line of scores.csv; per cent, except `questions`."""
+    """One line of scores.csv; per cent, except the counts."""
 
     run: str
     seed: int
     benchmark: str
     language: str
     house: str
+    split: str
     kind: str
     scoring: str
     control: str
@@ -46,6 +50,8 @@ class Score:
     low: float | None
     high: float | None
     questions: float | None
+    incomplete: float | None
+    uncounted: float | None
     unmatched: float | None
     other_language: float | None
 
@@ -58,7 +64,7 @@ class Scores:
     """The scores of one seed, found by what they measure."""
 
     def __init__(self, scores: Iterable[Score]):
-        self._scores = {(s.run, s.benchmark, s.language, s.house, s.kind, s.scoring, s.control): s for s in scores}
+        self._scores = {tuple(getattr(s, name) for name in IDENTITY): s for s in scores}
 
     def __iter__(self) -> Iterator[Score]:
         return iter(self._scores.values())
@@ -71,11 +77,12 @@ class Scores:
         *,
         scoring: str,
         house: str = "all",
+        split: str = "all",
         kind: str = "all",
         control: str = "none",
     ) -> Score | None:
         """The score, or None where scores.csv has no such line."""
-        return self._scores.get((run, benchmark, language, house, kind, scoring, control))
+        return self._scores.get((run, benchmark, language, house, split, kind, scoring, control))
 
     def values(self, column: str, benchmarks: Sequence[str]) -> list[str]:
         """The values of `column` that occur for `benchmarks`, in the order of the file."""
@@ -96,15 +103,7 @@ def read_scores(paths: Sequence[Path], seed: int) -> Scores:
         for where, score in _read(path):
             if score.seed != seed:
                 continue
-            identity = (
-                score.run,
-                score.benchmark,
-                score.language,
-                score.house,
-                score.kind,
-                score.scoring,
-                score.control,
-            )
+            identity = tuple(getattr(score, name) for name in IDENTITY)
             if identity in lines:
                 raise ConfigError(f"{where}: the cell {', '.join(identity)} stands in {lines[identity]} already")
             lines[identity] = where
@@ -131,11 +130,11 @@ def _score(row: dict[str, str], where: str) -> Score:
     numbers = {column: _number(row[column], f"{where}: {column}") for column in NUMBERS}
     for column in NUMBERS:
         value = numbers[column]
-        if value is not None and (value < 0 or (column != "questions" and value > 100)):
+        if value is not None and (value < 0 or (column not in COUNTS and value > 100)):
             raise ConfigError(f"{where}: {column}: expected a percentage between 0 and 100, found {row[column]}")
     if not row["seed"].isdigit():
         raise ConfigError(f"{where}: seed: expected a whole number, found {row['seed']!r}")
-    texts: dict[str, Any] = {c: row[c] for c in ("run", "benchmark", "language", "house", "kind", "scoring", "control")}
+    texts: dict[str, Any] = {name: row[name] for name in IDENTITY}
     return Score(**texts | numbers, seed=int(row["seed"]))
 
 

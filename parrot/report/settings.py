@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config import Benchmark, ConfigError, Language, Strict, Tuning, load_catalogue
-from parrot.evaluate.matching import Matcher
+from parrot.config import Benchmark, ConfigError, Conventions, Language, Strict, Tuning, load_catalogue
 from parrot.runs import Suite
 
 TableKind = Literal["accuracy", "controls", "kinds", "differences", "information"]
@@ -28,6 +27,7 @@ class ReportItem(Strict):
     kind: TableKind | FigureKind = "accuracy"
     title: str
     benchmarks: tuple[str, ...] = Field((), description="benchmark names as in scores.csv")
+    by: Literal["kind", "l2-category", "split"] = Field("kind", description="what kind kinds divides questions by")
     houses: Words = Field(
         default_factory=dict, description="picture houses in words, in the order shown; the figures show the first"
     )
@@ -64,7 +64,7 @@ class ReportedRun(Strict):
     num_experts: int
     language_model: Tuning = "full"
     stage1_key: str
-    matcher: Matcher
+    conventions: Conventions
 
     @property
     def label(self) -> str:
@@ -130,7 +130,7 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
                 num_experts=run.config.model.num_experts,
                 language_model=run.config.tune.language_model,
                 stage1_key=run.stage1_key,
-                matcher=run.config.evaluate.matcher,
+                conventions=run.conventions,
             )
             for run in runs
         ),

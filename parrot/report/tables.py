@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import get_args
 
 from parrot.config import LANGUAGES, Control, Language
+from parrot.evaluate.score import L2
+from parrot.report import notes
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
@@ -30,7 +32,16 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) 
     """The grid of a table: its rows by kind, and its columns each benchmark's languages with their non-English mean."""
     builders = {"accuracy": _accuracy, "controls": _controls, "kinds": _kinds, "differences": _differences}
     rows, heads, note = builders[item.kind](item, settings, scores, units)
-    return Grid(item.title, note, heads, groups(item, settings), tuple(rows), words(item, settings))
+    return Grid(
+        title=item.title,
+        note=" ".join(filter(None, (note, notes.gaps(item, settings, scores), notes.followed(settings)))),
+        heads=heads,
+        groups=groups(item, settings),
+        rows=tuple(rows),
+        words=words(item, settings),
+        scorings={b.name: b.scoring for b in settings.benchmarks if b.name in item.benchmarks},
+        conventions=notes.conventions(settings),
+    )
 
 
 def houses(item: ReportItem, scores: Scores) -> list[str]:
@@ -47,7 +58,7 @@ def languages(settings: ReportStage, benchmarks: Sequence[str]) -> tuple[Languag
 
 
 def scoring(settings: ReportStage, benchmark: str) -> str:
-    """How the accuracies of `benchmark` are counted: vanilla or circular."""
+    """How the accuracies of `benchmark` that tables show are counted."""
     return next((b.scoring for b in settings.benchmarks if b.name == benchmark), "vanilla")
 
 
@@ -102,16 +113,27 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
 
 
 def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
-    found = scores.values("kind", item.benchmarks)
-    kinds = [k for k in KINDS if k in found] + sorted(set(found) - {*KINDS, "all"})
     rows: Rows = [
-        ((house, kind, run.name), row(item, settings, _lookup(settings, scores, run.name, house=house, kind=kind)))
+        (
+            (house, label.removeprefix(L2), run.name),
+            row(item, settings, _lookup(settings, scores, run.name, house=house, **where)),
+        )
         for house in houses(item, scores)
-        for kind in kinds
+        for label, where in _divisions(item, scores)
         for run in settings.runs
     ]
-    note = f"Accuracy in per cent; {INTERVAL}. Guessing gives 25 with four options and 50 with two."
-    return rows, ("house", "kind", "run"), note
+    guess = "Guessing gives 25 with four options and 50 with two." if item.by == "kind" else ""
+    none = "" if rows else "None of these benchmarks has more than one split."
+    return rows, ("house", item.by, "run"), " ".join(filter(None, (f"Accuracy in per cent; {INTERVAL}.", guess, none)))
+
+
+def _divisions(item: ReportItem, scores: Scores) -> list[tuple[str, dict[str, str]]]:
+    """What `item` divides questions by: each part's name, and where scores.csv has it."""
+    if item.by == "split":
+        return [(name, {"split": name}) for name in scores.values("split", item.benchmarks) if name != "all"]
+    found = [kind for kind in scores.values("kind", item.benchmarks) if kind.startswith(L2) == (item.by != "kind")]
+    kinds = [k for k in KINDS if k in found] + sorted(set(found) - {*KINDS, "all"})
+    return [(kind, {"kind": kind}) for kind in kinds]
 
 
 def _controls(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:

@@ -23,13 +23,13 @@ class Units:
     def __init__(self, settings: ReportStage, results: Path):
         self._settings = settings
         self._results = results
-        self._matchers = {run.name: run.matcher for run in settings.runs}
+        self._conventions = {run.name: run.conventions for run in settings.runs}
         self._benchmarks = {benchmark.name: benchmark for benchmark in settings.benchmarks}
         self.load = cache(self._load)
 
     def _load(self, run: str, benchmark: str) -> pd.DataFrame:
         folder = self._results / run / "predictions"
-        return load_units(self._benchmarks[benchmark], folder, matcher=self._matchers[run])
+        return load_units(self._benchmarks[benchmark], folder, self._conventions[run])
 
     def non_english_interval(self, run: str, benchmark: str, house: str) -> tuple[float, float]:
         """95 % interval in per cent of the accuracy over all languages but English together."""

@@ -16,6 +16,8 @@ WORDS = {
     "house": "Pictures",
     "run": "Run",
     "kind": "Question kind",
+    "l2-category": "Ability (l2-category)",
+    "split": "Split",
     "measure": "Measure",
     "comparison": "Comparison",
     "difference": "difference",

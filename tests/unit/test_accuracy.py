@@ -1,73 +1,96 @@
-"""What counts as a hit, as unmatched and as an answer in another language."""
+"""What one unit is: a question, a group of rotations, or a pair."""
 
 from __future__ import annotations
-
-import json
 
 import pandas as pd
 import pytest
 
-from parrot.evaluate.accuracy import names_other_language, units
-
-NAMES = {"en": "dog", "zh": "狗", "pt": "cão", "ar": "كلب", "tr": "köpek", "ru": "собака"}
+from parrot.evaluate.accuracy import scorings, units
 
 
-def table(*rows: dict[str, str]) -> pd.DataFrame:
-    common = {"A": "cão", "B": "gato", "C": "", "D": "", "answer": "A", "answer_names": json.dumps(NAMES)}
-    return pd.DataFrame([{**common, **row} for row in rows], dtype=str)
+def rows(*cells: tuple[int, int, str], options: int = 2, language: str = "en") -> pd.DataFrame:
+    """Judged rows of (index, hit, pair_id)."""
+    table = pd.DataFrame(cells, columns=["index", "hit", "pair_id"])
+    table["picture"] = "p" + (table["index"] % 1_000_000).astype(str)
+    return table.assign(language=language, options=options, unmatched=1.0 - table["hit"], other_language=0.0)
 
 
-def test_vanilla_units() -> None:
-    scored = units(
-        table(
-            {"index": "1", "prediction": "cão", "picture": "p", "category": "naming"},
-            {"index": "2", "prediction": "gato", "picture": "p", "category": "naming"},
-            {"index": "3", "prediction": "собака", "picture": "q", "category": "colour"},
-        ),
-        "vanilla",
-        "pt",
-    )
-    assert list(scored["hit"]) == [1, 0, 0]
-    assert list(scored["unmatched"]) == [0, 0, 1]
-    assert list(scored["other_language"]) == [0, 0, 1]
-    assert list(scored["options"]) == [2, 2, 2]
-    assert list(scored["picture"]) == ["p", "p", "q"]
-    assert list(scored["category"]) == ["naming", "naming", "colour"]
-    assert list(scored["house"]) == ["", "", ""]
+ROTATED = rows((1, 1, ""), (1_000_001, 1, ""), (2, 1, ""), (1_000_002, 0, ""))
+
+
+def found(groups: pd.DataFrame, *columns: str) -> list[list]:
+    return groups[list(columns)].to_numpy().tolist()
+
+
+def test_vanilla_counts_every_row_or_of_rotations_the_first() -> None:
+    assert found(units(rows((1, 1, ""), (2, 0, "")), "vanilla"), "index", "hit", "counted") == [
+        [1, 1, True],
+        [2, 0, True],
+    ]
+    assert found(units(ROTATED, "vanilla"), "index", "hit") == [[1, 1], [2, 1]]
+    # A file of large numbers none of which is a rotation of another.
+    assert found(units(rows((7_000_000, 1, ""), (8_000_001, 0, "")), "vanilla"), "hit") == [[1], [0]]
 
 
 def test_circular_groups_hit_where_every_rotation_does() -> None:
-    scored = units(
-        table(
-            {"index": "1", "prediction": "A"},
-            {"index": "1000001", "prediction": "B", "answer": "B"},
-            {"index": "2", "prediction": "A"},
-            {"index": "1000002", "prediction": "what?"},
-            {"index": "1000003", "prediction": "A"},
-        ),
-        "circular",
-    )
-    assert scored[["index", "hit", "unmatched"]].to_numpy().tolist() == [[1, 1, 0.0], [2, 0, 0.5]]
+    groups = units(ROTATED, "circular")
+    assert found(groups, "index", "hit", "unmatched", "incomplete", "counted") == [
+        [1, 1, 0.0, False, True],
+        [2, 0, 0.5, False, True],
+    ]
+
+
+def test_circular_groups_of_several_languages_stay_apart() -> None:
+    both = pd.concat([ROTATED, ROTATED.assign(hit=0, language="pt")])
+    assert found(units(both, "circular"), "language", "index", "hit") == [
+        ["en", 1, 1],
+        ["pt", 1, 0],
+        ["en", 2, 0],
+        ["pt", 2, 0],
+    ]
+
+
+def test_a_group_counts_by_the_rotations_that_are_there_and_not_without_the_first() -> None:
+    groups = units(rows((1, 1, ""), (1_000_001, 1, ""), (2_000_001, 0, ""), (2, 1, ""), (1_000_003, 1, "")), "circular")
+    assert found(groups, "index", "hit", "incomplete", "counted") == [
+        [1, 0, False, True],
+        [2, 1, True, True],
+        [1_000_003, 1, True, False],
+    ]
+
+
+def test_a_pair_hits_where_both_rows_do_and_counts_where_there_are_two() -> None:
+    pairs = units(rows((1, 1, "a"), (2, 1, "a"), (3, 1, "b"), (4, 0, "b"), (5, 1, "c"), (6, 1, "")), "pairs")
+    assert found(pairs, "index", "hit", "unmatched", "counted") == [
+        [1, 1, 0.0, True],
+        [3, 0, 0.5, True],
+        [5, 1, 0.0, False],
+    ]
+
+
+def test_pairs_that_rotate_count_once() -> None:
+    table = rows((1, 1, "a"), (2, 1, "a"), (1_000_001, 0, "a"), (1_000_002, 0, "a"))
+    assert found(units(table, "pairs"), "index", "hit", "counted") == [[1, 1, True]]
 
 
 @pytest.mark.parametrize(
-    ("prediction", "expected"),
+    ("table", "shown", "expected"),
     [
-        ("dog", True),
-        ("A DOG!", True),
-        ("dogma", False),
-        ("一只狗。", True),
-        ("köpek", True),
-        ("cão", False),
-        ("", False),
+        (rows((1, 1, ""), (2, 1, "")), "vanilla", ("vanilla",)),
+        (ROTATED, "circular", ("circular", "vanilla")),
+        (rows((1, 1, "a"), (2, 1, "a")), "vanilla", ("vanilla", "pairs")),
+        (rows((1, 1, "a"), (1_000_001, 1, "a")), "pairs", ("pairs", "vanilla", "circular")),
+        # What the entry asks for is counted even where nothing in the file is rotated.
+        (
+            rows(
+                (1, 1, ""),
+            ),
+            "circular",
+            ("circular", "vanilla"),
+        ),
     ],
 )
-def test_right_concept_in_another_language(prediction: str, expected: bool) -> None:
-    row = {"prediction": prediction, "answer_names": json.dumps(NAMES)}
-    assert names_other_language(row, "pt") is expected
-
-
-def test_a_name_that_languages_share_is_no_other_language() -> None:
-    row = {"prediction": "banana", "answer_names": json.dumps({"en": "banana", "pt": "Banana"})}
-    assert not names_other_language(row, "en")
-    assert not names_other_language({"prediction": "banana"}, "en")
+def test_every_scoring_that_the_rows_allow_beginning_with_the_one_shown(
+    table: pd.DataFrame, shown: str, expected: tuple[str, ...]
+) -> None:
+    assert scorings(table, shown) == expected

@@ -11,11 +11,12 @@ import pytest
 import tiny_results
 from PIL import Image
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, Conventions
 from parrot.digest import canonical
+from parrot.report import notes
 from parrot.report.build import build
-from parrot.report.scores import COLUMNS, read_scores
-from parrot.report.settings import ReportItem, ReportStage, report_stage
+from parrot.report.scores import COLUMNS, COUNTS, read_scores
+from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.runs import Suite
 
 
@@ -48,7 +49,7 @@ def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
     written = {str(path.relative_to(built / "out")) for path in (built / "out").rglob("*") if path.is_file()}
     tables = {
         f"tables/{n}.{s}"
-        for n in ("table1", "controls", "kinds", "differences", "router")
+        for n in ("table1", "controls", "kinds", "l2_categories", "splits", "differences", "router")
         for s in ("csv", "md", "tex")
     }
     figures = {f"figures/{name}.{suffix}" for name in ("fig7a", "fig7c", "losses") for suffix in ("png", "svg")}
@@ -92,6 +93,50 @@ def test_kinds_split_by_category_difficulty_and_unseen_concepts(built: Path) -> 
     assert cell(path, house="openmoji", run="parrot", language="en", kind="unseen_in_language")["value"] == ""
 
 
+def test_a_table_by_ability_or_split_names_what_it_divides_by(built: Path) -> None:
+    path = built / "out/tables/l2_categories.csv"
+    where = {"house": "twemoji", "run": "parrot", "benchmark": "MMMB", "language": "tr"}
+    assert float(cell(path, **where, **{"l2-category": "recognition"})["value"]) == 75.0
+    assert table(built / "out/tables/splits.csv") == []
+    assert "None of these benchmarks has more than one split." in (built / "out/tables/splits.md").read_text()
+
+
+def test_every_table_says_how_it_counts_and_by_which_conventions(built: Path) -> None:
+    for name in ("table1", "controls", "kinds", "l2_categories", "differences"):
+        for row in table(built / f"out/tables/{name}.csv"):
+            assert row["scoring"] == {"MMMB": "vanilla", "MMBench_dev": "circular"}[row["benchmark"]]
+            conventions = [row[c] for c in ("matcher", "prompt_language", "postprocess", "missing_values")]
+            assert conventions == ["current", "dataset", "vlmevalkit", "strings"]
+        text = (built / f"out/tables/{name}.md").read_text()
+        assert "prompt_language dataset" in text
+        assert "MMMB (vanilla)" in text
+    page = (built / "out/report.html").read_text()
+    assert page.count("prompt_language dataset") == 8
+    assert "prompt_language dataset" in (built / "out/tables/router.md").read_text()
+
+
+def test_conventions_that_differ_are_told_run_by_run() -> None:
+    group = ReportedRun(
+        name="group",
+        languages=("en",),
+        num_experts=0,
+        stage1_key="k",
+        conventions=Conventions(prompt_language="group", matcher="may2024"),
+    )
+    settings = report_stage(Suite.load()).model_copy(update={"runs": (*tiny_results.RUNS, group)})
+    told = notes.conventions(settings)
+    assert told["prompt_language"] == "dataset (parrot, no_experts, english); group (group)"
+    assert told["postprocess"] == "vlmevalkit"
+    assert "matcher current (parrot, no_experts, english); may2024 (group)," in notes.followed(settings)
+
+
+def test_groups_that_lack_rotations_are_told_below_the_table(built: Path) -> None:
+    # The tiny circular benchmark has the first rotation of each question and no other.
+    note = (built / "out/tables/table1.md").read_text().split("\n\n")[1]
+    assert "MMBench_dev in zh: 16 groups lack a rotation and count by the others." in note
+    assert "MMMB in" not in note
+
+
 def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> None:
     path = built / "out/tables/differences.csv"
     where = {"house": "twemoji", "benchmark": "MMMB", "comparison": "parrot minus english"}
@@ -115,7 +160,7 @@ def test_a_missing_cell_is_shown_as_missing_in_every_format(tmp_path: Path) -> N
     # A mean over fewer languages would be another quantity.
     assert cell(tables / "table1.csv", **where, language="non_english")["value"] == ""
     assert float(cell(tables / "table1.csv", **where, language="zh")["value"]) == 25.0
-    assert (tables / "table1.md").read_text().count("missing") == 2
+    assert (tables / "table1.md").read_text().count(" missing ") == 2
     assert (tables / "table1.tex").read_text().count(r"\textit{missing}") == 2
     assert '<td class="missing">missing</td>' in (tmp_path / "out/report.html").read_text()
 
@@ -202,7 +247,7 @@ def test_published_values_are_the_papers_own(built: Path) -> None:
 
 def write_scores(path: Path, **changes: str) -> Path:
     row = dict.fromkeys(COLUMNS, "x") | {"seed": "0"}
-    row |= dict.fromkeys(("accuracy", "low", "high", "questions", "unmatched", "other_language"), "1.0") | changes
+    row |= dict.fromkeys(("accuracy", *COUNTS, "low", "high", "unmatched", "other_language"), "1.0") | changes
     path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
     return path
 
@@ -255,5 +300,6 @@ def test_order_survives_canonical_json():
     stage = report_stage(Suite.load())
     read = ReportStage.model_validate_json(canonical(stage))
     assert read == stage
-    assert list(read.items) == ["table1", "controls", "kinds", "differences", "fig7a", "fig7c", "router", "losses"]
+    tables = ["table1", "controls", "kinds", "l2_categories", "differences"]
+    assert list(read.items) == [*tables, "fig7a", "fig7c", "router", "losses"]
     assert list(read.items["table1"].houses) == ["twemoji", "openmoji"]

@@ -9,7 +9,7 @@ import pytest
 
 from parrot.config import Benchmark, ConfigError
 from parrot.evaluate.score import COLUMNS, score
-from parrot.evaluate.tsv import write_tsv
+from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.runs import ScoreSettings
 
 BENCHMARK = Benchmark(
@@ -37,12 +37,16 @@ def predictions(path: Path, answers: str) -> None:
     rows = [
         {
             "index": str(n),
+            "question": "?",
             "A": "one",
             "B": "two",
             "C": "three",
             "D": "four" if n < 8 else "",
             "answer": "A",
             "category": "naming" if n < 6 else "colour",
+            "l2-category": "recognition" if n < 2 else "",
+            "split": "dev" if n < 4 else "test",
+            "pair_id": str(n // 2) if n < 4 else "",
             "house": "near" if n % 2 else "far",
             "difficulty": "hard" if n < 3 else "",
             "unseen_in_language": "1" if n == 9 else "0",
@@ -70,7 +74,9 @@ def test_rows(folder: Path) -> None:
     assert tuple(table.columns) == COLUMNS
     assert set(table["control"]) == {"none", "text"}
     assert set(table["run"]) == {"parrot"}
-    plain = table[table["control"] == "none"].set_index(["language", "house", "kind"])
+    assert list(table["scoring"].unique()) == ["vanilla", "pairs"]
+    plain = table[(table["control"] == "none") & (table["scoring"] == "vanilla") & (table["split"] == "all")]
+    plain = plain.set_index(["language", "house", "kind"])
     expected = {
         ("en", "all", "all"): (50, 10),
         ("zh", "all", "all"): (10, 10),
@@ -83,6 +89,7 @@ def test_rows(folder: Path) -> None:
         ("en", "all", "naming"): (83.3333, 6),
         ("en", "near", "naming"): (66.6667, 3),
         ("en", "all", "colour"): (0, 4),
+        ("zh", "all", "l2-category/recognition"): (50, 2),
     }
     for label, values in expected.items():
         assert tuple(plain.loc[label, ["accuracy", "questions"]]) == values, label
@@ -92,6 +99,49 @@ def test_rows(folder: Path) -> None:
     assert plain.loc[("en", "all", "all"), "low"] < 50 < plain.loc[("en", "all", "all"), "high"]
     assert (table["low"] <= table["accuracy"] + 1e-9).all()
     assert (table["accuracy"] <= table["high"] + 1e-9).all()
+
+
+def test_splits_pairs_and_conventions_are_rows_and_columns(folder: Path) -> None:
+    output = folder / "scores.csv"
+    score(SETTINGS.model_copy(update={"postprocess": "none"}), folder, None, output)
+    table = pd.read_csv(output)
+    table = table[(table["control"] == "none") & (table["house"] == "all") & (table["language"] == "en")]
+    found = table[table["kind"] == "all"].set_index(["scoring", "split"])[["accuracy", "questions"]]
+    assert found.loc[("vanilla", "dev")].tolist() == [100, 4]
+    assert found.loc[("vanilla", "test")].tolist() == [16.6667, 6]
+    assert found.loc[("pairs", "all")].tolist() == [100, 2]
+    # All pairs are of one split.
+    assert ("pairs", "dev") not in found.index
+    values = table[["matcher", "prompt_language", "postprocess", "missing_values"]].drop_duplicates().values.tolist()
+    assert values == [["current", "dataset", "none", "strings"]]
+
+
+def test_groups_without_rotations_and_pairs_without_rows_are_counted_in_columns(tmp_path: Path) -> None:
+    benchmark = BENCHMARK.model_copy(update={"files": {"en": "b.tsv"}, "scoring": "circular"})
+    predictions(tmp_path / "b.tsv", "AAAAAAAAA")
+    table = read_tsv(tmp_path / "b.tsv")
+    # Four rotations of 0; two of the four of 10; 20 without its first.
+    table["index"] = ["0", "1000000", "2000000", "3000000", "10", "1000010", "1000020", "2000020", "3000020"]
+    write_tsv(table, tmp_path / "b.tsv")
+    settings = SETTINGS.model_copy(update={"benchmarks": (benchmark,), "controls": ("none",)})
+    score(settings, tmp_path, None, tmp_path / "scores.csv")
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    whole = scores[(scores["house"] == "all") & (scores["kind"] == "all") & (scores["split"] == "all")]
+    columns = ["accuracy", "questions", "incomplete", "uncounted"]
+    assert whole.set_index("scoring").loc["circular", columns].tolist() == [100, 2, 1, 1]
+    assert whole.set_index("scoring").loc["vanilla", columns].tolist() == [100, 2, 0, 0]
+    # Of the pairs, which are made of first rotations, one row each is there.
+    alone = whole.set_index("scoring").loc["pairs"]
+    assert pd.isna(alone["accuracy"])
+    assert alone[["questions", "uncounted"]].tolist() == [0, 1]
+
+
+def test_an_index_twice_in_predictions_is_one_line(folder: Path) -> None:
+    table = read_tsv(folder / "MMMB_en.tsv")
+    table.loc[3, "index"] = "2"
+    write_tsv(table, folder / "MMMB_en.tsv")
+    with pytest.raises(ConfigError, match=r"MMMB_en\.tsv: index: 2 occurs more than once"):
+        score(SETTINGS, folder, None, folder / "scores.csv")
 
 
 def test_same_input_same_bytes_and_stage_one_apart(folder: Path) -> None:

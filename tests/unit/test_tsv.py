@@ -12,6 +12,7 @@ from PIL import Image
 
 from parrot.config import ConfigError
 from parrot.evaluate.tsv import (
+    as_vlmevalkit_reads,
     check_parallel,
     decode_picture,
     open_picture,
@@ -65,6 +66,28 @@ def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
 
 def test_options_leave_out_empty_cells() -> None:
     assert options({"question": "?", "A": "None", "B": "", "C": "NA"}) == {"A": "None", "C": "NA"}
+
+
+def test_cells_as_pandas_types_them() -> None:
+    cells = {
+        "index": ["007", "8", "9"],
+        "A": ["None", "NA", "x"],
+        "B": ["1", "", "2"],
+        "C": ["03", "4", "5"],
+        "hint": ["null", "see", "n/a"],
+        "category": ["None", "b", "c"],
+        "prediction": ["None", "nan", "no\nbanana"],
+    }
+    table = pd.DataFrame(cells, dtype=str)
+    read = as_vlmevalkit_reads(table).to_dict("list")
+    assert read == cells | {
+        "A": ["", "", "x"],
+        "B": ["1.0", "", "2.0"],
+        "C": ["3", "4", "5"],
+        "hint": ["", "see", ""],
+        "prediction": ["nan", "nan", "no\nbanana"],
+    }
+    assert table.to_dict("list") == cells
 
 
 def test_references_to_pictures(tmp_path: Path) -> None:

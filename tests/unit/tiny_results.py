@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from parrot.config import LANGUAGES, Benchmark, load_catalogue
+from parrot.config import LANGUAGES, Benchmark, Conventions, load_catalogue
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import write_tsv
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
@@ -37,9 +37,9 @@ HOUSES = ("twemoji", "openmoji")
 # Run: how many of a house's eight questions it answers right in English, and in every other language.
 RIGHT = {"parrot": (8, 6), "no_experts": (8, 5), "english": (8, 2)}
 RUNS = (
-    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, stage1_key=KEY, matcher="current"),
-    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, stage1_key=KEY, matcher="current"),
-    ReportedRun(name="english", languages=("en",), num_experts=0, stage1_key=KEY, matcher="current"),
+    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, stage1_key=KEY, conventions=Conventions()),
+    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, stage1_key=KEY, conventions=Conventions()),
+    ReportedRun(name="english", languages=("en",), num_experts=0, stage1_key=KEY, conventions=Conventions()),
 )
 ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.6], "tr": [0.5, 0.5], "ru": [0.5, 0.5]}
 
@@ -121,7 +121,7 @@ def _row(language: str, house: int, number: int) -> dict[str, str]:
         **dict(zip("ABCD", names, strict=True)),
         "answer": "A",
         "category": "naming" if number < 4 else "fine_naming",
-        "l2-category": "",
+        "l2-category": "recognition",
         "split": "test",
         "image": _picture(house, number),
         "house": HOUSES[house],

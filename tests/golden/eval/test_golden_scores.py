@@ -2,48 +2,97 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from parrot.config import Benchmark, Conventions
 from parrot.evaluate.accuracy import units
-from parrot.evaluate.tsv import read_tsv
+from parrot.evaluate.judge import read_rows
+from parrot.evaluate.score import L2, score
+from parrot.evaluate.tsv import read_tsv, write_tsv
+from parrot.runs import ScoreSettings
 
-MATCHERS = {"current": "current", "legacy_matching": "may2024"}
+FILES = {"vanilla": "mmmb_golden.json", "circular": "mmbench_golden.json"}
+# The fixtures hold matched answers, as they lie in VLMEvalKit's own files: read as it reads them, and not shortened.
+CONVENTIONS = {
+    key: {"matcher": matcher, "postprocess": "none", "missing_values": "vlmevalkit"}
+    for key, matcher in {"current": "current", "legacy_matching": "may2024"}.items()
+}
+LANGUAGES = {"en": "en", "cn": "zh", "pt": "pt", "ar": "ar", "tr": "tr", "ru": "ru"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folder: Path = metafunc.config.getoption("--golden") / "eval"
     cases = []
-    for file, scoring in (("mmmb_golden.json", "vanilla"), ("mmbench_golden.json", "circular")):
+    for scoring, file in FILES.items():
         for name, entry in json.loads((folder / file).read_text(encoding="utf-8")).items():
-            cases += [pytest.param(name, scoring, entry, key, id=f"{name}-{key}") for key in MATCHERS]
+            cases += [pytest.param(name, scoring, entry, key, id=f"{name}-{key}") for key in CONVENTIONS]
     metafunc.parametrize(("name", "scoring", "entry", "key"), cases)
 
 
-@pytest.fixture(name="scored")
-def _scored(golden: Path, name: str, scoring: str, entry: dict, key: str) -> pd.DataFrame:
+@pytest.fixture(name="benchmark")
+def _benchmark(golden: Path, tmp_path: Path, name: str, scoring: str, entry: dict) -> Benchmark:
+    """The benchmark of one case, its prediction file in `tmp_path`."""
     dataset = name.split("#")[0]
     table = read_tsv(golden / "eval" / f"{dataset}.tsv")
     answers = json.loads((golden / "eval" / "predictions.json").read_text(encoding="utf-8"))[dataset]
-    # VLMEvalKit reads an empty or "None" prediction back from its own file as a missing value, printed "nan".
-    table["prediction"] = [answers[index] if answers[index] not in ("", "None") else "nan" for index in table["index"]]
+    table["prediction"] = [answers[index] for index in table["index"]]
+    table["prompt_sha256"] = ""
     index = table["index"].astype(int)
     dropped = index.isin(entry.get("dropped_rows", [])) | (index % 1_000_000 == entry.get("dropped_group", -1))
-    return units(table[~dropped], scoring, matcher=MATCHERS[key])
+    write_tsv(table[~dropped], tmp_path / f"{dataset}.tsv")
+    return Benchmark(
+        name=dataset,
+        folder="",
+        files={LANGUAGES[dataset[-2:]]: f"{dataset}.tsv"},
+        instruction={},
+        scoring=scoring,
+        max_new_tokens=1,
+    )
 
 
-def test_hits(scored: pd.DataFrame, entry: dict, key: str) -> None:
+def test_hits(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
+    rows = read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key]))
+    found = units(rows, benchmark.scoring)
+    found = found[found["counted"]]
     expected = {row["index"]: row["hit"] for row in entry[key]["rows"]}
-    assert dict(zip(scored["index"], scored["hit"], strict=True)) == expected
+    assert dict(zip(found["index"], found["hit"], strict=True)) == expected
 
 
-def test_overall_and_category_accuracy(scored: pd.DataFrame, entry: dict, key: str) -> None:
-    report = entry[key]["report_acc"]
-    for position, split in enumerate(report["split"]):
-        rows = scored[scored["split"] == ("" if split == "none" else split)]
-        assert rows["hit"].mean() == pytest.approx(report["Overall"][position])
-        for category, accuracy in rows.groupby("category")["hit"].mean().items():
-            assert accuracy == pytest.approx(report[category][position])
+def test_scores_csv_holds_the_accuracies_by_split_ability_and_category(
+    benchmark: Benchmark, golden: Path, tmp_path: Path, entry: dict, key: str
+) -> None:
+    settings = ScoreSettings(
+        run="r", seed=0, benchmarks=(benchmark,), controls=("none",), resamples=20, **CONVENTIONS[key]
+    )
+    score(settings, tmp_path, None, tmp_path / "scores.csv")
+    with open(tmp_path / "scores.csv", encoding="utf-8", newline="") as file:
+        scores = {
+            (row["split"], row["kind"]): float(row["accuracy"])
+            for row in csv.DictReader(file)
+            if row["scoring"] == benchmark.scoring and row["house"] == "all"
+        }
+    names = json.loads((golden / "eval" / "dataset_names.json").read_text(encoding="utf-8"))
+    abilities = {short: name for name, short in names["report_acc_category_abbreviations"].items()}
+    report = pd.DataFrame(entry[key]["report_acc"]).set_index("split")
+    for split, accuracies in report.iterrows():
+        # A single split is all there is, and is not told apart.
+        part = split if len(report) > 1 else "all"
+        for column, accuracy in accuracies.items():
+            kind = "all" if column == "Overall" else f"{L2}{abilities[column]}" if column in abilities else column
+            if pd.isna(accuracy):
+                assert (part, kind) not in scores
+            else:
+                assert scores[part, kind] == pytest.approx(100 * accuracy, abs=1e-4), (split, column)
+
+
+def test_groups_that_lack_rotations_are_counted(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
+    found = units(read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key])), benchmark.scoring)
+    lacking = {index % 1_000_000 for index in entry.get("dropped_rows", [])} - {entry.get("dropped_group")}
+    without_first = {index for index in entry.get("dropped_rows", []) if index < 1_000_000}
+    assert set(found["index"][found["incomplete"] & found["counted"]]) == lacking - without_first
+    assert set(found["index"][~found["counted"]] % 1_000_000) <= without_first

@@ -1,0 +1,103 @@
+"""Predictions judged row by row: which option an answer names, and whether that is the right one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from parrot.config import Benchmark, Control, Conventions, Language
+from parrot.evaluate.matching import infer
+from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, instructions
+from parrot.evaluate.tsv import as_vlmevalkit_reads, check_indices, options, prediction_file, read_tsv, records
+
+REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
+# Describes a question; absent columns count as empty.
+DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
+WORDS = re.compile(r"\w+")
+
+
+def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
+    """All languages' predictions of one benchmark in `folder`, judged; columns as `judge` gives them.
+
+    ConfigError when a prediction file is missing, lacks a column or holds an index twice.
+    """
+    sentences = instructions(benchmark, conventions.prompt_language)
+    tables = []
+    for language, file in benchmark.files.items():
+        path = prediction_file(folder, Path(file).stem, control)
+        predictions = read_tsv(path, REQUIRED)
+        check_indices(predictions, path)
+        tables.append(judge(predictions, language, conventions, sentences))
+    return pd.concat(tables, ignore_index=True)
+
+
+def judge(
+    predictions: pd.DataFrame,
+    language: Language,
+    conventions: Conventions,
+    sentences: Mapping[Language, str] = LETTER_INSTRUCTION,
+) -> pd.DataFrame:
+    """One line a row: language, index, picture, pair_id, hit, unmatched, other_language, options, and the description.
+
+    hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
+    prompts ended with, on which `conventions.postprocess` depends.
+    """
+    read = as_vlmevalkit_reads(predictions) if conventions.missing_values == "vlmevalkit" else predictions
+    answered = records(read)
+    offered = [options(row) for row in answered]
+    said = [_said(row, language, conventions, sentences) for row in answered]
+    named = [infer(text, choices, conventions.matcher) for text, choices in zip(said, offered, strict=True)]
+    hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
+    rows = pd.DataFrame(
+        {
+            "language": language,
+            "index": predictions["index"].astype(np.int64),
+            "hit": np.array(hit, dtype=np.int64),
+            "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
+            "other_language": np.array(
+                [not right and names_other_language(row, language) for right, row in zip(hit, answered, strict=True)],
+                dtype=np.float64,
+            ),
+            "options": np.array([len(choices) for choices in offered], dtype=np.int64),
+        }
+    )
+    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
+    rows["picture"] = predictions.get("picture", predictions["index"])
+    for column in ("pair_id", *DESCRIPTION):
+        rows[column] = predictions.get(column, "")
+    return rows
+
+
+def _said(
+    row: Mapping[str, str], language: Language, conventions: Conventions, sentences: Mapping[Language, str]
+) -> str:
+    if conventions.postprocess == "none":
+        return row["prediction"]
+    return wrapper_answer(row["prediction"], build_prompt(row, sentences, language, conventions.prompt_language))
+
+
+def names_other_language(row: Mapping[str, str], language: Language) -> bool:
+    """Whether the prediction holds the right answer's text in a language other than the question's.
+
+    Texts are compared as whole words, in Chinese as characters; a text that both languages share does not count.
+    """
+    texts: dict[str, str] = json.loads(row.get("answer_names") or "{}")
+    own = _words(texts.get(language, ""))
+    prediction = row["prediction"]
+    spaced = _words(prediction)
+    for other, text in texts.items():
+        if other == language or not text or _words(text) == own:
+            continue
+        if (text in prediction) if other == "zh" else (_words(text) in spaced):
+            return True
+    return False
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(WORDS.findall(text.lower()))} "

@@ -1,0 +1,51 @@
+"""What a table says below its title: the conventions that its numbers follow, and what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from parrot.config import Conventions
+from parrot.report.scores import Score, Scores
+from parrot.report.settings import ReportItem, ReportStage
+
+
+def conventions(settings: ReportStage) -> dict[str, str]:
+    """Each convention's value, with the names of the runs where they differ: ``dataset (parrot); group (english)``."""
+    found = {}
+    for name in Conventions.model_fields:
+        runs: dict[str, list[str]] = {}
+        for run in settings.runs:
+            runs.setdefault(getattr(run.conventions, name), []).append(run.name)
+        one = len(runs) == 1
+        found[name] = "; ".join(value if one else f"{value} ({', '.join(names)})" for value, names in runs.items())
+    return found
+
+
+def followed(settings: ReportStage) -> str:
+    """The conventions as a sentence."""
+    return f"Conventions: {', '.join(f'{name} {value}' for name, value in conventions(settings).items())}."
+
+
+def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
+    """Which questions of the item's benchmarks lack rotations or rows, run by run where runs differ; "" for none."""
+    found: dict[str, list[str]] = {}
+    for run in settings.runs:
+        for benchmark in settings.benchmarks:
+            if benchmark.name not in item.benchmarks:
+                continue
+            for language in benchmark.files:
+                score = scores.find(run.name, benchmark.name, language, scoring=benchmark.scoring)
+                for gap in _gaps(score) if score else ():
+                    found.setdefault(gap, []).append(run.name)
+    everywhere = len(settings.runs)
+    return " ".join(gap if len(runs) == everywhere else f"{', '.join(runs)}: {gap}" for gap, runs in found.items())
+
+
+def _gaps(score: Score) -> Iterator[str]:
+    where = f"{score.benchmark} in {score.language}"
+    if score.incomplete:
+        yield f"{where}: {score.incomplete:.0f} groups lack a rotation and count by the others."
+    if score.uncounted and score.scoring == "circular":
+        yield f"{where}: {score.uncounted:.0f} groups without their first rotation do not count."
+    if score.uncounted and score.scoring == "pairs":
+        yield f"{where}: {score.uncounted:.0f} pairs that have not two rows do not count."
