@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,22 @@ def tokenizer(request, folder):
     return AutoTokenizer.from_pretrained(folder / request.param)
 
 
+@pytest.fixture(scope="module", params=["tokenizer", "checkpoint"])
+def slow_tokenizer(request, folder, tmp_path_factory):
+    """From vocab.json and merges.txt, which are all that some releases have."""
+    copy = shutil.copytree(folder / request.param, tmp_path_factory.mktemp("slow") / request.param)
+    (copy / "tokenizer.json").unlink()
+    return AutoTokenizer.from_pretrained(copy)
+
+
 def test_tokens(text, tokenizer):
     assert tokenizer(text["text"], add_special_tokens=False)["input_ids"] == text["ids"]
     assert tokenizer.decode(text["ids"]) == text["decoded"]
     assert tokenizer.decode(text["ids"], skip_special_tokens=True) == text["decoded_skip_special"]
+
+
+def test_tokens_without_tokenizer_json(text, slow_tokenizer):
+    assert slow_tokenizer(text["text"], add_special_tokens=False)["input_ids"] == text["ids"]
 
 
 def test_special_tokens(folder, tokenizer):
