@@ -1,0 +1,170 @@
+"""Questions a second: the released runner's way, this project's without sharing pictures' features, and this project's.
+
+    python tests/bench/evaluation.py [--questions 96] [--threads 1 2]
+
+The released way asks one question at a time, and decodes, preprocesses and encodes its picture anew for every row, in
+every language and rotation; generation is transformers' own, greedy, with a cache. All three give the same answers,
+which the run checks; a tie that rounding decides is counted and printed.
+
+Models: the mini scale's (results/mini/parrot/model where `make demo` left one, else its backbones with random experts),
+on questions of data/mini (`parrot fetch` makes it); and a larger random one, LM 8 layers of 512 and vocabulary 32,000,
+encoder 12 layers of 384 with 256 patches, 6 experts of 512, on made-up questions, 2 tokens an answer.
+A pass is timed whole, model loading left out: by the clock, and in processor seconds, which other work on the machine
+distorts less; the ratio is that of processor seconds with one thread, of the clock with more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, Qwen2Config
+
+from parrot.evaluate.generate import Answer
+from parrot.evaluate.predict import answer_questions
+from parrot.evaluate.questions import Question, read_sheets
+from parrot.evaluate.tsv import decode_picture
+from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
+from parrot.model.build import build, load
+from parrot.runs import Suite
+
+BATCH = 128
+GOAL = 8.0
+Built = tuple[ParrotForConditionalGeneration, ParrotProcessor]
+
+
+def mini(count: int) -> tuple[Built, list[Question]]:
+    """The mini model, and `count` questions of each language about the same pictures."""
+    run = Suite.load().run("parrot")
+    folder = Path("results/mini/parrot/model")
+    built = load(folder) if folder.is_dir() else build(run.tune)
+    sheets = [sheet for sheet in read_sheets(run.predict, Path()) if sheet.file.stem.startswith("MMMB_")]
+    plain = [sheet for sheet in sheets if "." not in sheet.file.stem]
+    return (built[0].eval(), built[1]), [q for sheet in plain for q in sheet.questions[: count // len(plain)]]
+
+
+def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Question]]:
+    """A random model with the mini tokenizer, and `count` questions, 12 about each picture."""
+    vision = CLIPVisionConfig(
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        image_size=224,
+        patch_size=14,
+    )
+    text = Qwen2Config(
+        vocab_size=32_000,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+    )
+    torch.manual_seed(0)
+    config = ParrotConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=processor.image_token_id,
+        expert_intermediate_size=512,
+    )
+    model = ParrotForConditionalGeneration(config).eval()
+    model.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    pixels = type(processor.image_processor)(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
+    random = np.random.default_rng(0)
+    words = [word for word in processor.tokenizer.get_vocab() if word.isascii() and word.isalpha()]
+    questions = [
+        Question(
+            "<image>\n" + " ".join(random.choice(words, random.integers(20, 40))), _picture(n // 12), f"{n}", 2, "en"
+        )
+        for n in range(count)
+    ]
+    return (model, ParrotProcessor(pixels, processor.tokenizer, config.num_image_tokens)), questions
+
+
+def _picture(seed: int) -> str:
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((400, 300)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@torch.inference_mode()
+def released_way(built: Built, questions: list[Question]) -> list[list[int]]:
+    """One question at a time, its picture encoded for it alone."""
+    model, processor = built
+    ends = {*torch.tensor(model.generation_config.eos_token_id).flatten().tolist()}
+    answers = []
+    for question in questions:
+        assert question.picture is not None
+        picture = decode_picture(question.picture, question.where)
+        inputs = processor(picture, processor.format_prompt(question.query), return_tensors="pt")
+        output = model.generate(**inputs, max_new_tokens=question.max_new_tokens, do_sample=False)
+        answers.append([t for t in output[0, inputs["input_ids"].shape[1] :].tolist() if t not in ends])
+    return answers
+
+
+def without_sharing(built: Built, questions: list[Question]) -> list[list[int]]:
+    """This project's batches, every row's picture being one of its own: bytes after a PNG's end make it so."""
+    own = [
+        replace(q, picture=base64.b64encode(base64.b64decode(q.picture or "") + f"{n}".encode()).decode())
+        for n, q in enumerate(questions)
+    ]
+    return tokens(answer_questions(*built, own, BATCH))
+
+
+def ours(built: Built, questions: list[Question]) -> list[list[int]]:
+    return tokens(answer_questions(*built, questions, BATCH))
+
+
+def tokens(answers: list[Answer]) -> list[list[int]]:
+    return [answer.tokens for answer in answers]
+
+
+def compare(name: str, built: Built, questions: list[Question], threads: int) -> None:
+    torch.set_num_threads(threads)
+    ways: dict[str, Callable[[Built, list[Question]], list[list[int]]]] = {
+        "released way": released_way,
+        "ours, features not shared": without_sharing,
+        "ours": ours,
+    }
+    pictures = len({question.picture for question in questions})
+    print(f"\n{name}, {threads} thread(s): {len(questions)} questions about {pictures} pictures")
+    first: tuple[float, list[list[int]]] | None = None
+    clock = time.process_time if threads == 1 else time.perf_counter
+    for way, ask in ways.items():
+        ask(built, questions[:BATCH])  # warm-up
+        wall, start = time.perf_counter(), clock()
+        answers = ask(built, questions)
+        seconds, wall = clock() - start, time.perf_counter() - wall
+        first = first or (seconds, answers)
+        other = sum(a != b for a, b in zip(answers, first[1], strict=True))
+        ratio = first[0] / seconds
+        goal = f" (goal {GOAL:.0f}x)" if way == "ours" else ""
+        pace = f"{len(questions) / wall:7.1f} questions/s by the clock, {len(questions) / seconds:7.1f}"
+        print(f"  {way:<26} {pace}  {ratio:5.2f}x{goal}  other answers: {other}")
+        assert other <= len(questions) // 50, "more than ties"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=384)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    chosen = parser.parse_args()
+    small = mini(chosen.questions)
+    large = larger(chosen.questions, small[0][1])
+    for threads in chosen.threads:
+        compare("mini model", *small, threads)
+        compare("larger model", *large, threads)
+
+
+if __name__ == "__main__":
+    main()
