@@ -56,6 +56,13 @@ def test_special_tokens(folder, tokenizer):
     named = read_json(folder / "checkpoint/special_tokens_map.json")
     assert tokenizer.eos_token == named["eos_token"]["content"]
     assert tokenizer.pad_token == named["pad_token"]["content"]
+    assert set(named["additional_special_tokens"]) <= set(tokenizer.all_special_tokens)
+
+
+def test_special_tokens_of_the_import(folder, processor):
+    for name, token in read_json(folder / "checkpoint/special_tokens_map.json").items():
+        if isinstance(token, dict):
+            assert getattr(processor.tokenizer, name) == token["content"]
 
 
 def test_conversations_as_text(format):
