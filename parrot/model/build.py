@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    CLIPVisionModel,
     GenerationConfig,
     SiglipVisionModel,
 )
@@ -23,7 +23,7 @@ from transformers.utils import logging
 from parrot.config import LANGUAGES, ConfigError, Tuning
 from parrot.files import atomic_path
 from parrot.model.configuration import ParrotConfig, is_released
-from parrot.model.conversation import IMAGE, TURN_END
+from parrot.model.conversation import IMAGE, SPECIAL_TOKENS, TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
@@ -38,7 +38,8 @@ def build(
     """A model from its backbone folders, ready for the stage that `settings` are of, and its processor.
 
     Stage 1 has no experts. Projector, router and experts start from the run's seed, whatever was drawn before;
-    `projector`, a folder that `save_projector` wrote, replaces the projector's start.
+    `projector`, a folder that `save_projector` wrote, replaces the projector's start. A language model that does not
+    know a turn's markers gets rows for them, which only a stage that tunes it whole trains.
 
     Raises:
         ConfigError: a folder lacks weights or config, or the projector does not fit.
@@ -47,6 +48,7 @@ def build(
     language = _pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
     tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
     processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision), tokenizer)
+    _make_room(language, tokenizer, settings.seed)
     experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
     config = ParrotConfig(
         vision_config=vision.config,
@@ -84,6 +86,15 @@ def _assemble(
             module.to_empty(device="cpu").to(dtype).reset_parameters(generator)
     model.tie_weights()
     return model.eval()
+
+
+def _make_room(language: Any, tokenizer: Any, seed: int) -> None:
+    """Embeddings for a turn's markers, where there are too few; the image token needs none."""
+    needed = max(tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != IMAGE])) + 1
+    if needed > language.get_input_embeddings().num_embeddings:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            language.resize_token_embeddings(needed)
 
 
 def load(
@@ -172,8 +183,9 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
 
 def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     """The vision encoder of `folder`, which may hold its text encoder too."""
-    model_type = AutoConfig.from_pretrained(_model_folder(folder)).model_type
-    return _pretrained(SiglipVisionModel if model_type.startswith("siglip") else CLIPVisionModel, folder, dtype)
+    config = AutoConfig.from_pretrained(_model_folder(folder))
+    config = getattr(config, "vision_config", config)
+    return _pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
 
 
 def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
@@ -182,11 +194,11 @@ def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
     return ParrotImageProcessor.from_pretrained(folder, **without_crop)
 
 
-def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype) -> Any:
+def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
     """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
     _be_quiet()
     try:
-        model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True)
+        model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True, **arguments)
     except SafetensorError as error:
         raise ConfigError(f"{folder}: the weights cannot be read: {error}") from None
     if report["missing_keys"]:

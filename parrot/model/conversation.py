@@ -15,6 +15,7 @@ from typing import NamedTuple
 IMAGE = "<image>"
 SYSTEM_PROMPT = "You are a helpful assistant."
 TURN_END = "<|im_end|>"
+SPECIAL_TOKENS = ("<|im_start|>", TURN_END, IMAGE)
 HEADERS = {
     "system": "<|im_start|>system\n",
     "human": "<|im_start|>user\n",

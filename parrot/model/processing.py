@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from parrot.model.conversation import CHAT_TEMPLATE, HEADERS, IMAGE, TURN_END, format_prompt, image_first, turns
+from parrot.model.conversation import (
+    CHAT_TEMPLATE,
+    HEADERS,
+    IMAGE,
+    SPECIAL_TOKENS,
+    TURN_END,
+    format_prompt,
+    image_first,
+    turns,
+)
 from parrot.model.image_processing import ParrotImageProcessor
 
 IGNORE_INDEX = -100
@@ -18,8 +27,10 @@ IGNORE_INDEX = -100
 class ParrotProcessor(ProcessorMixin):
     """Image processor and tokenizer of one model.
 
-    In text a picture is one `<image>`; here it becomes `num_image_tokens` image tokens. The tokenizer gets the token
-    where it has none. Batches are padded on the left, as generation needs.
+    In text a picture is one `<image>`; here it becomes `num_image_tokens` image tokens. A tokenizer that lacks it, a
+    turn's markers or padding, as Llama's, gets them. Batches are padded on the left, as generation needs.
+
+    A conversation starts with what the tokenizer puts in front of a text, Llama's <s>; nothing else is put around it.
 
     Args:
         num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
@@ -28,6 +39,7 @@ class ParrotProcessor(ProcessorMixin):
 
     image_processor: ParrotImageProcessor
     tokenizer: PreTrainedTokenizerBase
+    text_kwargs = {"add_special_tokens": False}
 
     def __init__(
         self,
@@ -37,14 +49,17 @@ class ParrotProcessor(ProcessorMixin):
         router_text: Literal["prompt", "user"] = "prompt",
         chat_template: str | None = None,
     ):
-        if IMAGE not in tokenizer.get_vocab():
-            tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
+        missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+        tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing], True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = TURN_END
         tokenizer.padding_side = "left"
+        self.start = tokenizer.decode(tokenizer("")["input_ids"])
         self.num_image_tokens = num_image_tokens
         self.router_text = router_text
         self.image_token = IMAGE
         self.image_token_id = tokenizer.get_vocab()[IMAGE]
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + CHAT_TEMPLATE)
 
     def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
         """The inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
@@ -59,7 +74,7 @@ class ParrotProcessor(ProcessorMixin):
 
     def format_prompt(self, query: str, preface: str = "") -> str:
         """The text that asks `query`, for `encode` or for this processor's `text`; see `conversation.format_prompt`."""
-        return format_prompt(query, preface)
+        return self.start + format_prompt(query, preface)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, each `<image>` as `num_image_tokens` image tokens; nothing is put around it."""
@@ -79,8 +94,8 @@ class ParrotProcessor(ProcessorMixin):
 
     def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """As `format_conversation`, with every picture where it stands in its turn."""
-        input_ids: list[int] = []
-        labels: list[int] = []
+        input_ids = self.encode(self.start)
+        labels = [IGNORE_INDEX] * len(input_ids)
         for header, body, learnt in turns(conversation):
             # Tokenised as one text, since a header's line feed may merge with the body's first characters.
             ids = self.encode(header + body)
