@@ -41,11 +41,22 @@ class ParrotExperts(nn.Module):
         uniform_by_fan_in(self.up_proj, width, generator)
         uniform_by_fan_in(self.down_proj, inner, generator)
 
-    def forward(self, visual: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sum of all experts: visual (N, L, d), weights (N, num_experts) -> (N, L, d).
+    def forward(self, visual: Tensor, weights: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Weighted sum of all experts, or of k `chosen` ones, no others being computed.
 
-        Every expert reads every visual token, so all gate (and up) products are one matrix product. Scaling the inner
-        activations by the weights turns the weighted sum of the down products into a single product too.
+        Args:
+            visual: (N, L, d).
+            weights: (N, num_experts), or (N, k) of the chosen.
+            chosen: (N, k), the experts of each picture.
+        Returns:
+            (N, L, d)
+        """
+        return self._all(visual, weights) if chosen is None else self._chosen(visual, weights, chosen)
+
+    def _all(self, visual: Tensor, weights: Tensor) -> Tensor:
+        """Every expert reads every visual token, so all gate (and up) products are one matrix product.
+
+        Scaling the inner activations by the weights turns the weighted sum of the down products into one too.
         """
         inner = F.linear(visual, self.up_proj.flatten(0, 1))
         if self.gate_proj is None:
@@ -55,12 +66,8 @@ class ParrotExperts(nn.Module):
         inner = inner.unflatten(-1, self.up_proj.shape[:2]) * weights.to(inner.dtype)[:, None, :, None]
         return inner.flatten(-2) @ self.down_proj.flatten(0, 1)
 
-    def chosen(self, visual: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sum of some experts, no others being computed: visual (N, L, d) -> (N, L, d).
-
-        `chosen` and `weights`, (N, k), are the experts of each picture and their weights. Pictures are sorted by
-        expert, so that each projection is one grouped matrix product.
-        """
+    def _chosen(self, visual: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Pictures are sorted by expert, so that each projection is one grouped matrix product."""
         pictures, length, width = visual.shape
         experts, order = chosen.flatten().sort(stable=True)
         source = order // chosen.shape[1]
@@ -118,7 +125,7 @@ class ParrotExpertBlock(nn.Module):
         else:
             chosen, kept = choose(probabilities, self.top_k)
             weights = torch.zeros_like(probabilities).scatter(-1, chosen, kept)
-            experts = self.experts.chosen(visual, chosen, kept)
+            experts = self.experts(visual, kept, chosen)
         if self.residual == "released":
             guided = torch.add(experts, visual, alpha=self.moe_weight)
         else:

@@ -12,6 +12,7 @@ from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
+from parrot.model import placeholders
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
@@ -99,18 +100,6 @@ class ParrotModel(ParrotPreTrainedModel):
             outputs.hidden_states, outputs.attentions = whole.hidden_states, whole.attentions
         return outputs
 
-    def is_image(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        """(B, T) bool, where pictures stand; among embeddings, where the image token's own embedding is.
-
-        ValueError for embeddings where that token has none."""
-        token = self.config.image_token_id
-        if inputs_embeds is None:
-            assert input_ids is not None
-            return input_ids == token
-        if token >= self.get_input_embeddings().num_embeddings:
-            raise ValueError(f"inputs_embeds: the image token {token} has no embedding; pictures need input_ids")
-        return (inputs_embeds == self.get_input_embeddings()(torch.tensor(token, device=inputs_embeds.device))).all(-1)
-
     def _embed(
         self,
         input_ids: Tensor | None,
@@ -120,11 +109,12 @@ class ParrotModel(ParrotPreTrainedModel):
         inputs: RouterInputs,
     ) -> tuple[Tensor, Routed | None]:
         """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did."""
-        is_image = self.is_image(input_ids, embeds)
+        is_image = placeholders.find(self.config.image_token_id, input_ids, embeds, self.get_input_embeddings())
         if input_ids is not None:
             embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         assert embeds is not None
-        rows = self.image_rows(is_image, 0 if image_features is None else len(image_features))
+        pictures = 0 if image_features is None else len(image_features)
+        rows = placeholders.rows(is_image, pictures, self.config.num_image_tokens)
         if image_features is None:
             return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
@@ -156,18 +146,6 @@ class ParrotModel(ParrotPreTrainedModel):
             language = torch.zeros(1, dtype=torch.long, device=embeds.device)
             visual = self.expert_block(visual, embeds[:1], readable, language).visual
         return 0 * visual.sum().to(embeds.dtype)
-
-    def image_rows(self, is_image: Tensor, images: int) -> Tensor:
-        """The batch row of each picture, (images,); ValueError unless the image tokens fit the pictures."""
-        length = self.config.num_image_tokens
-        counts = is_image.sum(-1).tolist()
-        if sum(counts) != images * length or any(count % length for count in counts):
-            raise ValueError(
-                f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
-                f"but the batch's samples have {counts} image tokens"
-            )
-        rows = [row for row, count in enumerate(counts) for _ in range(count // length)]
-        return torch.tensor(rows, dtype=torch.long, device=is_image.device)
 
     @can_return_tuple
     def forward(
@@ -355,12 +333,26 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             total = total + self.config.router_balance * len(positions) * balance
         return total / (max(len(positions), 1) if count is None else count)
 
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
-        if kwargs.get("use_cache", True) and not kwargs.get("is_first_iteration"):
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        # An assistant's first step is called a later one, which would leave out the pictures.
+        first = is_first_iteration or (past_key_values is not None and not past_key_values.get_seq_length())
+        given = {"inputs_embeds": inputs_embeds, "past_key_values": past_key_values, "is_first_iteration": first}
+        inputs = super().prepare_inputs_for_generation(input_ids, **given, **kwargs)
+        if kwargs.get("use_cache", True) and not first:
             # The cache holds the pictures as the router made them.
             for name in ("image_features", *ROUTER_INPUTS):
                 inputs.pop(name, None)
+        mask = inputs.get("router_mask")
+        if mask is not None and inputs.get("router_input_ids") is None:
+            # What the prompt is followed by, an answer or an assistant's draft of it, is not read.
+            inputs["router_mask"] = F.pad(mask, (0, max(input_ids.shape[1] - mask.shape[1], 0)))
         return inputs
 
     def _expand_inputs_for_generation(
@@ -376,17 +368,10 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             kwargs["router_mask"] = torch.ones_like(input_ids) if mask is None else mask
         pictures = [name for name in names if kwargs.get(name) is not None]
         if pictures:
-            is_image = self.model.is_image(input_ids, kwargs.get("inputs_embeds"))
-            rows = self.model.image_rows(is_image, len(kwargs[pictures[0]]))
+            config, embeds = self.config, kwargs.get("inputs_embeds")
+            is_image = placeholders.find(config.image_token_id, input_ids, embeds, self.get_input_embeddings())
+            rows = placeholders.rows(is_image, len(kwargs[pictures[0]]), config.num_image_tokens)
             beams = torch.arange(expand_size, device=rows.device)
             order = (rows[:, None] * expand_size + beams).flatten().argsort(stable=True)
         input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
         return input_ids, kwargs | {name: kwargs[name][order] for name in pictures}
-
-    def _update_model_kwargs_for_generation(
-        self, outputs: Any, model_kwargs: dict[str, Any], is_encoder_decoder: bool = False, num_new_tokens: int = 1
-    ) -> dict[str, Any]:
-        mask = model_kwargs.get("router_mask")
-        if mask is not None and not model_kwargs.get("use_cache", True) and "router_input_ids" not in model_kwargs:
-            model_kwargs["router_mask"] = F.pad(mask, (0, num_new_tokens))
-        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder, num_new_tokens)

@@ -100,7 +100,7 @@ def test_some_experts_give_the_gradients_of_all_with_the_others_weights_at_zero(
     torch.manual_seed(3)
     outer = torch.randn_like(visual)
     gradients = []
-    for output in (block.experts.chosen(visual, chosen, kept), block.experts(visual, weights)):
+    for output in (block.experts(visual, kept, chosen), block.experts(visual, weights)):
         block.zero_grad()
         (output * outer).sum().backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in block.experts.named_parameters()})
