@@ -213,6 +213,11 @@ class Run:
         """How the run's questions are worded and its answers read."""
         return Conventions(**self.config.evaluate.model_dump(include=set(Conventions.model_fields)))
 
+    @cached_property
+    def recipe(self) -> str:
+        """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
+        return key(self.config.model_dump(exclude={"seed", "report", "hardware"}))
+
     def check(self) -> None:
         """Resolve every stage's settings; ConfigError for a name that no catalogue has."""
         _ = self.fetch, self.align, self.tune, self.predict, self.score

@@ -144,7 +144,7 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
     """
     found: dict[str, list[Point]] = {}
     shown: dict[str, str] = {}
-    for score in read_scores([path], run.seed):
+    for score in read_scores([path]):
         if score.run != run.name or score.kind != "all" or score.split != "all":
             continue
         plain = score.control == "none"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 LEVEL = (2.5, 97.5)
-# z(0.975) + z(0.80): a true difference of so many standard errors is found with 80 % power at 5 %, two-sided.
-DETECTABLE = 2.8
+POWER = 0.8
+BySeed = Mapping[int, pd.DataFrame]
+"""A run's units by the seed that it was trained with."""
 
 
+# Every language, run and control asks of the same pictures. Nothing may write into what it gets.
+@lru_cache(maxsize=4)
 def picture_weights(pictures: int, resamples: int, seed: int) -> np.ndarray:
     """(resamples, pictures): how often each picture is drawn when as many pictures are drawn with replacement."""
     rng = np.random.default_rng(seed)
@@ -38,38 +44,130 @@ def intervals(hits: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> tupl
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Run a minus run b, in points; `detectable` is the minimum detectable effect at 80 % power, 5 % two-sided."""
+class Estimate:
+    """An accuracy in per cent, or a difference of two in points, with its 95 % interval.
+
+    Attributes:
+        standard_error: over pictures, and over seeds where there are several.
+        detectable: the minimum detectable effect at 80 % power, two-sided at 5 %.
+        p: two-sided, of no difference; NaN where every resample gives the same, and not 0.
+    """
 
     points: float
     low: float
     high: float
+    standard_error: float
     detectable: float
+    p: float
     questions: int
     pictures: int
 
 
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> Difference:
-    """Difference in accuracy of two runs on the same questions, all languages together, resampling pictures.
+def accuracy(run: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Mean accuracy over the seeds of a run; resampled as in `paired_difference`, whose errors it raises."""
+    return _estimate([run], resamples, seed)
 
-    `a` and `b` are units as `parrot.evaluate.accuracy.load_units` gives them, or the same subset of both. ValueError
-    when they do not hold the same questions.
+
+def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Accuracy of run `a` minus that of run `b` on the same questions, all languages together.
+
+    A run is its units, as `parrot.evaluate.accuracy.load_units` gives them or the same subset of all, by the seed that
+    it was trained with. Pictures are resampled with all that was asked about them, in all languages and for both runs.
+
+    Seeds are a second level, resampled too where there are several; by their differences where both runs have the same
+    seeds, which share stage 1. The interval is then Student's t with Satterthwaite's degrees of freedom, between those
+    of the seeds and infinitely many. With one seed it is the percentiles', and errors are taken for normal; how much a
+    run owes to its one seed stays unknown.
+
+    ValueError when the units do not hold the same questions.
     """
-    keys = ["language", "index"]
-    both = a[[*keys, "picture", "hit"]].merge(b[[*keys, "hit"]], on=keys, suffixes=("_a", "_b"), validate="1:1")
-    if both.empty or not len(both) == len(a) == len(b):
-        raise ValueError(f"runs answered different questions: {len(a)} and {len(b)}, {len(both)} in common")
-    picture, names = pd.factorize(both["picture"], sort=True)
-    values = np.column_stack([both["hit_a"] - both["hit_b"], np.ones(len(both))])
-    totals = totals_by_picture(picture, len(names), values)
-    drawn = picture_weights(len(names), resamples, seed) @ totals
-    differences = 100 * drawn[:, 0] / drawn[:, 1]
-    low, high = np.percentile(differences, LEVEL)
-    return Difference(
-        points=100 * float(values[:, 0].mean()),
+    return _estimate([a, b], resamples, seed)
+
+
+def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
+    """The first of `runs`, minus the second where there is one."""
+    runs = [dict(sorted(run.items())) for run in runs]
+    picture, hits = _aligned(runs)
+    if len({tuple(run) for run in runs}) == 1:
+        # With the same seeds on both sides the difference has one value a seed.
+        hits = [hits[0] - sum(hits[1:])]
+    observed = [100 * hit.mean(axis=0) for hit in hits]
+    signs = (1, -1)[: len(hits)]
+    resampled, parts = np.zeros(resamples), []
+    rng = np.random.default_rng([seed, 1])
+    for sign, found, values in zip(signs, observed, _by_seed(picture, hits, resamples, seed), strict=True):
+        resampled += sign * (values.mean(axis=1) + _draw(_seed_effects(found, values), resamples, rng))
+        parts += [(found.var(ddof=1) / len(found), len(found) - 1)] if len(found) > 1 else []
+    points = float(sum(sign * found.mean() for sign, found in zip(signs, observed, strict=True)))
+    error = float(np.std(resampled, ddof=1))
+    freedom = _freedom(parts, error)
+    low, high = points + t.ppf([0.025, 0.975], freedom) * error if parts else np.percentile(resampled, LEVEL)
+    return Estimate(
+        points=points,
         low=float(low),
         high=float(high),
-        detectable=DETECTABLE * float(differences.std(ddof=1)),
-        questions=len(both),
-        pictures=len(names),
+        standard_error=error,
+        detectable=float(t.ppf(0.975, freedom) + t.ppf(POWER, freedom)) * error,
+        p=float(2 * t.sf(abs(points) / error, freedom)) if error else (1.0 if points == 0 else np.nan),
+        questions=len(picture),
+        pictures=len(set(picture)),
     )
+
+
+def _aligned(runs: Sequence[BySeed]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The picture of each question (Q,), and each run's hits (Q, seeds)."""
+    keys = ["language", "index"]
+    tables = [[units.sort_values(keys, ignore_index=True) for units in run.values()] for run in runs]
+    first = tables[0][0]
+    for table in (table for run in tables for table in run):
+        if table.empty or table.duplicated(keys).any() or not table[keys].equals(first[keys]):
+            common = len(table[keys].merge(first[keys]))
+            raise ValueError(f"different questions were answered: {len(first)} and {len(table)}, {common} in common")
+    hits = [np.column_stack([table["hit"] for table in run]).astype(np.float64) for run in tables]
+    return first["picture"].to_numpy(), hits
+
+
+def _by_seed(picture: np.ndarray, hits: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
+    """Means (resamples, seeds) of `hits` (Q, seeds) in per cent where pictures are resampled, all by the same draws."""
+    position, names = pd.factorize(picture, sort=True)
+    weights = picture_weights(len(names), resamples, seed)
+    counts = weights @ totals_by_picture(position, len(names), np.ones((len(picture), 1)))
+    return [100 * (weights @ totals_by_picture(position, len(names), hit)) / counts for hit in hits]
+
+
+def _seed_effects(observed: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """What each seed adds to the mean over seeds, (seeds,), from its `observed` result and those over pictures.
+
+    Results at several seeds differ by chance even where seeds do not matter, and that chance is in the resampling of
+    pictures already. So the effects are shrunk to the variance that it does not explain.
+    """
+    effects = observed - observed.mean()
+    if len(effects) == 1 or not effects.any():
+        return effects
+    by_chance = resampled - observed
+    by_chance = by_chance - by_chance.mean(axis=1, keepdims=True)
+    explained = (by_chance**2).sum(axis=1).mean() / (effects**2).sum()
+    return effects * np.sqrt(max(0, 1 - explained))
+
+
+def _draw(effects: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(resamples,): the mean effect of seeds drawn with replacement.
+
+    One fewer is drawn than there are: the mean of all would vary too little, by (S - 1) / S (Rao and Wu 1988).
+    """
+    seeds = len(effects)
+    if seeds == 1:
+        return np.zeros(resamples)
+    return rng.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=resamples) @ effects / (seeds - 1)
+
+
+def _freedom(parts: Sequence[tuple[float, int]], error: float) -> float:
+    """Satterthwaite's degrees of freedom of a squared `error`, whose seeds vary by `parts` (variance, freedom).
+
+    The parts are what was observed, chance included: taking the known chance off leaves them as uncertain as before.
+    Pictures are so many that their part is taken for known.
+    """
+    uncertain = sum(part**2 / freedom for part, freedom in parts)
+    if not uncertain:
+        return np.inf
+    return max(error**4 / uncertain, min(freedom for _, freedom in parts))

@@ -28,7 +28,7 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         ConfigError: a scores file is missing, malformed or says two things of one cell; predictions or records that a
             table or figure needs are missing or malformed.
     """
-    read = read_scores(scores, settings.seed)
+    read = read_scores(scores)
     units = Units(settings, results)
     grids = {
         name: router.grid(item, settings, results)

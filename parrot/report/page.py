@@ -73,6 +73,7 @@ def write(
     page = environment.get_template("page.html.j2").render(
         settings=settings,
         headlines=_headlines(settings, grids),
+        several_seeds=[seeds for _, seeds in tables.several_seeds(settings)],
         where=_where(settings, scores),
         sections=[_section(name, settings, grids, figures) for name in settings.items],
         samples=samples.choose(settings, results, units),
@@ -124,16 +125,16 @@ def _headlines(settings: ReportStage, grids: Mapping[str, Grid]) -> list[Headlin
     grid = grids[name]
     benchmark = grid.columns[0][0]
     first_house = grid.rows[0][0][0]
+    labels = {run.name: run.label for run in settings.runs}
     found = []
     for (house, run), cells in grid.rows:
-        if house != first_house:
+        if house != first_house or run not in labels:
             continue
         by_language = {
             language: cell for (b, language), cell in zip(grid.columns, cells, strict=True) if b == benchmark
         }
         others = by_language.get(tables.NON_ENGLISH, Cell(None))
-        label = next(r.label for r in settings.runs if r.name == run)
-        found.append(Headline(run, label, _said(by_language.get("en")), _said(others), interval(others)))
+        found.append(Headline(run, labels[run], _said(by_language.get("en")), _said(others), interval(others)))
     return found
 
 

@@ -61,7 +61,7 @@ class Score:
 
 
 class Scores:
-    """The scores of one seed, found by what they measure."""
+    """Scores, found by what they measure."""
 
     def __init__(self, scores: Iterable[Score]):
         self._scores = {tuple(getattr(s, name) for name in IDENTITY): s for s in scores}
@@ -90,8 +90,8 @@ class Scores:
         return list(dict.fromkeys(found))
 
 
-def read_scores(paths: Sequence[Path], seed: int) -> Scores:
-    """Read and check scores.csv files; lines of other seeds are left out.
+def read_scores(paths: Sequence[Path]) -> Scores:
+    """Read and check scores.csv files.
 
     Raises:
         ConfigError: a file cannot be read, lacks a column, holds something that is not a number, a percentage outside
@@ -101,8 +101,6 @@ def read_scores(paths: Sequence[Path], seed: int) -> Scores:
     scores = []
     for path in paths:
         for where, score in _read(path):
-            if score.seed != seed:
-                continue
             identity = tuple(getattr(score, name) for name in IDENTITY)
             if identity in lines:
                 raise ConfigError(f"{where}: the cell {', '.join(identity)} stands in {lines[identity]} already")

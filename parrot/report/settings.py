@@ -65,6 +65,10 @@ class ReportedRun(Strict):
     language_model: Tuning = "full"
     stage1_key: str
     conventions: Conventions
+    seed: int
+    recipe: str = Field(
+        description="digest of everything but the seed; runs that share it are one run at several seeds"
+    )
 
     @property
     def label(self) -> str:
@@ -88,6 +92,14 @@ class ReportStage(Strict):
     notes: tuple[str, ...]
     published: str = Field("config/published_results.csv", description="the paper's values, for context on the page")
     page: bool = Field(description="whether report.html is written beside the tables")
+
+    @property
+    def by_recipe(self) -> dict[str, dict[int, str]]:
+        """For every recipe its runs by seed, the first one where several have the same."""
+        found: dict[str, dict[int, str]] = {}
+        for run in self.runs:
+            found.setdefault(run.recipe, {}).setdefault(run.seed, run.name)
+        return found
 
     @property
     def tables(self) -> dict[str, ReportItem]:
@@ -131,6 +143,8 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
                 language_model=run.config.tune.language_model,
                 stage1_key=run.stage1_key,
                 conventions=run.conventions,
+                seed=run.config.seed,
+                recipe=run.recipe,
             )
             for run in runs
         ),

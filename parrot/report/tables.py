@@ -8,7 +8,7 @@ from typing import get_args
 
 from parrot.config import LANGUAGES, Control, Language
 from parrot.evaluate.score import L2
-from parrot.report import notes
+from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
@@ -109,7 +109,12 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
                     low, high = units.non_english_interval(run.name, benchmark, house)
                     cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
             rows.append(((house, run.name), cells))
-    return rows, ("house", "run"), f"Accuracy in per cent; {INTERVAL}."
+        for name, seeds in several_seeds(settings):
+            asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
+            means = [units.accuracy(name, benchmark, house, spoken) for benchmark, spoken in asked]
+            rows.append(((house, seeds), tuple(means)))
+    over = ", of several seeds over these too" if several_seeds(settings) else ""
+    return rows, ("house", "run"), f"Accuracy in per cent; {INTERVAL}{over}."
 
 
 def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
@@ -167,24 +172,21 @@ def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
 
 
 def _differences(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
-    reported = {run.name for run in settings.runs}
-    rows: Rows = []
-    for house in houses(item, scores):
-        for run, other in item.comparisons:
-            if not {run, other} <= reported:
-                continue
-            found = [
-                units.difference(run, other, benchmark, house, _asked(settings, benchmark, language))
-                for benchmark, language in columns(item, settings)
-            ]
-            pair = f"{run} minus {other}"
-            rows.append(((house, pair, "difference"), tuple(difference for difference, _ in found)))
-            rows.append(((house, pair, "detectable"), tuple(detectable for _, detectable in found)))
-    note = (
-        f"Points of accuracy; {INTERVAL}, both runs on the same pictures. The minimum detectable effect is the true "
-        "difference that so many pictures would show in four cases of five; it says nothing about other seeds."
-    )
+    asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
+    runs = [run.name for run in settings.runs]
+    rows, claims = differences.rows(item, runs, houses(item, scores), asked, units)
+    note = differences.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)])
     return rows, ("house", "comparison", "measure"), note
+
+
+def several_seeds(settings: ReportStage) -> list[tuple[str, str]]:
+    """The runs that are reported at several seeds: the first one's name, and what they are together."""
+    found = [by_seed for by_seed in settings.by_recipe.values() if len(by_seed) > 1]
+    return [
+        (name, f"{name} at seeds {', '.join(map(str, sorted(by_seed)))}")
+        for by_seed in found
+        for name in [next(iter(by_seed.values()))]
+    ]
 
 
 def _asked(settings: ReportStage, benchmark: str, column: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Answers judged question by question, where scores do not suffice: languages pooled, and runs compared in pairs."""
+"""Answers judged question by question, where scores do not suffice: languages or seeds pooled, and runs compared."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,27 @@ import pandas as pd
 
 from parrot.config import ConfigError
 from parrot.evaluate.accuracy import load_units
-from parrot.evaluate.bootstrap import intervals, paired_difference, picture_weights, totals_by_picture
+from parrot.evaluate.bootstrap import (
+    BySeed,
+    Estimate,
+    accuracy,
+    intervals,
+    paired_difference,
+    picture_weights,
+    totals_by_picture,
+)
+from parrot.evaluate.significance import exact_mcnemar, independent
 from parrot.report.scores import MISSING, Cell
 from parrot.report.settings import ReportStage
 
-picture_weights = lru_cache(maxsize=8)(picture_weights)
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run minus another in points, and p of no difference; `exact` where that is McNemar's."""
+
+    difference: Estimate
+    p: float
+    exact: bool
 
 
 class Units:
@@ -23,13 +40,13 @@ class Units:
     def __init__(self, settings: ReportStage, results: Path):
         self._settings = settings
         self._results = results
-        self._conventions = {run.name: run.conventions for run in settings.runs}
+        self._runs = {run.name: run for run in settings.runs}
         self._benchmarks = {benchmark.name: benchmark for benchmark in settings.benchmarks}
         self.load = cache(self._load)
 
     def _load(self, run: str, benchmark: str) -> pd.DataFrame:
         folder = self._results / run / "predictions"
-        return load_units(self._benchmarks[benchmark], folder, self._conventions[run])
+        return load_units(self._benchmarks[benchmark], folder, self._runs[run].conventions)
 
     def non_english_interval(self, run: str, benchmark: str, house: str) -> tuple[float, float]:
         """95 % interval in per cent of the accuracy over all languages but English together."""
@@ -44,25 +61,46 @@ class Units:
         )
         return 100 * float(low[0]), 100 * float(high[0])
 
-    def difference(
-        self, run: str, other: str, benchmark: str, house: str, languages: tuple[str, ...]
-    ) -> tuple[Cell, Cell]:
-        """`run` minus `other` in points with its interval, and the minimum detectable effect.
+    def accuracy(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> Cell:
+        """Accuracy of `run` over all the seeds that it is reported at, pictures and seeds resampled.
 
-        Missing where a run was not asked in these languages. Raises ConfigError when the two runs answered different
-        questions.
+        Missing where it was not asked in these languages. Raises ConfigError when not all answered the same questions.
         """
-        sides = [self.load(name, benchmark) for name in (run, other)]
-        first, second = (
-            units[of_house(units, house) & units["language"].isin(languages).to_numpy()] for units in sides
-        )
-        if first.empty and second.empty:
-            return MISSING, MISSING
+        asked = self._by_seed(run, benchmark, house, languages)
+        if all(units.empty for units in asked.values()):
+            return MISSING
+        try:
+            found = accuracy(asked, self._settings.resamples, self._settings.seed)
+        except ValueError as error:
+            raise ConfigError(f"{self._results}: {run}: {benchmark}: {error}") from None
+        return Cell(found.points, found.low, found.high)
+
+    def compare(
+        self, run: str, other: str, benchmark: str, house: str, languages: tuple[str, ...]
+    ) -> Comparison | None:
+        """`run` minus `other`, each over all the seeds that it is reported at.
+
+        None where neither was asked in these languages. Raises ConfigError when they answered different questions.
+        """
+        first, second = (self._by_seed(name, benchmark, house, languages) for name in (run, other))
+        if all(units.empty for units in (*first.values(), *second.values())):
+            return None
         try:
             found = paired_difference(first, second, self._settings.resamples, self._settings.seed)
         except ValueError as error:
             raise ConfigError(f"{self._results}: {run} and {other}: {benchmark}: {error}") from None
-        return Cell(found.points, found.low, found.high), Cell(found.detectable)
+        (a, *more), (b, *others) = first.values(), second.values()
+        if more or others or not independent(a):
+            return Comparison(found, found.p, exact=False)
+        return Comparison(found, exact_mcnemar(a, b), exact=True)
+
+    def _by_seed(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> BySeed:
+        by_seed = self._settings.by_recipe[self._runs[run].recipe]
+        units = {seed: self.load(name, benchmark) for seed, name in by_seed.items()}
+        return {
+            seed: table[of_house(table, house) & table["language"].isin(languages).to_numpy()]
+            for seed, table in units.items()
+        }
 
 
 def of_house(units: pd.DataFrame, house: str) -> np.ndarray:

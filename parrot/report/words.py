@@ -22,6 +22,7 @@ WORDS = {
     "comparison": "Comparison",
     "difference": "difference",
     "detectable": "minimum detectable effect",
+    "p_holm": "p, adjusted",
     "same_different": "same or different",
     "yes_no": "yes or no",
     "fine_naming": "naming among near kin",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
 
-from parrot.evaluate.bootstrap import intervals, paired_difference, picture_weights, totals_by_picture
+from parrot.evaluate.bootstrap import accuracy, intervals, paired_difference, picture_weights, totals_by_picture
 
 PICTURES = 200
 
 
-def run(seed: int, accuracy: float, languages: str) -> pd.DataFrame:
-    """Units of a run that answers a picture rightly in all `languages` or in none."""
+def run(seed: int, accuracy: float, languages: str) -> dict[int, pd.DataFrame]:
+    """Units, by its one seed, of a run that answers a picture rightly in all `languages` or in none."""
     hits = (np.random.default_rng(seed).random(PICTURES) < accuracy).astype(int)
     one = pd.DataFrame({"index": range(PICTURES), "picture": [f"p{n}" for n in range(PICTURES)], "hit": hits})
-    return pd.concat([one.assign(language=language) for language in languages], ignore_index=True)
+    return {0: pd.concat([one.assign(language=language) for language in languages], ignore_index=True)}
 
 
 def test_weights_draw_as_many_pictures_as_there_are() -> None:
@@ -54,12 +56,56 @@ def test_more_languages_of_the_same_pictures_add_no_certainty() -> None:
 
 def test_difference_and_detectable_effect() -> None:
     a, b = run(1, 0.8, "a"), run(2, 0.6, "a")
-    differences = a["hit"] - b["hit"]
+    differences = a[0]["hit"] - b[0]["hit"]
     result = paired_difference(a, b, resamples=4000)
     assert result.points == pytest.approx(100 * differences.mean())
     assert result.low < result.points < result.high
     standard_error = 100 * differences.std() / np.sqrt(PICTURES)
-    assert result.detectable == pytest.approx(2.8 * standard_error, rel=0.05)
+    assert result.standard_error == pytest.approx(standard_error, rel=0.05)
+    assert result.detectable == pytest.approx(2.8016 * result.standard_error, rel=1e-4)
+    assert result.p == pytest.approx(norm.sf(result.points / result.standard_error) * 2)
+
+
+def test_accuracy_of_one_run_and_what_no_resampling_can_tell() -> None:
+    a, b = run(1, 0.8, "a"), run(2, 0.6, "a")
+    assert accuracy(a).points - accuracy(b).points == pytest.approx(paired_difference(a, b).points)
+    assert paired_difference(a, a).p == 1
+    never, always = run(0, 0, "a"), run(0, 1, "a")
+    assert np.isnan(paired_difference(always, never).p)
+
+
+def several(seeds: tuple[int, ...], levels: tuple[float, ...]) -> dict[int, pd.DataFrame]:
+    """A run at several seeds, each at its own level of accuracy."""
+    return {seed: run(10 * place, level, "a")[0] for place, (seed, level) in enumerate(zip(seeds, levels, strict=True))}
+
+
+def test_seeds_that_differ_widen_the_interval_and_take_students_t() -> None:
+    alike = paired_difference(several((0, 1, 2), (0.7,) * 3), several((0, 1, 2), (0.7,) * 3))
+    assert (alike.points, alike.standard_error) == (0, 0)
+    levels = (0.5, 0.7, 0.9)
+    unlike = accuracy(several((0, 1, 2), levels))
+    spread = 100 * np.std(levels, ddof=1) / np.sqrt(3)
+    # Pictures add little to the seeds' part here.
+    assert spread < unlike.standard_error < 1.2 * spread
+    assert unlike.high - unlike.low == pytest.approx(2 * student.ppf(0.975, 2) * unlike.standard_error, rel=0.15)
+    assert unlike.detectable > 4 * unlike.standard_error
+
+
+def test_the_same_seeds_are_drawn_together_and_others_apart() -> None:
+    # The second run is the first, only worse by the same answers whatever the seed.
+    better, worse = several((0, 1, 2), (0.5, 0.7, 0.9)), several((0, 1, 2), (0.5, 0.7, 0.9))
+    worse = {seed: units.assign(hit=units["hit"] * (units["index"] % 10 != 0)) for seed, units in worse.items()}
+    same = paired_difference(better, worse)
+    assert same == paired_difference(better, dict(reversed(worse.items())))
+    other = paired_difference(better, {seed + 3: units for seed, units in worse.items()})
+    assert other.points == pytest.approx(same.points)
+    assert other.standard_error > 4 * same.standard_error
+
+
+def test_several_seeds_against_one() -> None:
+    found = paired_difference(several((0, 1, 2), (0.5, 0.7, 0.9)), run(7, 0.6, "a"))
+    assert found.points == pytest.approx(100 * np.mean([0.5, 0.7, 0.9]) - 60, abs=6)
+    assert found.standard_error > accuracy(several((0, 1, 2), (0.5, 0.7, 0.9))).standard_error
 
 
 def test_different_questions_are_refused() -> None:

@@ -121,6 +121,8 @@ def test_conventions_that_differ_are_told_run_by_run() -> None:
         languages=("en",),
         num_experts=0,
         stage1_key="k",
+        seed=0,
+        recipe="d",
         conventions=Conventions(prompt_language="group", matcher="may2024"),
     )
     settings = report_stage(Suite.load()).model_copy(update={"runs": (*tiny_results.RUNS, group)})
@@ -145,6 +147,57 @@ def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> No
     assert 0 < float(found["low"]) <= 50.0 <= float(found["high"]) <= 100
     assert float(cell(path, **where, language="non_english", measure="detectable")["value"]) > 0
     assert float(cell(path, **where, language="en", measure="difference")["value"]) == 0.0
+
+
+def test_p_is_exact_where_it_may_be_and_adjusted_for_the_whole_table(built: Path) -> None:
+    rows = [row for row in table(built / "out/tables/differences.csv") if row["measure"] == "p_holm"]
+    assert len(rows) == 2 * 2 * 2 * 7
+    found = {(r["house"], r["comparison"], r["benchmark"], r["language"]): r["value"] for r in rows}
+    # Four of eight questions that only parrot gets, none that only english does: exact p 2 / 2**4, times 56 claims.
+    assert float(found["twemoji", "parrot minus english", "MMMB", "zh"]) == 1.0
+    # All five languages are right or wrong together, about 8 pictures; the least p of the table is multiplied by 56.
+    pooled = [
+        float(p) for (_, pair, _, language), p in found.items() if language == "non_english" and "english" in pair
+    ]
+    assert 0 < min(pooled) < 1
+    text = (built / "out/tables/differences.md").read_text()
+    assert "adjusted by Holm for the 56 comparisons of this table. Runs at one seed" in text
+    lines = [line for line in text.splitlines() if line.startswith("|") and "p, adjusted" in line]
+    # Each language's p is marked as exact, the pooled one is not.
+    assert len(lines) == 8
+    assert all(line.count("†") == 6 and not line.rstrip(" |").endswith("†") for line in lines)
+
+
+def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(tmp_path: Path) -> None:
+    settings = tiny_results.make(tmp_path)
+    # What no_experts answered stands for a second seed of parrot: 75 and 62.5 per cent outside English.
+    runs = [
+        run.model_copy(update={"recipe": "a", "seed": 1}) if run.name == "no_experts" else run for run in settings.runs
+    ]
+    items = {name: settings.items[name] for name in ("table1", "differences")}
+    settings = settings.model_copy(update={"runs": tuple(runs), "items": items})
+    build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", tmp_path / "out")
+    tables = tmp_path / "out/tables"
+    where = {"house": "twemoji", "benchmark": "MMMB", "language": "ru"}
+    found = cell(tables / "table1.csv", run="parrot at seeds 0, 1", **where)
+    assert float(found["value"]) == 68.75
+    assert float(found["low"]) < 62.5
+    assert float(found["high"]) > 75
+    compared = cell(tables / "differences.csv", comparison="parrot minus english", measure="difference", **where)
+    assert float(compared["value"]) == 43.75
+    text = (tables / "differences.md").read_text()
+    assert "Means over seeds, which are resampled too: parrot at seeds 0, 1." in text
+    assert "†" not in text.split("p is of no difference")[1].split("marked †")[1]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "seed 0, 1</p>" in page
+    assert "parrot at seeds 0, 1: their means have intervals over pictures and seeds." in page
+
+
+def test_a_family_over_the_seed_is_one_run_at_several_seeds() -> None:
+    settings = report_stage(Suite.load(), "seeds")
+    assert list(settings.by_recipe.values()) == [{0: "seeds_0", 1: "seeds_1", 2: "seeds_2"}]
+    assert report_stage(Suite.load(), "parrot").runs[0].recipe == settings.runs[0].recipe
+    assert len(report_stage(Suite.load()).by_recipe) == 3
 
 
 def test_a_missing_cell_is_shown_as_missing_in_every_format(tmp_path: Path) -> None:
@@ -263,22 +316,21 @@ def write_scores(path: Path, **changes: str) -> Path:
 def test_a_bad_score_is_named_by_line_and_column(tmp_path: Path, changes: dict[str, str], message: str) -> None:
     path = write_scores(tmp_path / "scores.csv", **changes)
     with pytest.raises(ConfigError, match=re.escape(message)):
-        read_scores([path], seed=0)
+        read_scores([path])
 
 
-def test_two_lines_for_one_cell_are_refused_and_other_seeds_left_out(tmp_path: Path) -> None:
+def test_two_lines_for_one_cell_are_refused(tmp_path: Path) -> None:
     paths = [write_scores(tmp_path / "a.csv"), write_scores(tmp_path / "b.csv")]
     with pytest.raises(ConfigError, match=r"b\.csv: line 2: the cell x, x, .* stands in .*a\.csv: line 2 already"):
-        read_scores(paths, seed=0)
-    assert list(read_scores(paths, seed=1)) == []
+        read_scores(paths)
 
 
 def test_a_scores_file_that_is_absent_or_lacks_a_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
-        read_scores([tmp_path / "none.csv"], seed=0)
+        read_scores([tmp_path / "none.csv"])
     (tmp_path / "few.csv").write_text("run,seed\n")
     with pytest.raises(ConfigError, match=r"few\.csv: no column benchmark"):
-        read_scores([tmp_path / "few.csv"], seed=0)
+        read_scores([tmp_path / "few.csv"])
 
 
 def test_a_target_gets_tables_of_its_own_runs_only() -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image
@@ -36,10 +37,11 @@ QUESTIONS = {
 HOUSES = ("twemoji", "openmoji")
 # Run: how many of a house's eight questions it answers right in English, and in every other language.
 RIGHT = {"parrot": (8, 6), "no_experts": (8, 5), "english": (8, 2)}
+COMMON: dict[str, Any] = {"stage1_key": KEY, "conventions": Conventions(), "seed": 0}
 RUNS = (
-    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, stage1_key=KEY, conventions=Conventions()),
-    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, stage1_key=KEY, conventions=Conventions()),
-    ReportedRun(name="english", languages=("en",), num_experts=0, stage1_key=KEY, conventions=Conventions()),
+    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, recipe="a", **COMMON),
+    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, recipe="b", **COMMON),
+    ReportedRun(name="english", languages=("en",), num_experts=0, recipe="c", **COMMON),
 )
 ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.6], "tr": [0.5, 0.5], "ru": [0.5, 0.5]}
 
