@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-common lint ui docs schemas backbones sources data clean
+.PHONY: help demo test test-common test-lmms lint ui docs schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -24,6 +24,9 @@ test: $(STAMP)  ## unit tests first, the workflow end to end last
 
 test-common: $(STAMP) $(COMMON)  ## transformers' own tests of every model, over ours
 	HF_HUB_OFFLINE=1 pytest tests/common
+
+test-lmms: .venv-lmms/installed results/mini/scores.csv  ## lmms-eval on the demo's model
+	.venv-lmms/bin/python -m pytest tests/lmms
 
 lint: $(STAMP)  ## what pre-commit runs
 	ruff check .
@@ -68,3 +71,13 @@ $(COMMON): constraints.txt | $(STAMP)
 		--dest $(SDIST) transformers
 	tar --extract --touch --file $(SDIST)/transformers-*.tar.gz --directory $(SDIST) --strip-components 1 \
 		--wildcards '*/tests'
+
+results/mini/scores.csv:
+	$(MAKE) demo
+
+# lmms-eval pins other versions, so it has an environment of its own, which finds everything else in .venv.
+.venv-lmms/installed: tests/lmms/requirements.txt pyproject.toml $(STAMP)
+	$(BIN)/python -m venv --without-pip .venv-lmms
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > .venv-lmms/lib/python3.11/site-packages/venv.pth
+	$(BIN)/pip --quiet --python .venv-lmms/bin/python install --no-deps --requirement tests/lmms/requirements.txt --editable .
+	touch $@
