@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -191,6 +191,25 @@ def score(
     from parrot.evaluate.score import score as stage
 
     stage(_settings(ScoreSettings, "score", run, configfile, settings), predictions, before, output)
+
+
+@app.command("export-predictions")
+def export_predictions(
+    predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
+    output: Annotated[Path, typer.Argument(help="work directory for VLMEvalKit's run.py")],
+    model: Annotated[str | None, typer.Option(help="what the model is called there; default: as the run")] = None,
+    file_format: Annotated[Literal["xlsx", "tsv"], typer.Option("--format", help="tsv: for PRED_FORMAT=tsv")] = "xlsx",
+    prefix: Annotated[str, typer.Option(help="before the data sets' names, where the published ones are others")] = "",
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Write predictions as files that VLMEvalKit scores."""
+    from parrot.integrations.predictions import export_predictions as export
+
+    stage = _settings(ScoreSettings, "score", run, configfile, settings)
+    for path in export(stage, predictions, output, model or stage.run, file_format, prefix):
+        print(path)
 
 
 @report.command("scores")

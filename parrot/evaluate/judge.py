@@ -48,10 +48,10 @@ def judge(
     hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
-    read = as_vlmevalkit_reads(predictions) if conventions.missing_values == "vlmevalkit" else predictions
-    answered = records(read)
+    answered = records(_read(predictions, conventions))
     offered = [options(row) for row in answered]
-    said = [_said(row, language, conventions, sentences) for row in answered]
+    stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
+    said = _read(stored, conventions)["prediction"]
     named = [infer(text, choices, conventions.matcher) for text, choices in zip(said, offered, strict=True)]
     hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
     rows = pd.DataFrame(
@@ -74,12 +74,19 @@ def judge(
     return rows
 
 
-def _said(
-    row: Mapping[str, str], language: Language, conventions: Conventions, sentences: Mapping[Language, str]
-) -> str:
+def stored_answers(
+    predictions: pd.DataFrame, language: Language, conventions: Conventions, sentences: Mapping[Language, str]
+) -> list[str]:
+    """The answers as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
     if conventions.postprocess == "none":
-        return row["prediction"]
-    return wrapper_answer(row["prediction"], build_prompt(row, sentences, language, conventions.prompt_language))
+        return list(predictions["prediction"])
+    rows = records(_read(predictions, conventions))
+    prompts = [build_prompt(row, sentences, language, conventions.prompt_language) for row in rows]
+    return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
+
+
+def _read(table: pd.DataFrame, conventions: Conventions) -> pd.DataFrame:
+    return as_vlmevalkit_reads(table) if conventions.missing_values == "vlmevalkit" else table
 
 
 def names_other_language(row: Mapping[str, str], language: Language) -> bool:

@@ -1,0 +1,74 @@
+"""`parrot export-predictions`: a run's predictions as files that VLMEvalKit's `run.py --mode eval` scores."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from parrot.config import ConfigError
+from parrot.evaluate.judge import REQUIRED, stored_answers
+from parrot.evaluate.prompts import instructions
+from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, write_tsv
+from parrot.files import atomic_path
+from parrot.runs import ScoreSettings
+
+FileFormat = Literal["xlsx", "tsv"]
+# Columns of a prediction file that are not the benchmark's.
+OURS = ("picture", "prediction", "prompt_sha256", "stop_reason", "router_weights")
+# VLMEvalKit's names of Parrot's two benchmarks, whose published files are called the same in lower case.
+NAMES = [f"{name}_{suffix}" for name in ("MMMB", "MMBench_dev") for suffix in ("ar", "cn", "en", "pt", "ru", "tr")]
+DATASETS = {name.lower(): name for name in NAMES}
+LONGEST_CELL = 32_767
+
+
+def export_predictions(
+    settings: ScoreSettings, predictions: Path, output: Path, model: str, file_format: FileFormat, prefix: str = ""
+) -> list[Path]:
+    """Write ``{model}_{data set}.{file_format}`` for every benchmark file that was asked, and return the paths.
+
+    The data set is called as the benchmark file, with `prefix` in front. A table has the benchmark's columns without
+    the image, in their order, and the prediction, shortened as the run's conventions say. `output` becomes a work
+    directory of VLMEvalKit: it looks for predictions in ``{model}/T{date}-{time}``, the time being when the newest
+    prediction was made (UTC).
+
+    Raises:
+        ConfigError: a prediction file is missing or malformed, or a cell is too long for a spreadsheet.
+    """
+    tables, times = {}, []
+    for benchmark in settings.benchmarks:
+        sentences = instructions(benchmark, settings.prompt_language)
+        for language, file in benchmark.files.items():
+            path = prediction_file(predictions, Path(file).stem, "none")
+            table = read_tsv(path, REQUIRED)
+            check_indices(table, path)
+            answers = stored_answers(table, language, settings, sentences)
+            dataset = DATASETS.get(Path(file).stem, Path(file).stem)
+            kept = [column for column in table if column not in OURS]
+            tables[f"{prefix}{dataset}"] = table[kept].assign(index=table["index"].astype(int), prediction=answers)
+            times.append(path.stat().st_mtime)
+    folder = output / model / f"T{datetime.fromtimestamp(max(times), UTC):%Y%m%d-%H%M%S}"
+    write = _write_xlsx if file_format == "xlsx" else write_tsv
+    paths = {folder / f"{model}_{dataset}.{file_format}": table for dataset, table in tables.items()}
+    for path, table in paths.items():
+        write(table, path)
+    return list(paths)
+
+
+def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
+    """By VLMEvalKit's own engine, so that odd characters come back to it as those of its own files do."""
+    for column in table.columns.drop("index"):
+        longest = table[column].str.len().max()
+        if longest > LONGEST_CELL:
+            raise ConfigError(
+                f"{path}: {column}: expected at most {LONGEST_CELL} characters, found {longest}; use --format tsv"
+            )
+    # A text that begins with = is a text.
+    options = {"strings_to_formulas": False, "strings_to_urls": False}
+    with (
+        atomic_path(path) as partial,
+        pd.ExcelWriter(partial, engine="xlsxwriter", engine_kwargs={"options": options}) as writer,
+    ):
+        table.to_excel(writer, index=False)

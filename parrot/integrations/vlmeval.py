@@ -1,0 +1,108 @@
+"""Parrot as a model of VLMEvalKit, with the prompts and answers of its own wrapper for the released checkpoints.
+
+VLMEvalKit asks a model by name and never by class, so this one derives from none of its classes: it has the methods
+that its inference calls, and VLMEvalKit is needed only to say of which type a data set is.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from parrot.config import ConfigError, Language
+from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
+from parrot.evaluate.questions import IMAGE
+from parrot.evaluate.tsv import LETTERS, open_picture
+from parrot.integrations.answering import Answerer, with_pictures
+
+# Ends of data sets' names, as they are written there: MMMB_cn is asked in Chinese, MMBench_DEV_CN by its text alone.
+LANGUAGE_OF: dict[str, Language] = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}
+Message = Sequence[Mapping[str, str]]
+
+
+class Parrot:
+    """A trained run's model folder, or a released checkpoint's.
+
+    Args:
+        model_path: the folder.
+        dtype: of the weights; the wrapper of the released checkpoints asks them in float32 too.
+        instruction: closing sentences of multiple-choice prompts by language, in place of the wrapper's, which ask for
+            the letter; models that were taught to answer with the option's text need their own.
+        max_new_tokens: the longest answer.
+    """
+
+    INTERLEAVE = False
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        dtype: str = "float32",
+        instruction: Mapping[Language, str] = LETTER_INSTRUCTION,
+        max_new_tokens: int = 512,
+    ):
+        self.answerer = Answerer(model_path, dtype)
+        self.instruction = instruction
+        self.max_new_tokens = max_new_tokens
+
+    def set_dump_image(self, dump_image_func: Callable[[pd.Series], Sequence[str]]) -> None:
+        """Take the data set's way to write a row's pictures to files."""
+        self.dump_image = dump_image_func
+
+    def use_custom_prompt(self, dataset: str) -> bool:
+        """Whether `build_prompt` words the data set's questions: yes/no and multiple choice."""
+        return _type(dataset) in ("Y/N", "MCQ")
+
+    def build_prompt(self, line: pd.Series, dataset: str) -> list[dict[str, str]]:
+        """The message that asks a data set's row: its text, then its pictures' files."""
+        if _type(dataset) == "Y/N":
+            prompt = build_yes_no_prompt(str(line["question"]))
+        else:
+            language = LANGUAGE_OF.get(dataset[-3:])
+            prompt = build_prompt(_texts(line), self.instruction, language or "en", "dataset" if language else "group")
+        pictures = [{"type": "image", "value": str(path)} for path in self.dump_image(line)]
+        return [{"type": "text", "value": prompt}, *pictures]
+
+    def generate(self, message: str | Message, dataset: str | None = None) -> str:
+        """What VLMEvalKit calls for each row: the answer to a message, or to a text without pictures."""
+        return self.generate_inner(
+            [{"type": "text", "value": message}] if isinstance(message, str) else message, dataset
+        )
+
+    def generate_inner(self, message: Message, dataset: str | None = None) -> str:
+        """The answer to a message, shortened as the wrapper shortens it. ConfigError for an unreadable picture."""
+        query, paths = prepare_inputs(message)
+        pictures = [open_picture(path, path) for path in paths]
+        language = LANGUAGE_OF.get((dataset or "")[-3:])
+        (answer,) = self.answerer.answer([query], [pictures], language, max_new_tokens=self.max_new_tokens)
+        return wrapper_answer(answer.strip(string.whitespace), query)
+
+
+def prepare_inputs(message: Message) -> tuple[str, list[str]]:
+    """The user's turn of a message, and its pictures' files.
+
+    One text with one picture has it in front, on a line of its own; otherwise pictures stay where they are.
+    """
+    kinds = [part["type"] for part in message]
+    if set(kinds) - {"text", "image"}:
+        raise ConfigError(f"message: expected parts of type text or image, found {', '.join(sorted(set(kinds)))}")
+    paths = [part["value"] for part in message if part["type"] == "image"]
+    if sorted(kinds) == ["image", "text"]:
+        (text,) = (part["value"] for part in message if part["type"] == "text")
+        return with_pictures(text, 1), paths
+    return "".join(IMAGE if part["type"] == "image" else part["value"] for part in message), paths
+
+
+def _type(dataset: str) -> str:
+    from vlmeval.dataset import DATASET_TYPE
+
+    return DATASET_TYPE(dataset)
+
+
+def _texts(line: pd.Series) -> dict[str, str]:
+    """Question, hint and options of a row, without those that are missing values."""
+    names = [name for name in ("question", "hint", *LETTERS) if name in line]
+    return {name: str(line[name]) for name in names if not pd.isna(line[name])}

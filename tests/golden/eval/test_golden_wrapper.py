@@ -1,0 +1,62 @@
+"""`parrot.integrations.vlmeval` asks and answers as VLMEvalKit's Parrot wrapper does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from parrot.integrations.vlmeval import Parrot, prepare_inputs
+
+
+def read(golden: Path, name: str) -> object:
+    return json.loads((golden / "eval" / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def wrapper(monkeypatch: pytest.MonkeyPatch) -> Parrot:
+    """Without a model, beside a VLMEvalKit that knows data sets' types and nothing else."""
+    datasets = ModuleType("vlmeval.dataset")
+    datasets.DATASET_TYPE = lambda name: {"MME": "Y/N", "LLaVABench": "VQA"}.get(name, "MCQ")
+    monkeypatch.setitem(sys.modules, "vlmeval", ModuleType("vlmeval"))
+    monkeypatch.setitem(sys.modules, "vlmeval.dataset", datasets)
+    monkeypatch.setattr("parrot.integrations.vlmeval.Answerer", lambda folder, dtype: SimpleNamespace())
+    parrot = Parrot("no/such/folder")
+    parrot.set_dump_image(lambda line: ["1.png", "2.png"][: line.get("pictures", 1)])
+    return parrot
+
+
+def test_multiple_choice_prompts(wrapper: Parrot, golden: Path) -> None:
+    cases = read(golden, "prompts.json")["multi_choice"]
+    for case in cases:
+        line = pd.Series({"index": 1, **case["row"]}, dtype=object)
+        message = [{"type": "text", "value": case["prompt"]}, {"type": "image", "value": "1.png"}]
+        assert wrapper.build_prompt(line, case["dataset"]) == message
+    assert any(cell is None for case in cases for cell in case["row"].values())
+
+
+def test_yes_no_prompts(wrapper: Parrot, golden: Path) -> None:
+    for case in read(golden, "prompts.json")["yes_no"]:
+        line = pd.Series({"index": 1, "question": case["question"], "pictures": 2})
+        text, *pictures = wrapper.build_prompt(line, "MME")
+        assert text == {"type": "text", "value": case["prompt"]}
+        assert [picture["value"] for picture in pictures] == ["1.png", "2.png"]
+
+
+def test_other_data_sets_word_their_own_prompts(wrapper: Parrot) -> None:
+    assert [wrapper.use_custom_prompt(name) for name in ("MMMB_tr", "MME", "LLaVABench")] == [True, True, False]
+
+
+def test_inputs(golden: Path) -> None:
+    for case in read(golden, "prompts.json")["prepare_inputs"]:
+        assert prepare_inputs(case["message"]) == (case["query"], case["image_paths"])
+
+
+def test_postprocessed_answers(wrapper: Parrot, golden: Path) -> None:
+    for case in read(golden, "postprocess.json"):
+        wrapper.answerer.answer = lambda queries, *rest, said=case["response"], **options: [said for _ in queries]
+        assert wrapper.generate_inner([{"type": "text", "value": case["query"]}]) == case["answer"]
