@@ -56,7 +56,8 @@ rule align:
     """Stage 1 of the report's runs."""
     input:
         projectors=expand(
-            rules.project.output.projector, key={suite.run(run).stage1_key for run in suite.config.report.runs}
+            rules.project.output.projector,
+            key={suite.run(run).stage1_key for run in suite.trained(suite.config.report.runs)},
         ),
 
 

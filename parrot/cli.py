@@ -158,19 +158,24 @@ def predict(
     settings: Json = None,
 ) -> None:
     """Answer every benchmark and control of a run."""
-    if (model is None) == (stage1 is None):
-        raise ConfigError("expected exactly one of --model and --stage1")
     asked = _settings(PredictSettings, "predict" if stage1 is None else "predict_before", run, configfile, settings)
+    if [asked.model, model, stage1].count(None) != 2:
+        what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"
+        raise ConfigError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")
     questions = _at_once(batch, "predict_batch", "--batch", run, configfile)
     from functools import partial
 
     import torch
 
+    from parrot.evaluate.any_model import load_any
     from parrot.evaluate.predict import predict as stage
     from parrot.model.build import build, load
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.dtype]
-    if model is not None:
+    built: partial[Any]
+    if asked.model is not None:
+        built = partial(load_any, asked.model.path, dtype)
+    elif model is not None:
         built = partial(load, model, dtype)
     else:
         aligned = _settings(AlignSettings, "align", run, configfile, stage1_settings)

@@ -130,6 +130,12 @@ class ExpertSettings(Strict):
 class ModelSettings(ExpertSettings):
     """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
 
+    hf: str | None = Field(
+        None,
+        description="an image-text-to-text model of transformers that a run asks as it is, in place of training one: a "
+        "backbone of config/datasets.yaml, a folder, or a hub repository as owner/name",
+    )
+    revision: str | None = Field(None, description="of the hub repository that hf is; none: main")
     vision_tower: str
     language_model: str
     projector: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from pydantic import Field
 
 from parrot.config import (
     BackboneFolder,
@@ -29,6 +32,7 @@ from parrot.config import (
     validate,
 )
 from parrot.digest import key
+from parrot.named_model import named_model
 
 DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules and folders of the workflow, which a run or a family may therefore not be called.
@@ -83,8 +87,9 @@ class TuneSettings(Strict):
 
 
 class PredictSettings(Strict):
-    """Exactly what prediction reads, besides the model."""
+    """Exactly what prediction reads, besides the run's own model."""
 
+    model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")
     benchmarks: tuple[Benchmark, ...]
     controls: tuple[Control, ...]
     prompt_language: Literal["dataset", "group"]
@@ -130,14 +135,27 @@ class Run:
 
     @cached_property
     def fetch(self) -> FetchSettings:
+        return FetchSettings(
+            datasets=self._trained_on if self.asked is None else {self.asked.path: self.asked},
+            benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
+        )
+
+    @property
+    def _trained_on(self) -> dict[str, Dataset]:
+        """Data sets and backbones by catalogue name."""
         data, model = self.config.data, self.config.model
         by_language = [*data.instructions.values(), *data.validation.values()]
         conversations = [*data.align, *(name for names in by_language for name in names)]
         backbones = {name: self._entry(name, BackboneFolder) for name in (model.vision_tower, model.language_model)}
-        return FetchSettings(
-            datasets={name: self._entry(name, ConversationSet) for name in conversations} | backbones,
-            benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
-        )
+        return {name: self._entry(name, ConversationSet) for name in conversations} | backbones
+
+    @cached_property
+    def asked(self) -> BackboneFolder | None:
+        """The model that the run asks as it is; None where it trains one."""
+        model = self.config.model
+        if model.hf is None:
+            return None
+        return named_model(model.hf, model.revision, self._datasets, f"run {self.name}: model")
 
     @cached_property
     def _backbone_fields(self) -> dict[str, Any]:
@@ -182,6 +200,7 @@ class Run:
     def predict(self) -> PredictSettings:
         evaluate = self.config.evaluate
         return PredictSettings(
+            model=self.asked,
             benchmarks=self.benchmarks,
             controls=evaluate.controls,
             prompt_language=evaluate.prompt_language,
@@ -192,7 +211,8 @@ class Run:
     @cached_property
     def predict_before(self) -> PredictSettings:
         """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
-        controls = tuple(control for control in self.predict.controls if control == "text")
+        trained = self.asked is None
+        controls = tuple(control for control in self.predict.controls if control == "text" and trained)
         asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
         return self.predict.model_copy(update={"controls": controls, "benchmarks": asked if controls else ()})
 
@@ -220,12 +240,14 @@ class Run:
 
     def check(self) -> None:
         """Resolve every stage's settings; ConfigError for a name that no catalogue has."""
-        _ = self.fetch, self.align, self.tune, self.predict, self.score
+        _ = self.fetch, self.predict, self.score
+        if self.asked is None:
+            _ = self.align, self.tune
 
     @cached_property
-    def stage1_key(self) -> str:
-        """Digest of exactly what stage 1 reads; runs with the same key share one alignment."""
-        return key(self.align)
+    def stage1_key(self) -> str | None:
+        """Digest of exactly what stage 1 reads; runs with the same key share one alignment. None without training."""
+        return key(self.align) if self.asked is None else None
 
     @cached_property
     def data_key(self) -> str:
@@ -240,6 +262,8 @@ class Suite:
         folder = Path(catalogues)
         self.raw = raw
         self.config: Config = validate(Config, raw, where)
+        if self.config.model.hf is not None:
+            raise ConfigError(f"{where}: model.hf: expected in a run of config/runs.yaml, which trains no model")
         self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
         self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
         runs_file = folder / "runs.yaml"
@@ -259,17 +283,20 @@ class Suite:
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")
-            if config.tune.language_model != "lora" and "lora" in self.overrides[name].get("tune", {}):
-                raise ConfigError(f"{self._where}: {name}: tune.lora: expected tune.language_model lora beside it")
+            _check_overrides(self.overrides[name], config, f"{self._where}: {name}")
             self._runs[name] = Run(name, config, self.datasets, self.benchmarks)
         return self._runs[name]
 
     @cached_property
     def trained_as(self) -> dict[str, str]:
-        """For every run the first run, in the catalogue's order, that resolves to the same training."""
+        """For every run that trains the first run, in the catalogue's order, that resolves to the same training."""
         first: dict[str, str] = {}
-        runs = [self.run(name) for name in self.overrides]
-        return {run.name: first.setdefault(run.stage1_key + key(run.tune), run.name) for run in runs}
+        runs = [self.run(name) for name in self.trained(self.overrides)]
+        return {run.name: first.setdefault(f"{run.stage1_key} {key(run.tune)}", run.name) for run in runs}
+
+    def trained(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the runs `names` that train a model."""
+        return tuple(name for name in names if self.run(name).asked is None)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -287,6 +314,20 @@ class Suite:
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""
         return self.families.get(name) or (self.run(name).name,)
+
+
+def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:
+    """ConfigError for what a run says and nothing would read."""
+    if config.tune.language_model != "lora" and "lora" in overrides.get("tune", {}):
+        raise ConfigError(f"{where}: tune.lora: expected tune.language_model lora beside it")
+    model = overrides.get("model", {})
+    if config.model.hf is None and "revision" in model:
+        raise ConfigError(f"{where}: model.revision: expected model.hf beside it")
+    if config.model.hf is not None:
+        unread = [name for name in overrides if name not in ("model", "evaluate")]
+        unread += [f"model.{name}" for name in model if name not in ("hf", "revision")]
+        if unread:
+            raise ConfigError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")
 
 
 def _as_read(entry: Read) -> Read:

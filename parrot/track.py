@@ -62,9 +62,10 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
         client = _client(_uri(uri))
         store = _Store(client, _experiment(client, _uri(uri)))
         for stage1, whole in plans:
-            # Jobs side by side may import runs that share stage 1, and only one of them may create it.
-            with _locked(stage1.artefacts[""][0]):
-                store.put(stage1)
+            if stage1 is not None:
+                # Jobs side by side may import runs that share stage 1, and only one of them may create it.
+                with _locked(stage1.artefacts[""][0]):
+                    store.put(stage1)
             store.put(whole)
         return True
     return False

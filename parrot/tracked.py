@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parrot.config import Strict
+from parrot.config import ConfigError, Strict
 from parrot.digest import key
 from parrot.report.records import read_metrics, read_provenance
 from parrot.report.scores import read_scores
@@ -30,7 +30,7 @@ class TrackedRun(Strict):
     name: str
     scale: str
     seed: int
-    stage1_key: str
+    stage1_key: str | None  # None: the run asks a model as it is, and left no records of training
     params: dict[str, str]
     stage1_params: dict[str, str]
 
@@ -38,14 +38,17 @@ class TrackedRun(Strict):
 def tracked_run(run: Run) -> TrackedRun:
     """The settings of `run` that are worth comparing, as MLflow parameters with dotted names."""
     config = run.config.model_dump(mode="json")
-    shared = {section: config[section] for section in ("model", "align")}
-    own = {"data": {"languages": config["data"]["languages"]}, "tune": config["tune"], "evaluate": config["evaluate"]}
+    read = {section: config[section] for section in ("model", "align", "tune", "evaluate")}
+    read["data"] = {"languages": config["data"]["languages"]}
+    if run.asked is not None:
+        asked = {name: config["model"][name] for name in ("hf", "revision")}
+        read = {"model": asked, "evaluate": config["evaluate"]}
     return TrackedRun(
         name=run.name,
         scale=run.config.scale,
         seed=run.config.seed,
         stage1_key=run.stage1_key,
-        params=_flat({**shared, **own}),
+        params=_flat(read),
         stage1_params=_flat({"align": {**config["align"], "data": config["data"]["align"]}}),
     )
 
@@ -72,19 +75,20 @@ class Planned:
 
 
 def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
-    """The MLflow run of a named run, with a child for tuning and for each benchmark."""
+    """The MLflow run of a named run, with a child for its tuning, if any, and for each benchmark."""
     folder, identity = results / run.name, f"{run.scale}/{run.name}/seed{run.seed}"
-    record = _Record(folder)
-    tags = {"run": run.name, "seed": str(run.seed), "scale": run.scale, "stage1_key": run.stage1_key} | record.tags
+    record = _scored(folder / "scores.csv") if run.stage1_key is None else _trained(folder)
+    tags = {"run": run.name, "seed": str(run.seed), "scale": run.scale} | record.tags
+    tags |= {} if run.stage1_key is None else {"stage1_key": run.stage1_key}
 
     def planned(part: str, name: str, metrics: list[Point]) -> Planned:
         return Planned(identity + part, name, run.params, metrics, tags, record.data_pins, record.start, record.end)
 
     accuracies = _accuracies(folder / "scores.csv", run, record.end)
     whole = planned("", run.name, [point for metrics in accuracies.values() for point in _headline(metrics)])
-    whole.children = [planned("/tune", f"{run.name}: tune", record.metrics)]
+    whole.children = [planned("/tune", f"{run.name}: tune", record.metrics)] if record.files else []
     whole.children += [planned(f"/{name}", f"{run.name}: {name}", metrics) for name, metrics in accuracies.items()]
-    whole.artefacts = {"": [folder / file for file in (*RECORDS, "scores.csv")]}
+    whole.artefacts = {"": [*record.files, folder / "scores.csv"]}
     if report is not None:
         # A target's own tables do not take the place of the main ones.
         place = "" if report == results else f"{report.name}/"
@@ -93,10 +97,12 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
     return whole
 
 
-def plan_stage1(run: TrackedRun, results: Path) -> Planned:
-    """The MLflow run of the stage 1 that `run` shares with others."""
+def plan_stage1(run: TrackedRun, results: Path) -> Planned | None:
+    """The MLflow run of the stage 1 that `run` shares with others; None where it trains nothing."""
+    if run.stage1_key is None:
+        return None
     folder = results / "align" / run.stage1_key
-    record = _Record(folder)
+    record = _trained(folder)
     tags = {"run": "align", "seed": str(run.seed), "scale": run.scale, "stage1_key": run.stage1_key} | record.tags
     return Planned(
         id=f"{run.scale}/align/{run.stage1_key}",
@@ -107,34 +113,53 @@ def plan_stage1(run: TrackedRun, results: Path) -> Planned:
         data_pins=record.data_pins,
         start=record.start,
         end=record.end,
-        artefacts={"": [folder / file for file in RECORDS]},
+        artefacts={"": record.files},
     )
 
 
+@dataclass
 class _Record:
-    """What a training stage left in its folder.
+    """What is known of when and how something ran.
 
     Metrics carry the record's own times, without which a second import would double every point.
     """
 
-    def __init__(self, folder: Path):
-        provenance = read_provenance(folder / "provenance.json")
-        records = read_metrics(folder / "metrics.jsonl")
-        times = [round(1000 * float(record.get("time", 0))) for record in records] or [0]
-        self.start, self.end = min(times), max(times)
-        self.data_pins: dict[str, str] = provenance.get("data_pins") or {}
-        self.tags = {name: str(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
-        if "git_commit" in self.tags:
-            self.tags["mlflow.source.git.commit"] = self.tags.pop("git_commit")
-        self.tags |= {f"data_pin {name}": md5 for name, md5 in self.data_pins.items()}
-        self.metrics: list[Point] = [
-            (name, float(value), int(record["step"]), time)
-            for record, time in zip(records, times, strict=False)
-            for name, value in record.items()
-            if name not in ("step", "time")
-        ]
-        costs = [name for name in COSTS if provenance.get(name) is not None]
-        self.metrics += [(f"system/{name}", float(provenance[name]), 0, self.end) for name in costs]
+    start: int
+    end: int
+    files: list[Path] = field(default_factory=list)
+    data_pins: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[Point] = field(default_factory=list)
+
+
+def _trained(folder: Path) -> _Record:
+    """What a training stage left in its folder."""
+    provenance = read_provenance(folder / "provenance.json")
+    records = read_metrics(folder / "metrics.jsonl")
+    times = [round(1000 * float(record.get("time", 0))) for record in records] or [0]
+    end = max(times)
+    data_pins: dict[str, str] = provenance.get("data_pins") or {}
+    tags = {name: str(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
+    if "git_commit" in tags:
+        tags["mlflow.source.git.commit"] = tags.pop("git_commit")
+    tags |= {f"data_pin {name}": md5 for name, md5 in data_pins.items()}
+    metrics: list[Point] = [
+        (name, float(value), int(record["step"]), time)
+        for record, time in zip(records, times, strict=False)
+        for name, value in record.items()
+        if name not in ("step", "time")
+    ]
+    costs = [name for name in COSTS if provenance.get(name) is not None]
+    metrics += [(f"system/{name}", float(provenance[name]), 0, end) for name in costs]
+    return _Record(min(times), end, [folder / file for file in RECORDS], data_pins, tags, metrics)
+
+
+def _scored(scores: Path) -> _Record:
+    """A run without training is dated by its scores."""
+    if not scores.is_file():
+        raise ConfigError(f"{scores}: cannot be read: no such file")
+    time = round(1000 * scores.stat().st_mtime)
+    return _Record(time, time)
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:

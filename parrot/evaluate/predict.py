@@ -16,6 +16,7 @@ from torch import multiprocessing
 
 from parrot.config import ConfigError
 from parrot.digest import code_digest, key
+from parrot.evaluate.any_model import AnyModelAsker, OwnWords
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.journal import Journal
@@ -23,11 +24,13 @@ from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
-from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
+from parrot.model import ParrotProcessor
 from parrot.runs import PredictSettings
 
 ROUTER_DECIMALS = 6
-Built = tuple[ParrotForConditionalGeneration, ParrotProcessor]
+Words = ParrotProcessor | OwnWords
+Built = tuple[Any, Words]
+EitherAsker = Asker | AnyModelAsker
 Report = Callable[[int], object]
 
 
@@ -48,11 +51,11 @@ def predict(
     sheets = read_sheets(settings, output)
     questions = _questions(sheets)
     model, processor = build()
-    folder = work / "predict" / _key(settings, questions, model)
+    folder = work / "predict" / _key(settings, questions, model, processor)
     with Progress(len(questions)) as progress:
         progress.skip(len(Journal(folder).answers))
         if processes == 1:
-            _ask_share(Asker(model, processor, questions), folder, batch, 0, 1, progress.add)
+            _ask_share(_asker((model, processor), questions), folder, batch, 0, 1, progress.add)
         else:
             del model
             _in_processes(settings, build, folder, batch, processes, progress.add)
@@ -64,11 +67,9 @@ def predict(
     shutil.rmtree(folder)
 
 
-def answer_questions(
-    model: ParrotForConditionalGeneration, processor: ParrotProcessor, questions: Sequence[Question], batch: int
-) -> list[Answer]:
+def answer_questions(model: Any, processor: Words, questions: Sequence[Question], batch: int) -> list[Answer]:
     """Answers to `questions`, in their order, in this process and without a record."""
-    asker = Asker(model, processor, questions)
+    asker = _asker((model, processor), questions)
     answers = [Answer() for _ in questions]
     for share in shares(questions, asker.lengths, batch, asker.pictures_at_once)[0]:
         asker.see(share.pictures, batch)
@@ -78,7 +79,14 @@ def answer_questions(
     return answers
 
 
-def _ask_share(asker: Asker, folder: Path, batch: int, process: int, processes: int, report: Report) -> None:
+def _asker(built: Built, questions: Sequence[Question]) -> EitherAsker:
+    model, processor = built
+    if isinstance(processor, OwnWords):
+        return AnyModelAsker(model, processor, questions)
+    return Asker(model, processor, questions)
+
+
+def _ask_share(asker: EitherAsker, folder: Path, batch: int, process: int, processes: int, report: Report) -> None:
     """Ask what is this process's and not answered yet."""
     journal = Journal(folder, str(process))
     for share in shares(asker.questions, asker.lengths, batch, asker.pictures_at_once, processes)[process]:
@@ -131,7 +139,7 @@ def _process(
         if torch.cuda.is_available():
             torch.cuda.set_device(process % torch.cuda.device_count())
         questions = _questions(read_sheets(settings, Path()))
-        _ask_share(Asker(*build(), questions), folder, batch, process, processes, report)
+        _ask_share(_asker(build(), questions), folder, batch, process, processes, report)
     except ConfigError as error:
         said.put(str(error))
 
@@ -140,12 +148,13 @@ def _questions(sheets: Sequence[Sheet]) -> list[Question]:
     return [question for sheet in sheets for question in sheet.questions]
 
 
-def _key(settings: PredictSettings, questions: Sequence[Question], model: ParrotForConditionalGeneration) -> str:
-    """Digest of what the answers depend on: settings, questions, pictures, weights and code."""
+def _key(settings: PredictSettings, questions: Sequence[Question], model: Any, processor: Words) -> str:
+    """Digest of what the answers depend on: settings, prompts, pictures, weights and code."""
     digests = {question.picture: hashlib.sha256((question.picture or "").encode()).digest() for question in questions}
     asked = hashlib.sha256()
     for question in questions:
-        asked.update(hashlib.sha256(question.query.encode()).digest() + digests[question.picture])
+        prompt = processor.format_prompt(question.query)
+        asked.update(hashlib.sha256(prompt.encode()).digest() + digests[question.picture])
     weights = hashlib.sha256()
     for parameter in model.parameters():
         weights.update(parameter.detach().contiguous().view(torch.uint8).cpu().numpy())
@@ -153,7 +162,7 @@ def _key(settings: PredictSettings, questions: Sequence[Question], model: Parrot
     return key([settings.model_dump(mode="json"), asked.hexdigest(), weights.hexdigest(), code])
 
 
-def _write(sheet: Sheet, processor: ParrotProcessor, answers: Sequence[Answer]) -> None:
+def _write(sheet: Sheet, processor: Words, answers: Sequence[Answer]) -> None:
     texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
     prompts = [processor.format_prompt(question.query) for question in sheet.questions]
     table = sheet.table.assign(

@@ -45,7 +45,7 @@ def build(
         ConfigError: a folder lacks weights or config, or the projector does not fit.
     """
     vision = _vision_tower(settings.vision_tower.path, dtype)
-    language = _pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
+    language = pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
     tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
     processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision), tokenizer)
     _make_room(language, tokenizer, settings.seed)
@@ -110,12 +110,12 @@ def load(
 
         _be_quiet()
         return load_released(folder, dtype=dtype)
-    _check_type(_model_folder(folder))
+    _check_type(model_folder(folder))
     try:
         processor = ParrotProcessor.from_pretrained(folder)
     except (OSError, ValueError):
         raise ConfigError(f"{folder}: no readable processor; expected a model folder that training wrote") from None
-    model = _pretrained(ParrotForConditionalGeneration, folder, dtype)
+    model = pretrained(ParrotForConditionalGeneration, folder, dtype)
     # Where tokenizer.json is missing, transformers may make up an empty tokenizer.
     if processor.image_token_id != model.config.image_token_id:
         raise ConfigError(
@@ -183,9 +183,9 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
 
 def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     """The vision encoder of `folder`, which may hold its text encoder too."""
-    config = AutoConfig.from_pretrained(_model_folder(folder))
+    config = AutoConfig.from_pretrained(model_folder(folder))
     config = getattr(config, "vision_config", config)
-    return _pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
+    return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
 
 
 def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
@@ -194,11 +194,11 @@ def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
     return ParrotImageProcessor.from_pretrained(folder, **without_crop)
 
 
-def _pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
+def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
     """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
     _be_quiet()
     try:
-        model, report = kind.from_pretrained(_model_folder(folder), dtype=dtype, output_loading_info=True, **arguments)
+        model, report = kind.from_pretrained(model_folder(folder), dtype=dtype, output_loading_info=True, **arguments)
     except SafetensorError as error:
         raise ConfigError(f"{folder}: the weights cannot be read: {error}") from None
     if report["missing_keys"]:
@@ -223,7 +223,7 @@ def _check_type(folder: Path) -> None:
         raise ConfigError(f"{folder}/config.json: model_type: expected {ParrotConfig.model_type}, found {kind}")
 
 
-def _model_folder(folder: str | Path) -> Path:
+def model_folder(folder: str | Path) -> Path:
     """`folder` as a path; ConfigError unless it holds a config and safetensors weights, single or sharded."""
     folder = Path(folder)
     if not folder.is_dir():

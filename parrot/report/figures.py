@@ -111,12 +111,10 @@ def _spoken(language: str, cell: Cell) -> str:
 
 def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
     with_experts = [run for run in settings.runs if run.num_experts]
+    if not with_experts:
+        return _nothing(item, "None of these runs has experts.")
     figure, axes = plt.subplots(figsize=(6.4, 3.8))
     axes.set_title(item.title)
-    if not with_experts:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "None of these runs has experts.", ha="center", transform=axes.transAxes)
-        return figure, "None of the runs has experts."
     run = with_experts[0]
     means = mean_router_weights(settings, results, run.name, item.benchmarks)
     asked = [language for language in LANGUAGES if language in means]
@@ -139,8 +137,18 @@ def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
     return figure, f"Heat map of mean router weights in per cent, experts 1 to {weights.shape[1]}. {spoken}."
 
 
+def _nothing(item: ReportItem, why: str) -> tuple[Figure, str]:
+    figure, axes = plt.subplots(figsize=(6.4, 3.8))
+    axes.set_title(item.title)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes)
+    return figure, why
+
+
 def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
-    runs = by_training(settings.runs)
+    runs = by_training([run for run in settings.runs if not run.asked])
+    if not runs:
+        return _nothing(item, "None of these runs was trained.")
     figure, panels = plt.subplots(1, len(runs), figsize=(max(4, 3 * len(runs)), 3.4), sharey=True, squeeze=False)
     spoken = []
     for run, axes in zip(runs, panels[0], strict=True):

@@ -14,10 +14,9 @@ ABSENT = "not recorded"
 
 def what_ran(settings: ReportStage, results: Path) -> dict[str, Any]:
     """A table of facts: ``columns`` names the trained stages, ``rows`` maps each fact to one text a stage."""
-    folders = {
-        f"stage 1 ({key})": results / "align" / key for key in dict.fromkeys(r.stage1_key for r in settings.runs)
-    }
-    folders |= {f"stage 2 of {run.name}": results / run.name for run in settings.runs}
+    keys = dict.fromkeys(run.stage1_key for run in settings.runs)
+    folders = {f"stage 1 ({key})": results / "align" / key for key in keys if key is not None}
+    folders |= {f"stage 2 of {run.name}": results / run.name for run in settings.runs if not run.asked}
     records = {name: read_provenance(folder / "provenance.json") for name, folder in folders.items()}
     curves = {name: _curve(folder / "metrics.jsonl") for name, folder in folders.items()}
     rows = {fact: [tell(record) for record in records.values()] for fact, tell in FACTS.items()}

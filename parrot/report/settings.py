@@ -57,13 +57,17 @@ Items = Annotated[
 
 
 class ReportedRun(Strict):
-    """A run as the report names it."""
+    """A run as the report names it.
+
+    `asked` is the model that it asks as it is; its languages and experts are then none. `stage1_key` is None likewise.
+    """
 
     name: str
+    asked: str = ""
     languages: tuple[Language, ...]
     num_experts: int
     language_model: Tuning = "full"
-    stage1_key: str
+    stage1_key: str | None
     conventions: Conventions
     seed: int
     recipe: str = Field(
@@ -73,6 +77,8 @@ class ReportedRun(Strict):
     @property
     def label(self) -> str:
         """The run in plain words, e.g. ``6 languages, 6 experts``."""
+        if self.asked:
+            return f"{self.asked} as it is"
         languages = "English data only" if self.languages == ("en",) else f"{len(self.languages)} languages"
         experts = {0: "no experts", 1: "1 expert"}.get(self.num_experts, f"{self.num_experts} experts")
         language_model = {"full": "", "lora": ", LoRA", "frozen": ", language model frozen"}[self.language_model]
@@ -138,8 +144,9 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
         runs=tuple(
             ReportedRun(
                 name=run.name,
-                languages=run.config.data.languages,
-                num_experts=run.config.model.num_experts,
+                asked=run.config.model.hf or "",
+                languages=run.config.data.languages if run.asked is None else (),
+                num_experts=run.config.model.num_experts if run.asked is None else 0,
                 language_model=run.config.tune.language_model,
                 stage1_key=run.stage1_key,
                 conventions=run.conventions,

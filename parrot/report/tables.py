@@ -161,7 +161,8 @@ def stage1_runs(settings: ReportStage) -> dict[str, str]:
     """The stage-1 models of the runs, ``align/{key}``, in words."""
     names: dict[str, list[str]] = {}
     for run in settings.runs:
-        names.setdefault(f"align/{run.stage1_key}", []).append(run.name)
+        if run.stage1_key is not None:
+            names.setdefault(f"align/{run.stage1_key}", []).append(run.name)
     return {name: f"stage 1 of {', '.join(runs)}" for name, runs in names.items()}
 
 

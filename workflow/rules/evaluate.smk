@@ -4,14 +4,16 @@
 rule predict:
     """Answer every benchmark and control of one run."""
     input:
-        model="<results>/{run}/model/model.safetensors",
+        model=branch(
+            lambda w: suite.run(w.run).asked is None, then="<results>/{run}/model/model.safetensors", otherwise=[]
+        ),
         data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
     output:
         predictions=directory("<results>/{run}/predictions"),
     params:
         settings=lambda w: settings_file(suite.run(w.run).predict),
         code=code_digest("parrot.evaluate.predict"),
-        model=subpath(input.model, parent=True),
+        model=lambda w, input: f"--model {Path(input.model).parent}" if input.model else "",
         work=work,
     log:
         "<logs>/{run}/predict.log",
@@ -26,7 +28,7 @@ rule predict:
         mem_mb=4000,
         runtime="2h",
     shell:
-        "parrot predict --settings {params.settings} --model {params.model} --output {output.predictions} "
+        "parrot predict --settings {params.settings} {params.model} --output {output.predictions} "
         "--work {params.work} --batch {resources.batch} 2>&1 | log {log}"
 
 

@@ -7,8 +7,8 @@ rule report:
         scores=rules.scores.output.scores,
         data=sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in suite.config.report.runs}),
         predictions=expand("<results>/{run}/predictions", run=suite.config.report.runs),
-        metrics=expand("<results>/{run}/metrics.jsonl", run=suite.config.report.runs),
-        provenance=expand("<results>/{run}/provenance.json", run=suite.config.report.runs),
+        metrics=expand("<results>/{run}/metrics.jsonl", run=suite.trained(suite.config.report.runs)),
+        provenance=expand("<results>/{run}/provenance.json", run=suite.trained(suite.config.report.runs)),
     output:
         tables=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("tables")],
         figures=[f"<results>/{file}" for file in report_stage(suite).outputs() if file.startswith("figures")],

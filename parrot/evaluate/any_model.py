@@ -1,0 +1,191 @@
+"""Any image-text-to-text model of transformers, asked through its own processor and chat template."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    Blip2Config,
+    GenerationConfig,
+    StoppingCriteria,
+)
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from parrot.config import ConfigError
+from parrot.evaluate.generate import Answer, use_accelerator
+from parrot.evaluate.questions import IMAGE, Question
+from parrot.evaluate.tsv import decode_picture
+from parrot.model.build import model_folder, pretrained
+
+PICTURES_AT_ONCE = 256  # decoded in main memory
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
+
+
+class OwnWords:
+    """A model's own processor, which words a user's turn by the model's chat template, if it has one."""
+
+    def __init__(self, processor: Any):
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+
+    def format_prompt(self, query: str) -> str:
+        """The text for the processor that asks `query`, whose picture, if any, is an `<image>` line at its start."""
+        text = query.removeprefix(f"{IMAGE}\n")
+        if self.processor.chat_template is None:
+            return text
+        picture = [{"type": "image"}] if text != query else []
+        turn = {"role": "user", "content": [*picture, {"type": "text", "text": text}]}
+        return self.processor.apply_chat_template([turn], add_generation_prompt=True)
+
+
+class AnyModelAsker:
+    """Asks `model` the `questions`, as `parrot.evaluate.asker.Asker` does; pictures are encoded with every question."""
+
+    def __init__(self, model: Any, words: OwnWords, questions: Sequence[Question]):
+        self.model = use_accelerator(model)
+        self.words = words
+        self.questions = questions
+        self.prompts = [words.format_prompt(question.query) for question in questions]
+        self._seen: dict[str, Image] = {}
+        self._check()
+
+    def _check(self) -> None:
+        """ConfigError where the model cannot be asked a question."""
+        mark = str(self.words.processor.image_token)
+        pixels = inspect.signature(self.model.generate).parameters.get("pixel_values")
+        needs_picture = pixels is not None and pixels.default is pixels.empty
+        for question in self.questions:
+            if mark in question.query.removeprefix(f"{IMAGE}\n"):
+                raise ConfigError(f"{question.where}: expected no {mark} in the text; it stands for the picture")
+            if needs_picture and question.picture is None:
+                name = type(self.model).__name__
+                raise ConfigError(f"{question.where}: {name} cannot be asked without a picture; leave out control text")
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt, without visual ones: how many a picture takes is known when it is seen."""
+        return [len(ids) for ids in self.words.tokenizer(self.prompts)["input_ids"]]
+
+    @property
+    def pictures_at_once(self) -> int:
+        return PICTURES_AT_ONCE
+
+    def see(self, pictures: Sequence[str], batch: int) -> None:
+        """Decode base64 `pictures`, so that questions about them can be asked; earlier ones are forgotten.
+
+        ConfigError naming file and row of a picture that cannot be decoded.
+        """
+        where = {question.picture: question.where for question in self.questions}
+        self._seen = {picture: decode_picture(picture, where[picture]) for picture in pictures}
+
+    @torch.inference_mode()
+    def ask(self, places: Sequence[int]) -> list[Answer]:
+        """Answers to the questions at `places`, which are all about pictures that were seen, or all without one."""
+        asked = [self.questions[place] for place in places]
+        inputs = self._encode(
+            [self.prompts[place] for place in places],
+            [self._seen[question.picture] for question in asked if question.picture is not None],
+        )
+        settings = copy.deepcopy(self.model.generation_config)
+        settings.update(max_new_tokens=asked[0].max_new_tokens)
+        steps = _Steps()
+        tokens = self.model.generate(**inputs, generation_config=settings, stopping_criteria=[steps])
+        ends = torch.tensor(settings.eos_token_id).flatten().tolist()
+        return [_answer(row, ends) for row in tokens[:, tokens.shape[1] - steps.count :].tolist()]
+
+    def _encode(self, prompts: list[str], pictures: list[Image]) -> Any:
+        start = self.words.tokenizer.bos_token
+        options: dict[str, Any] = {"images": [[picture] for picture in pictures]} if pictures else {}
+        if start and prompts[0].startswith(start):
+            options["add_special_tokens"] = False
+        inputs = self.words.processor(text=prompts, padding=True, return_tensors="pt", **options)
+        return inputs.to(self.model.device, self.model.dtype)
+
+
+class _Steps(StoppingCriteria):
+    """Stops nothing and counts the tokens that each sequence got: what precedes them differs by architecture."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        self.count += 1
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def _answer(tokens: list[int], ends: list[int]) -> Answer:
+    stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return Answer(tokens, "length") if stop is None else Answer(tokens[:stop], "eos")
+
+
+def load_any(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, OwnWords]:
+    """The model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
+
+    The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
+    ConfigError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
+    """
+    config = _config(model_folder(folder))
+    model = pretrained(AutoModelForImageTextToText, folder, dtype).eval()
+    try:
+        processor = _processor(folder, PROCESSOR_MAPPING[type(config)])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder}: no readable processor: {error}") from None
+    if isinstance(config, Blip2Config):
+        _show_blip2_the_picture(model, processor, folder)
+    tokenizer, text = processor.tokenizer, config.get_text_config()
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    # An encoder counts positions from the prompt's start, and what follows its end changes nothing.
+    tokenizer.padding_side = "right" if text.is_encoder_decoder else "left"
+    ids = {name: getattr(model.generation_config, name) or getattr(text, name, None) for name in TOKEN_IDS}
+    ids["eos_token_id"] = ids["eos_token_id"] or tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(do_sample=False, pad_token_id=tokenizer.pad_token_id, **ids)
+    return model, OwnWords(processor)
+
+
+def _config(folder: Path) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):
+        config = None
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ConfigError(f"{folder}/config.json: expected an image-text-to-text model that transformers knows")
+    return config
+
+
+def _processor(folder: str | Path, kind: Any) -> Any:
+    """The processor of class `kind` for pictures and text: video parts need torchvision, and no question has one."""
+
+    class PicturesOnly(kind):
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [part for part in super().get_attributes() if part != "video_processor"]
+
+    parts = [AutoImageProcessor.from_pretrained(folder, backend="pil"), AutoTokenizer.from_pretrained(folder)]
+    settings, _ = PicturesOnly.get_processor_dict(folder)
+    return PicturesOnly.from_args_and_dict(parts, settings)
+
+
+def _show_blip2_the_picture(model: Any, processor: Any, folder: str | Path) -> None:
+    """Complete a checkpoint from when a picture's tokens went unsaid before every prompt, as mBLIP's."""
+    token = processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
+    if model.config.image_token_index is None:
+        model.config.image_token_index = token
+    rows = len(model.get_input_embeddings().weight)
+    if token != model.config.image_token_index or token >= rows:
+        raise ConfigError(
+            f"{folder}: tokenizer: expected {processor.image_token} to be token {model.config.image_token_index} of "
+            f"{rows}, found {token}"
+        )
+    processor.num_query_tokens = model.config.num_query_tokens
