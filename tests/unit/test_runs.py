@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config import ConfigError, load_config, overlay
+from parrot.config import ConfigError, HubFolder, load_config, overlay
 from parrot.runs import Suite
 
 CONFIG = "config/config.yaml"
@@ -84,3 +84,60 @@ def test_unknown_data_set_lists_the_known_ones():
     raw = overlay(load_config(CONFIG), {"data": {"align": ["mini_caption"]}})
     with pytest.raises(ConfigError, match=r"no conversations named mini_caption in .*, which has .*mini_captions"):
         _ = Suite(raw).run("parrot").align
+
+
+def suite_with(tmp_path: Path, runs: str) -> Suite:
+    for name in ("datasets", "benchmarks"):
+        (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
+    (tmp_path / "runs.yaml").write_text(runs)
+    return Suite(load_config(CONFIG), catalogues=tmp_path)
+
+
+def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
+    run = suite.run("qwen2_vl")
+    run.check()
+    assert run.predict.model is not None
+    assert run.predict.model.path == "data/hub/Qwen2-VL-7B-Instruct"
+    assert list(run.fetch.datasets.values()) == [run.predict.model]
+    assert run.fetch.benchmarks == suite.run("parrot").fetch.benchmarks
+    assert run.stage1_key is None
+    assert run.predict_before.controls == ()
+    assert "qwen2_vl" not in suite.trained_as
+    assert suite.trained(["parrot", "qwen2_vl", "english"]) == ("parrot", "english")
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "source"),
+    [
+        ("hf: mini_qwen", "workflow/resources/mini/backbones/qwen", "shipped"),
+        ("hf: parrot/model", "parrot/model", "local"),
+        ("hf: some/name", "data/hub/some--name", HubFolder(repository="some/name")),
+        ("hf: some/name, revision: v1", "data/hub/some--name@v1", HubFolder(repository="some/name", revision="v1")),
+    ],
+    ids=["catalogue", "folder", "repository", "revision"],
+)
+def test_a_model_is_named_by_catalogue_folder_or_repository(tmp_path: Path, model: str, path: str, source):
+    asked = suite_with(tmp_path, f"asked: {{model: {{{model}}}}}\n").run("asked").asked
+    assert asked is not None
+    assert (asked.path, asked.source) == (path, source)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("{model: {hf: nowhere}}", r"^run asked: model\.hf: no folder nowhere, .* which has .*mini_qwen"),
+        ("{model: {hf: ./models/nowhere}}", r"^run asked: model\.hf: no folder \./models/nowhere"),
+        ("{model: {hf: mini_qwen, revision: v1}}", r"model\.revision: expected only beside a hub repository"),
+        ("{model: {revision: v1}}", r"asked: model\.revision: expected model\.hf beside it$"),
+        ("{model: {hf: mini_qwen, top_k: 2}}", r"asked: model\.top_k: expected none beside model\.hf"),
+        ("{model: {hf: mini_qwen}, data: {languages: [en]}}", r"asked: data: expected none beside model\.hf"),
+    ],
+)
+def test_what_a_run_that_trains_nothing_may_not_say(tmp_path: Path, run: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
+
+
+def test_a_config_file_names_no_model_to_ask():
+    with pytest.raises(ConfigError, match=r"^config: model\.hf: expected in a run of config/runs\.yaml"):
+        Suite(overlay(load_config(CONFIG), {"model": {"hf": "mini_qwen"}}))

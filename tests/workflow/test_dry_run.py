@@ -81,6 +81,24 @@ def test_results_is_a_file(project):
     assert (project / "results").read_text() == "mine"
 
 
+def test_a_model_that_is_asked_as_it_is_is_never_trained(project):
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write("asked: {model: {hf: workflow/resources/mini/backbones/clip}}\n")
+    jobs = project.scheduled("--config", "report={runs: [parrot, asked]}", "--", "asked", "all", "align")
+    assert {rule for rule, run in jobs if run == "asked"} == {"predict", "score", "by_target", "track_target"}
+    assert {run for rule, run in jobs if rule == "tune"} == {"parrot"}
+    assert {rule for rule, _ in project.scheduled("asked")} == {
+        "fetch", "predict", "score", "by_target", "init_tracking", "track_target", "asked"
+    }  # fmt: skip
+
+
+def test_a_model_that_nothing_knows(project):
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write("asked: {model: {hf: models/qwen/2}}\n")
+    line = error_line(project.snakemake("--dry-run", "all"))
+    assert line.startswith("parrot: error: run asked: model.hf: no folder models/qwen/2, ")
+
+
 def test_own_data_is_checked_before_its_run_alone(project):
     entry = {"kind": "conversations", "file": "my/my.json", "images": "my/images", "licence": "mine", "source": "local"}
     with open(project / "config/datasets.yaml", "a") as file:
