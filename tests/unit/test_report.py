@@ -62,6 +62,23 @@ def test_a_run_says_how_its_language_model_was_tuned() -> None:
     assert labels == [whole, f"{whole}, LoRA", f"{whole}, language model frozen"]
 
 
+def test_a_model_asked_as_it_is_stands_beside_trained_ones(tmp_path: Path) -> None:
+    settings = tiny_results.make(tmp_path)
+    tiny_results.add_asked(tmp_path)
+    scores = [*tiny_results.score_files(tmp_path), tmp_path / "results/asked/scores.csv"]
+    asked = settings.model_copy(update={"runs": (*settings.runs, tiny_results.ASKED)})
+    build(asked, scores, tmp_path / "results", tmp_path / "out")
+    where = {"house": "twemoji", "benchmark": "MMMB", "language": "ru"}
+    assert cell(tmp_path / "out/tables/table1.csv", run="asked", **where)["value"] == "25.0000"
+    assert "| asked (some/model as it is) |" in (tmp_path / "out/tables/table1.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "stage 2 of english" in page
+    assert "stage 2 of asked" not in page
+    alone = settings.model_copy(update={"runs": (tiny_results.ASKED,)})
+    build(alone, scores[-1:], tmp_path / "results", tmp_path / "alone")
+    assert "None of these runs was trained." in (tmp_path / "alone/report.html").read_text(encoding="utf-8")
+
+
 def test_table1_has_every_run_language_and_house_once_with_its_known_accuracy(built: Path) -> None:
     rows = table(built / "out/tables/table1.csv")
     assert len(rows) == 2 * 3 * 2 * 7

@@ -179,3 +179,29 @@ def test_parameters_are_the_settings_worth_comparing() -> None:
     assert "tune.learning_rate" in run.params
     assert not any(name.startswith(("hardware", "report")) for name in run.params)
     assert json.loads(run.model_dump_json())["stage1_key"] == run.stage1_key
+
+
+def test_a_run_without_training_has_its_accuracies_alone(tmp_path: Path, store: str) -> None:
+    tiny_results.make(tmp_path)
+    tiny_results.add_asked(tmp_path)
+    asked = TrackedRun(
+        name="asked", scale="tiny", seed=0, stage1_key=None, params={"model.hf": "some/model"}, stage1_params={}
+    )
+    for _ in range(2):
+        assert import_runs([asked], tmp_path / "results", uri=store)
+        runs = runs_of(store)
+        assert runs.keys() == {"tiny/asked/seed0", "tiny/asked/seed0/MMMB", "tiny/asked/seed0/MMBench_dev"}
+        parent = runs["tiny/asked/seed0"]
+        assert parent.data.params == {"model.hf": "some/model"}
+        assert "stage1_key" not in parent.data.tags
+        assert parent.data.metrics["MMMB/twemoji/ru"] == 25.0
+        written = (tmp_path / "results/asked/scores.csv").stat().st_mtime
+        assert history(store, parent, "MMMB/twemoji/ru") == [(0, round(1000 * written), 25.0)]
+
+
+def test_a_model_asked_as_it_is_is_tracked_by_its_name() -> None:
+    tracked = tracked_run(Suite.load().run("qwen2_vl"))
+    assert tracked.stage1_key is None
+    assert tracked.params["model.hf"] == "qwen2_vl_7b"
+    assert tracked.params["evaluate.dtype"] == "bf16"
+    assert {name.split(".")[0] for name in tracked.params} == {"model", "evaluate"}

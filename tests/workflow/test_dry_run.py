@@ -92,6 +92,15 @@ def test_a_model_that_is_asked_as_it_is_is_never_trained(project):
     }  # fmt: skip
 
 
+def test_answers_before_stage_2_are_scored_where_there_are_any(pristine):
+    commands = {}
+    for run, scale in (("parrot", "config"), ("parrot", "paper"), ("qwen2_vl", "config")):
+        options = ("--dry-run", "--printshellcmds", "--configfile", f"config/{scale}.yaml")
+        (commands[run, scale],) = re.findall(r"parrot score .*", pristine.snakemake(*options, "--", run).stdout)
+    assert " --before results/mini/align/" in commands["parrot", "config"]
+    assert "--before" not in commands["parrot", "paper"] + commands["qwen2_vl", "config"]
+
+
 def test_a_model_that_nothing_knows(project):
     with open(project / "config/runs.yaml", "a") as file:
         file.write("asked: {model: {hf: models/qwen/2}}\n")

@@ -45,6 +45,7 @@ rule score:
         scores="<results>/{run}/scores.csv",
     params:
         settings=lambda w: settings_file(suite.run(w.run).score),
+        before=lambda w, input: f"--before {input.before}" if input.before else "",
         code=code_digest("parrot.evaluate.score"),
     log:
         "<logs>/{run}/score.log",
@@ -57,7 +58,7 @@ rule score:
         mem_mb=2000,
         runtime=60,
     shell:
-        "parrot score --settings {params.settings} --predictions {input.predictions} --before {input.before:q} "
+        "parrot score --settings {params.settings} --predictions {input.predictions} {params.before} "
         "--output {output.scores} 2>&1 | log {log}"
 
 
