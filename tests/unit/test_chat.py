@@ -241,7 +241,7 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
     ids=lambda value: None,
 )
 def test_what_is_wrong_is_one_line_before_the_model_is_loaded(parrot_chat, monkeypatch, arguments, where, expected):
-    monkeypatch.setattr("parrot.model.build._pretrained", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("parrot.model.build.pretrained", lambda *_: pytest.fail("the model was loaded"))
     said = parrot_chat(*arguments, **where)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith(f"parrot: error: {expected}")

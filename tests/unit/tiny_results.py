@@ -45,7 +45,7 @@ RUNS = (
     ReportedRun(name="english", languages=("en",), num_experts=0, recipe="c", **COMMON),
 )
 ASKED = ReportedRun(
-    name="asked", asked="some/model", languages=(), num_experts=0, stage1_key=None, conventions=Conventions()
+    name="asked", asked="some/model", languages=(), num_experts=0, recipe="d", **(COMMON | {"stage1_key": None})
 )
 ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.6], "tr": [0.5, 0.5], "ru": [0.5, 0.5]}
 
