@@ -93,6 +93,14 @@ class Benchmark(Strict):
     )
     max_new_tokens: int = Field(gt=0)
     controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
+    rejected_rows: Literal["refuse", "list"] = Field(
+        "refuse",
+        description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
+        "out, counted in scores and tables, and listed beside the predictions",
+    )
+    rotations_agree: bool = Field(
+        True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
+    )
     rows: int | None = Field(None, description="expected rows a language; checked where given")
     licence: str = ""
     source: Literal["composed", "local"] | HubFolder = "local"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def fetch(
 ) -> None:
     """Make or download `datasets` and `benchmarks` (not with `check`), check them and write a JSON `report`.
 
+    Rows that benchmarks leave out because their entries say so are counted on stderr and listed in the report.
+
     Raises ConfigError naming the first problem and counting the others; the report, written all the same, has them all.
     """
     if not check:
@@ -32,7 +35,10 @@ def fetch(
             download(entry)
     findings = inspect(datasets, benchmarks)
     if report is not None:
-        write_json(report, {"checked": findings.checked, "problems": findings.problems})
+        found = {"checked": findings.checked, "rejected": findings.rejected, "problems": findings.problems}
+        write_json(report, found)
+    for file, rows in findings.rejected.items():
+        print(f"parrot: {file}: {len(rows)} rows rejected; the first: {rows[0]}", file=sys.stderr)
     if findings.problems:
         first, *others = findings.problems
         more = f" (and {len(others)} more problems{f', all in {report}' if report else ''})" if others else ""

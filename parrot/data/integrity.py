@@ -12,11 +12,13 @@ from typing import TypeVar
 
 import pandas as pd
 
-from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset
+from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, Language
 from parrot.data.conversations import samples
 from parrot.data.pictures import fault
 from parrot.digest import file_sha256
-from parrot.evaluate.tsv import check_parallel, decode_picture, read_benchmark
+from parrot.evaluate.reading import check_parallel, read_language
+from parrot.evaluate.rejections import Rejection
+from parrot.evaluate.tsv import decode_picture
 
 WEIGHTS = "model.safetensors"
 Item = TypeVar("Item")
@@ -24,9 +26,13 @@ Item = TypeVar("Item")
 
 @dataclass
 class Findings:
-    """What was checked, by name of the catalogue, and what is wrong, one line each."""
+    """What was checked, by name of the catalogue, and what is wrong, one line each.
+
+    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so.
+    """
 
     checked: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejected: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -83,32 +89,50 @@ def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> N
 
 
 def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> None:
-    tables: dict[str, pd.DataFrame] = {}
+    tables: dict[Language, pd.DataFrame] = {}
+    rejected: dict[Language, list[Rejection]] = {}
     for language, file in benchmark.files.items():
         path = Path(benchmark.folder, file)
         try:
-            tables[language] = read_benchmark(path)
+            tables[language], rejected[language] = read_language(benchmark, language)
         except ConfigError as error:
             findings.problems.append(str(error))
             continue
-        count = len(tables[language])
+        count = len(tables[language]) + len(rejected[language])
+        if rejected[language]:
+            findings.rejected[str(path)] = [str(row) for row in rejected[language]]
         if benchmark.rows is not None and count != benchmark.rows:
             findings.problems.append(f"{path}: rows: expected {benchmark.rows}, found {count}")
     if len(tables) < len(benchmark.files):
         return
     findings.checked[name] = {language: len(table) for language, table in tables.items()}
     try:
-        check_parallel(tables, benchmark.name)
+        check_parallel(_shared(tables, rejected), benchmark.name)
     except ConfigError as error:
         findings.problems.append(str(error))
     findings.problems += filter(None, _map(_picture_fault, _pictures(benchmark, tables)))
 
 
-def _pictures(benchmark: Benchmark, tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+def _shared(
+    tables: Mapping[Language, pd.DataFrame], rejected: Mapping[Language, list[Rejection]]
+) -> dict[Language, pd.DataFrame]:
+    """The rows without those that some language lacks because it rejects them, with or without a readable index."""
+    everywhere = {index for table in tables.values() for index in table["index"]}
+    excused: set[str] = set()
+    for language, table in tables.items():
+        lacking = everywhere - set(table["index"])
+        named = {row.index for row in rejected[language] if row.index}
+        unnamed = sum(not row.index for row in rejected[language])
+        if len(lacking - named) <= unnamed:
+            excused |= lacking
+    return {language: table[~table["index"].isin(excused)] for language, table in tables.items()}
+
+
+def _pictures(benchmark: Benchmark, tables: Mapping[Language, pd.DataFrame]) -> list[tuple[str, str]]:
     """Every different picture of a benchmark, with the first row that shows it."""
     found: dict[str, str] = {}
     for language, table in tables.items():
-        path = Path(benchmark.folder, benchmark.files[language])  # type: ignore[index]
+        path = Path(benchmark.folder, benchmark.files[language])
         for index, image in zip(table["index"], table["image"], strict=True):
             found.setdefault(image, f"{path}: row {index}")
     return list(found.items())

@@ -8,9 +8,7 @@ import pandas as pd
 
 from parrot.config import Benchmark, Control, Conventions, Scoring
 from parrot.evaluate.judge import read_rows
-
-# Rotation k of question i has the index i + k * ROTATION.
-ROTATION = 1_000_000
+from parrot.evaluate.tsv import ROTATION
 
 
 def load_units(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:

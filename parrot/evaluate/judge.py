@@ -14,6 +14,7 @@ from parrot.config import Benchmark, Control, Conventions, Language
 from parrot.evaluate.matching import infer
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, instructions
+from parrot.evaluate.rejections import COLUMNS, list_file
 from parrot.evaluate.tsv import as_vlmevalkit_reads, check_indices, options, prediction_file, read_tsv, records
 
 REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
@@ -35,6 +36,15 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
         check_indices(predictions, path)
         tables.append(judge(predictions, language, conventions, sentences))
     return pd.concat(tables, ignore_index=True)
+
+
+def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
+    """How many rows of each language's file were rejected, as listed beside its predictions in `folder`."""
+    lists = {
+        language: list_file(prediction_file(folder, Path(file).stem, control))
+        for language, file in benchmark.files.items()
+    }
+    return {language: len(read_tsv(path, COLUMNS)) if path.exists() else 0 for language, path in lists.items()}
 
 
 def judge(

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from parrot.evaluate.generate import Answer
 from parrot.evaluate.journal import Journal
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
+from parrot.evaluate.rejections import list_file, write_list
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
 from parrot.model import ParrotProcessor
@@ -44,7 +46,8 @@ def predict(
     the batch it was at, and ends with the same files.
 
     Writes ``{benchmark file}.tsv`` and ``{benchmark file}.{control}.tsv`` into `output`: the benchmark's columns
-    without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights.
+    without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights. Rows
+    that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``.
     Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
     benchmark that is malformed or holds an unreadable picture.
     """
@@ -172,3 +175,8 @@ def _write(sheet: Sheet, processor: Words, answers: Sequence[Answer]) -> None:
         router_weights=[json.dumps([round(w, ROUTER_DECIMALS) for w in answer.router_weights]) for answer in answers],
     )
     write_tsv(table, sheet.file)
+    listed = list_file(sheet.file)
+    write_list(sheet.rejected, listed)
+    if sheet.rejected:
+        rows = len(sheet.rejected) + len(table)
+        print(f"parrot: {sheet.file.name}: {len(sheet.rejected)} of {rows} rows rejected: {listed}", file=sys.stderr)

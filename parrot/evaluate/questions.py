@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control, Language
+from parrot.config import Benchmark, Control, Language
 from parrot.evaluate.prompts import build_prompt, instructions
-from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, prediction_file, read_benchmark, records
+from parrot.evaluate.reading import read_language
+from parrot.evaluate.rejections import Rejection, reject
+from parrot.evaluate.tsv import IMAGE, as_vlmevalkit_reads, picture_id, prediction_file, records
 from parrot.runs import PredictSettings
-
-IMAGE = "<image>"
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Question:
 class Sheet:
     """The questions of one benchmark file under one control, and the prediction file that their answers go to.
 
-    `table` holds the file's columns without the image, and `picture`, the id of each row's own picture.
+    `table` holds the file's columns without the image, and `picture`, the id of each row's own picture; `rejected` the
+    rows of the file that are not asked.
     """
 
     file: Path
     table: pd.DataFrame
     questions: list[Question]
+    rejected: list[Rejection]
 
 
 def read_sheets(settings: PredictSettings, output: Path) -> list[Sheet]:
@@ -59,27 +61,40 @@ def _read(
     benchmark: Benchmark, language: Language, controls: list[Control], settings: PredictSettings, output: Path
 ) -> list[Sheet]:
     path = Path(benchmark.folder, benchmark.files[language])
-    table = read_benchmark(path)
+    table, rejected = read_language(benchmark, language)
     sentences = instructions(benchmark, settings.prompt_language)
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
     prompts = [build_prompt(row, sentences, language, settings.prompt_language) for row in read]
-    for row, prompt in zip(rows, prompts, strict=True):
-        if IMAGE in prompt:
-            raise ConfigError(f"{path}: row {row['index']}: expected no {IMAGE} in the text; it stands for the picture")
     kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
-    return [
-        Sheet(
-            file=prediction_file(output, path.stem, control),
-            table=kept,
-            questions=[
-                _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, language)
-                for row, prompt in zip(rows, prompts, strict=True)
-            ],
-        )
-        for control in controls
-    ]
+    sheets = []
+    for control in controls:
+        faults = [_fault(row, control, by_index) for row in rows]
+        lacking = [
+            Rejection(int(place), row["index"], fault)
+            for place, row, fault in zip(table.index, rows, faults, strict=True)
+            if fault
+        ]
+        left_out = list(rejected)
+        reject(lacking, path, left_out if benchmark.rejected_rows == "list" else None)
+        questions = [
+            _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, language)
+            for row, prompt, fault in zip(rows, prompts, faults, strict=True)
+            if not fault
+        ]
+        asked = kept[[not fault for fault in faults]]
+        sheets.append(Sheet(prediction_file(output, path.stem, control), asked, questions, left_out))
+    return sheets
+
+
+def _fault(row: Mapping[str, str], control: Control, by_index: Mapping[str, Mapping[str, str]]) -> str:
+    """What `row` lacks to be asked under `control`; "" for nothing."""
+    if control == "text" and not row.get("picture_text"):
+        return "picture_text: expected the picture in words, for the control text"
+    if control == "shuffled" and row.get("shuffled") not in by_index:
+        return "shuffled: expected the index of another row, for the control shuffled"
+    return ""
 
 
 def _question(
@@ -91,12 +106,8 @@ def _question(
     max_new_tokens: int,
     language: Language,
 ) -> Question:
-    where = f"{path}: row {row['index']}"
     if control == "text":
-        if not row.get("picture_text"):
-            raise ConfigError(f"{where}: picture_text: expected the picture in words, for the control text")
+        where = f"{path}: row {row['index']}"
         return Question(f"{row['picture_text']}\n{prompt}", None, where, max_new_tokens, language)
-    shown = row if control == "none" else by_index.get(row.get("shuffled", ""))
-    if shown is None:
-        raise ConfigError(f"{where}: shuffled: expected the index of another row, for the control shuffled")
+    shown = by_index[row["shuffled"]] if control == "shuffled" else row
     return Question(f"{IMAGE}\n{prompt}", shown["image"], f"{path}: row {shown['index']}", max_new_tokens, language)

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Control
-from parrot.evaluate.accuracy import ROTATION
 from parrot.evaluate.information import entropies
-from parrot.evaluate.tsv import prediction_file, read_tsv
+from parrot.evaluate.tsv import ROTATION, prediction_file, read_tsv
 
 # Weights are written with six decimals: those of many experts sum to 1 only about.
 TOLERANCE = 1e-3

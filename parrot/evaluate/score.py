@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,15 @@ import pandas as pd
 from parrot.config import Benchmark, Control, Conventions
 from parrot.evaluate.accuracy import scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
-from parrot.evaluate.judge import read_rows
+from parrot.evaluate.judge import read_rejected, read_rows
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings
 
 COLUMNS = (
     "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "control",
-    "accuracy", "low", "high", "questions", "incomplete", "uncounted", "unmatched", "other_language",
+    "accuracy", "low", "high", "questions", "incomplete", "uncounted", "rejected", "unmatched", "other_language",
 )  # fmt: skip
+WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")
 # What a kind of score is called that is an l2-category, whose names may be those of categories.
 L2 = "l2-category/"
@@ -56,6 +58,7 @@ def _score(
     settings: ScoreSettings, run: str, benchmark: Benchmark, folder: Path, control: Control
 ) -> Iterator[dict[str, object]]:
     rows = read_rows(benchmark, folder, settings, control)
+    rejected = read_rejected(benchmark, folder, control)
     for scoring in scorings(rows, benchmark.scoring):
         for subset in _accuracies(units(rows, scoring), settings.resamples, settings.seed):
             yield {
@@ -66,10 +69,12 @@ def _score(
                 "control": control,
                 **{name: getattr(settings, name) for name in Conventions.model_fields},
                 **subset,
+                # A row that cannot be asked is of no house, split or kind.
+                "rejected": rejected[subset["language"]] if WHOLE.items() <= subset.items() else "",
             }
 
 
-def _accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, object]]:
+def _accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
     """Accuracy and counts of every subset of units as `parrot.evaluate.accuracy.units` gives them."""
     labels, members = _subsets(groups)
     counted = groups["counted"].to_numpy()

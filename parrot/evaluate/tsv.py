@@ -10,6 +10,7 @@ import binascii
 import csv
 import hashlib
 import io
+import re
 import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,34 +19,50 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from parrot.config import ConfigError, Control
+from parrot.evaluate.rejections import Rejection, reject
 from parrot.files import atomic_path
 
 LETTERS = string.ascii_uppercase
-REQUIRED = ("index", "question", "A", "B", "answer", "image")
+# Stands for the picture in a prompt.
+IMAGE = "<image>"
+# Rotation k of question i has the index i + k * ROTATION.
+ROTATION = 1_000_000
+FOREIGN = re.compile("[\udc80-\udcff]")
 # Python's csv module refuses cells beyond 128 KiB by default; base64 pictures are larger.
 csv.field_size_limit(2**31 - 1)
-# In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
-LONGEST_REFERENCE = 64
 
 
-def read_tsv(path: str | Path, required: Iterable[str] = ()) -> pd.DataFrame:
-    """All cells of `path` as strings; ConfigError when it cannot be read, is ragged or lacks a `required` column."""
+def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Rejection] | None = None) -> pd.DataFrame:
+    """All cells of `path` as strings; ConfigError when it cannot be read, is ragged or lacks a `required` column.
+
+    With a list `rejected`, rows that have another number of cells than the header, or are not UTF-8, are named there
+    and left out; the others keep their place in the file as the table's index.
+    """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file, delimiter="\t", strict=True))
+        # Bytes of another encoding become lone surrogates, by which their row is told.
+        text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise ConfigError(f"{path}: expected a UTF-8 TSV: {_one_line(error)}") from None
     header, *rows = lines or [[]]
+    if any(map(_is_foreign, header)):
+        raise ConfigError(f"{path}: header: expected UTF-8")
     for column in (*required, *header):
         if header.count(column) != 1:
             found = "no" if column not in header else "more than one"
             raise ConfigError(f"{path}: {found} column {column}; expected a header line with {', '.join(required)}")
-    for number, row in enumerate(rows, start=1):
+    faults = {}
+    for place, row in enumerate(rows):
         if len(row) != len(header):
-            raise ConfigError(f"{path}: row {number}: expected {len(header)} cells, found {len(row)}")
-    return pd.DataFrame(rows, columns=header, dtype=str)
+            faults[place] = f"expected {len(header)} cells, found {len(row)}"
+        elif any(map(_is_foreign, row)):
+            column = next(name for name, cell in zip(header, row, strict=True) if _is_foreign(cell))
+            faults[place] = f"{column}: expected UTF-8"
+    reject([Rejection(place, "", why) for place, why in faults.items()], path, rejected)
+    sound = {place: row for place, row in enumerate(rows) if place not in faults}
+    return pd.DataFrame(list(sound.values()), index=list(sound), columns=header, dtype=str)
 
 
 def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
@@ -53,24 +70,6 @@ def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
     # All cells are quoted and newlines left alone, so that a carriage return inside a cell stays one cell.
     with atomic_path(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         table.to_csv(file, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
-
-
-def read_benchmark(path: str | Path) -> pd.DataFrame:
-    """A benchmark's rows, checked: unique whole-number indices, and an answer among the offered options.
-
-    `image` always holds a base64 picture: references to other rows' pictures are resolved.
-    """
-    table = read_tsv(path, REQUIRED)
-    check_indices(table, path)
-    for row in records(table):
-        offered = options(row)
-        if row["answer"] not in offered:
-            raise ConfigError(
-                f"{path}: row {row['index']}: answer {row['answer']!r} is not an offered option; "
-                f"expected one of {', '.join(offered) or 'A to Z, but all are empty'}"
-            )
-    table["image"] = _resolve_references(table, path)
-    return table
 
 
 def as_vlmevalkit_reads(table: pd.DataFrame) -> pd.DataFrame:
@@ -130,41 +129,26 @@ def open_picture(source: str | Path | io.BytesIO, where: str) -> Image.Image:
         raise ConfigError(f"{where}: expected a readable picture: {why}") from None
 
 
-def check_parallel(tables: Mapping[str, pd.DataFrame], name: str) -> None:
-    """ConfigError unless all languages of benchmark `name` ask the same rows: index, right letter and picture."""
-    (first, reference), *others = tables.items()
-    for language, table in others:
-        if list(table["index"]) != list(reference["index"]):
-            odd = sorted(set(table["index"]) ^ set(reference["index"])) or ["order"]
-            raise ConfigError(f"{name}: index: {language} and {first} should hold the same rows; differs: {odd[0]}")
-        for column in ("answer", "image"):
-            differs = (table[column] != reference[column]).to_numpy()
-            if differs.any():
-                row = table["index"].iloc[int(differs.argmax())]
-                raise ConfigError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
-
-
 def check_indices(table: pd.DataFrame, path: str | Path) -> None:
     """ConfigError unless `table` has rows and their indices are whole numbers, each there once."""
     if table.empty:
         raise ConfigError(f"{path}: expected at least one row")
     for index in table["index"]:
-        if not (index.isascii() and index.isdigit()):
+        if not is_index(index):
             raise ConfigError(f"{path}: index: expected a whole number, found {index!r}")
     repeated = table["index"][table["index"].duplicated()]
     if len(repeated):
         raise ConfigError(f"{path}: index: {repeated.iloc[0]} occurs more than once")
 
 
-def _resolve_references(table: pd.DataFrame, path: str | Path) -> list[str]:
-    pictures = dict(zip(table["index"], table["image"], strict=True))
-    resolved = []
-    for index, image in pictures.items():
-        target = pictures.get(image, "") if len(image) <= LONGEST_REFERENCE else image
-        if len(target) <= LONGEST_REFERENCE:
-            raise ConfigError(f"{path}: row {index}: image: expected a base64 picture or the index of a row with one")
-        resolved.append(target)
-    return resolved
+def is_index(text: str) -> bool:
+    """Whether `text` is a whole number that fits 64 bits."""
+    return text.isascii() and text.isdigit() and int(text) < 2**63
+
+
+def _is_foreign(cell: str) -> bool:
+    """Whether `cell` holds bytes that are not UTF-8."""
+    return not cell.isascii() and FOREIGN.search(cell) is not None
 
 
 def _one_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ def followed(settings: ReportStage) -> str:
 
 
 def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
-    """Which questions of the item's benchmarks lack rotations or rows, run by run where runs differ; "" for none."""
+    """Which rows of the item's benchmarks are missing or rejected, run by run where runs differ; "" for none."""
     found: dict[str, list[str]] = {}
     for run in settings.runs:
         for benchmark in settings.benchmarks:
@@ -45,6 +45,8 @@ def _gaps(score: Score) -> Iterator[str]:
     where = f"{score.benchmark} in {score.language}"
     if score.incomplete:
         yield f"{where}: {score.incomplete:.0f} groups lack a rotation and count by the others."
+    if score.rejected:
+        yield f"{where}: {score.rejected:.0f} rows were rejected and not asked, as listed beside the predictions."
     if score.uncounted and score.scoring == "circular":
         yield f"{where}: {score.uncounted:.0f} groups without their first rotation do not count."
     if score.uncounted and score.scoring == "pairs":

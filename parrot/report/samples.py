@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import LANGUAGES, Benchmark, Language
-from parrot.evaluate.tsv import options, read_benchmark
+from parrot.evaluate.reading import read_language
+from parrot.evaluate.tsv import options
 from parrot.report.records import prediction_file, read_predictions
 from parrot.report.settings import ReportStage
 from parrot.report.units import Units
@@ -48,9 +49,7 @@ def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
         return []
     judged = {run.name: units.load(run.name, benchmark.name) for run in settings.runs}
     chosen = _choose(judged[settings.runs[0].name], settings.samples)
-    # Rows are parallel across languages: any language's file holds the pictures.
-    source = read_benchmark(Path(benchmark.folder) / next(iter(benchmark.files.values())))
-    pictures: dict[str, str] = dict(zip(source["index"], source["image"], strict=True))
+    pictures = _pictures(benchmark, {index for _, index in chosen})
     told = {run.name: _predictions(results, run.name, benchmark) for run in settings.runs}
     samples = []
     for language, index in chosen:
@@ -59,7 +58,7 @@ def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
             for run, rows in told.items()
         )
         row = told[settings.runs[0].name][language, index]
-        samples.append(_sample(language, index, row, pictures[str(index)], answers))
+        samples.append(_sample(language, index, row, pictures[index], answers))
     return samples
 
 
@@ -83,6 +82,17 @@ def _choose(judged: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
         ).sort_values(["other_outcome", "repeated", "order"])
         chosen.append((language, int(best["index"].iloc[0])))
     return chosen
+
+
+def _pictures(benchmark: Benchmark, wanted: set[int]) -> dict[int, str]:
+    """The pictures of the rows `wanted`: all are in the first language's file, unless some of its rows are rejected."""
+    found: dict[int, str] = {}
+    for language in benchmark.files:
+        if wanted <= found.keys():
+            break
+        source, _ = read_language(benchmark, language)
+        found = dict(zip(source["index"].map(int), source["image"], strict=True)) | found
+    return found
 
 
 def _order(language: str, index: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from parrot.config import ConfigError
 from parrot.evaluate.score import COLUMNS
 
-COUNTS = ("questions", "incomplete", "uncounted")
+COUNTS = ("questions", "incomplete", "uncounted", "rejected")
 NUMBERS = ("accuracy", "low", "high", *COUNTS, "unmatched", "other_language")
 # What says which number a line of scores.csv holds.
 IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
@@ -52,6 +52,7 @@ class Score:
     questions: float | None
     incomplete: float | None
     uncounted: float | None
+    rejected: float | None
     unmatched: float | None
     other_language: float | None
 

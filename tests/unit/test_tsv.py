@@ -13,17 +13,13 @@ from PIL import Image
 from parrot.config import ConfigError
 from parrot.evaluate.tsv import (
     as_vlmevalkit_reads,
-    check_parallel,
     decode_picture,
     open_picture,
     options,
     picture_id,
-    read_benchmark,
     read_tsv,
     write_tsv,
 )
-
-HEADER = "index\tquestion\tA\tB\tanswer\timage\n"
 
 
 def picture(colour: str) -> str:
@@ -90,42 +86,6 @@ def test_cells_as_pandas_types_them() -> None:
     assert table.to_dict("list") == cells
 
 
-def test_references_to_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "b.tsv"
-    path.write_text(HEADER + f"1\tq\tx\ty\tA\t{RED}\n1000001\tq\ty\tx\tB\t1\n", encoding="utf-8")
-    table = read_benchmark(path)
-    assert list(table["image"]) == [RED, RED]
-    assert picture_id(RED) != picture_id(BLUE)
-
-
-BAD = {
-    "no answer column": ("index\tquestion\tA\tB\timage\n1\tq\tx\ty\tRED\n", "no column answer"),
-    "letter not offered": (HEADER + "7\tq\tx\ty\tC\tRED\n", "row 7: answer 'C' is not an offered option"),
-    "empty option as answer": (HEADER + "7\tq\tx\t\tB\tRED\n", "row 7: answer 'B'"),
-    "repeated index": (HEADER + "1\tq\tx\ty\tA\tRED\n1\tq\tx\ty\tA\tRED\n", "index: 1 occurs more than once"),
-    "index no number": (HEADER + "one\tq\tx\ty\tA\tRED\n", "index: expected a whole number, found 'one'"),
-    "missing cells": (HEADER + "1\tq\tx\n", "row 1: expected 6 cells, found 3"),
-    "extra cells": (HEADER + "1\tq\tx\ty\tA\tRED\tz\n", "row 1: expected 6 cells, found 7"),
-    "no rows": (HEADER, "expected at least one row"),
-    "empty file": ("", "no column index"),
-    "column twice": ("index\tquestion\tA\tB\tanswer\timage\tA\n", "more than one column A"),
-    "dangling reference": (HEADER + "1\tq\tx\ty\tA\t99\n", "row 1: image"),
-    "unclosed quote": (HEADER + '1\t"q\tx\ty\tA\tRED\n', "expected a UTF-8 TSV"),
-}
-
-
-@pytest.mark.parametrize(("content", "expected"), BAD.values(), ids=BAD)
-def test_bad_tables_are_one_line(tmp_path: Path, content: str, expected: str) -> None:
-    path = tmp_path / "b.tsv"
-    path.write_text(content.replace("RED", RED), encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
-        read_benchmark(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert expected in message
-    assert "\n" not in message
-
-
 def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "b.tsv").write_bytes("index\tпример".encode("cp1251"))
     for name, expected in (("b.tsv", "UTF-8"), ("absent.tsv", "cannot be read")):
@@ -145,20 +105,7 @@ def test_unreadable_pictures_are_one_line(image: str) -> None:
 
 
 def test_pictures_decode_as_rgb(tmp_path: Path) -> None:
+    assert picture_id(RED) != picture_id(BLUE)
     assert decode_picture(BLUE, "").getpixel((0, 0)) == (0, 0, 255)
     with pytest.raises(ConfigError, match="no such picture"):
         open_picture(tmp_path / "absent.png", "absent.png")
-
-
-def test_parallel_languages(tmp_path: Path) -> None:
-    table = pd.DataFrame({"index": ["1", "2"], "answer": ["A", "B"], "image": [RED, BLUE]}, dtype=str)
-    check_parallel({"en": table, "zh": table.copy()}, "MMMB")
-    for column, value, expected in (
-        ("index", "3", "same rows"),
-        ("answer", "A", "row 2: answer"),
-        ("image", RED, "row 2: im"),
-    ):
-        other = table.copy()
-        other.loc[1, column] = value
-        with pytest.raises(ConfigError, match=expected):
-            check_parallel({"en": table, "zh": other}, "MMMB")
