@@ -47,7 +47,7 @@ def error_line(done):
 def test_unknown_target_lists_the_known_ones(pristine):
     line = error_line(pristine.snakemake("--dry-run", "experts_5"))
     assert line.startswith("parrot: error: unknown target experts_5; known are all, align, tables, figures, parrot, ")
-    assert line.endswith("experts, add_lang, top_k, router")
+    assert line.endswith("experts, add_lang, top_k, seeds, router")
 
 
 def test_a_rule_with_wildcards_is_no_target(pristine):
