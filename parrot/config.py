@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from parrot import benchmark_kinds
 
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
-Scoring = Literal["vanilla", "circular", "pairs"]
+Kind = Literal["multiple_choice", "yes_no", "judged"]
+Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 
 
@@ -47,6 +50,12 @@ class HubFolder(Strict):
     repository: str
     folder: str = ""
     revision: str = "main"
+
+
+class WebFolder(Strict):
+    """A folder of a web server; file names are kept."""
+
+    url: str = Field(description="without the last slash")
 
 
 class ConversationSet(Strict):
@@ -84,14 +93,29 @@ class Benchmark(Strict):
     name: str = Field(description="name in scores and tables, e.g. MMMB")
     folder: str
     files: dict[Language, str] = Field(description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
-    kind: Literal["multiple_choice"] = "multiple_choice"
-    answer: Literal["letter", "text"] = Field("letter", description="what the model is asked for")
-    instruction: dict[Language, str] = Field(description="closing sentence of the prompt, by language")
+    kind: Kind = Field(
+        "multiple_choice",
+        description="yes_no: questions without options; judged: free answers that a judge model rates",
+    )
+    answer: Literal["letter", "text"] = Field("letter", description="what the model is asked for (multiple_choice)")
+    instruction: dict[Language, str] = Field(
+        default_factory=dict,
+        description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
+    )
+    template: str = Field(
+        "",
+        description="the prompt, of {hint}, {question}, {options} and {instruction}; none: VLMEvalKit's for the kind",
+    )
     scoring: Scoring = Field(
         description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
-        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs)"
+        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs); mme: "
+        "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
+        "over that of the reference answers"
     )
-    max_new_tokens: int = Field(gt=0)
+    sums: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="categories that scoring mme adds up, by the name of their sum"
+    )
+    max_new_tokens: int = Field(gt=0, description="longest answer; answers are greedy")
     controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
     rejected_rows: Literal["refuse", "list"] = Field(
         "refuse",
@@ -102,8 +126,21 @@ class Benchmark(Strict):
         True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
     )
     rows: int | None = Field(None, description="expected rows a language; checked where given")
+    md5: dict[Language, str] = Field(default_factory=dict, description="digests of files; checked where given")
     licence: str = ""
-    source: Literal["composed", "local"] | HubFolder = "local"
+    source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
+
+    @field_validator("template")
+    @classmethod
+    def _of_known_parts(cls, template: str) -> str:
+        if template:
+            benchmark_kinds.check_template(template)
+        return template
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Benchmark:
+        benchmark_kinds.check(self)
+        return self
 
 
 # --- settings of a run -----------------------------------------------------------------------------------------------
@@ -240,6 +277,19 @@ class Conventions(Strict):
     )
 
 
+class JudgeSettings(Strict):
+    """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
+
+    name: str = Field(description="the model, as the server calls it; stands in every result")
+    url: str = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
+    key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
+    temperature: float = Field(0.2, ge=0, description="VLMEvalKit's")
+    attempts: int = Field(3, gt=0, description="times it is asked for ratings that can be read")
+    request: str = Field(
+        "", description="what it is told after question and answers; none: our words, which are not the published ones"
+    )
+
+
 class EvaluateSettings(Conventions):
     """Which benchmarks are asked, and by which conventions."""
 
@@ -249,6 +299,7 @@ class EvaluateSettings(Conventions):
         "fp32", description="of the model that is asked; the paper's evaluation is fp32"
     )
     resamples: int = Field(1000, gt=0, description="bootstrap resamples over pictures")
+    judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
 
 
 class ReportSettings(Strict):

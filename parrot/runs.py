@@ -20,6 +20,7 @@ from parrot.config import (
     ConversationSet,
     Dataset,
     ExpertSettings,
+    JudgeSettings,
     Language,
     LoraSettings,
     Recipe,
@@ -105,6 +106,7 @@ class ScoreSettings(Conventions):
     benchmarks: tuple[Benchmark, ...]
     controls: tuple[Control, ...]
     resamples: int
+    judge: JudgeSettings | None = None
 
 
 class Run:
@@ -194,7 +196,14 @@ class Run:
         if unknown:
             known = ", ".join(sorted(self._benchmarks))
             raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
-        return tuple(_as_read(self._benchmarks[name]) for name in names)
+        entries = {name: self._benchmarks[name] for name in names}
+        judged = [name for name, entry in entries.items() if entry.kind == "judged"]
+        if judged and self.config.evaluate.judge is None:
+            raise ConfigError(
+                f"run {self.name}: evaluate.benchmarks: {judged[0]} needs a judge model; "
+                "expected one in evaluate.judge, or a list without it"
+            )
+        return tuple(map(_as_read, entries.values()))
 
     @cached_property
     def predict(self) -> PredictSettings:
@@ -225,6 +234,7 @@ class Run:
             benchmarks=self.benchmarks,
             controls=evaluate.controls,
             resamples=evaluate.resamples,
+            judge=evaluate.judge if any(entry.kind == "judged" for entry in self.benchmarks) else None,
             **dict(self.conventions),
         )
 

@@ -6,12 +6,23 @@ import filecmp
 import os
 import shutil
 import sys
+import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, HubFile, HubFolder, Language
+from parrot.config import (
+    BackboneFolder,
+    Benchmark,
+    ConfigError,
+    ConversationSet,
+    Dataset,
+    HubFile,
+    HubFolder,
+    Language,
+    WebFolder,
+)
 from parrot.data.integrity import inspect
-from parrot.files import write_json
+from parrot.files import atomic_path, write_json
 
 RESOURCES = Path("workflow/resources/mini")
 COMPOSED = Path("data/mini")
@@ -60,16 +71,29 @@ def compose_mini(instruction: Mapping[Language, str]) -> None:
 
 
 def download(entry: Dataset | Benchmark) -> None:
-    """Download what `entry` names from the Hugging Face hub, unless it is there or comes from elsewhere."""
+    """Download what `entry` names from the Hugging Face hub or the web, unless it is there or comes from elsewhere."""
     source = entry.source
     if isinstance(entry, ConversationSet) and isinstance(source, HubFile):
         _place(source, "dataset", [source.file], {source.file: Path(entry.file)})
     elif isinstance(entry, Benchmark) and isinstance(source, HubFolder):
         names = {str(Path(source.folder, file)): Path(entry.folder, file) for file in entry.files.values()}
         _place(source, "dataset", list(names), names)
+    elif isinstance(entry, Benchmark) and isinstance(source, WebFolder):
+        for file in entry.files.values():
+            _download(f"{source.url}/{file}", Path(entry.folder, file))
     elif isinstance(entry, BackboneFolder) and isinstance(source, HubFolder):
         patterns = [str(Path(source.folder, pattern)) for pattern in MODEL_FILES]
         _place(source, "model", patterns, {source.folder or ".": Path(entry.path)})
+
+
+def _download(url: str, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        with atomic_path(target) as partial, urllib.request.urlopen(url) as answer, open(partial, "wb") as file:
+            shutil.copyfileobj(answer, file)
+    except OSError as error:
+        raise ConfigError(f"{url}: cannot be downloaded: {' '.join(str(error).split())}") from None
 
 
 def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pandas as pd
 
 from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, Language
 from parrot.data.conversations import samples
 from parrot.data.pictures import fault
-from parrot.digest import file_sha256
+from parrot.digest import file_md5, file_sha256
 from parrot.evaluate.reading import check_parallel, read_language
 from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import decode_picture
@@ -93,6 +93,8 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
     rejected: dict[Language, list[Rejection]] = {}
     for language, file in benchmark.files.items():
         path = Path(benchmark.folder, file)
+        if path.is_file():
+            _inspect_digest(path, benchmark.md5.get(language), findings, "md5")
         try:
             tables[language], rejected[language] = read_language(benchmark, language)
         except ConfigError as error:
@@ -146,12 +148,15 @@ def _picture_fault(picture: tuple[str, str]) -> str | None:
     return None
 
 
-def _inspect_digest(path: str | Path, expected: str | None, findings: Findings) -> None:
+def _inspect_digest(
+    path: str | Path, expected: str | None, findings: Findings, kind: Literal["sha256", "md5"] = "sha256"
+) -> None:
     if expected is None:
         return
-    found = file_sha256(path) if Path(path).is_file() else "no file"
+    digest = {"sha256": file_sha256, "md5": file_md5}[kind]
+    found = digest(path) if Path(path).is_file() else "no file"
     if found != expected:
-        findings.problems.append(f"{path}: sha256: expected {expected}, found {found}")
+        findings.problems.append(f"{path}: {kind}: expected {expected}, found {found}")
 
 
 def _map(function: Callable[[Item], str | None], items: Iterable[Item]) -> list[str | None]:

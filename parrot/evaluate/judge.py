@@ -12,10 +12,12 @@ import pandas as pd
 
 from parrot.config import Benchmark, Control, Conventions, Language
 from parrot.evaluate.matching import infer
+from parrot.evaluate.mme import pair_ids
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, instructions
 from parrot.evaluate.rejections import COLUMNS, list_file
 from parrot.evaluate.tsv import as_vlmevalkit_reads, check_indices, options, prediction_file, read_tsv, records
+from parrot.evaluate.yes_no import yes_or_no
 
 REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
 # Describes a question; absent columns count as empty.
@@ -34,7 +36,10 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
         path = prediction_file(folder, Path(file).stem, control)
         predictions = read_tsv(path, REQUIRED)
         check_indices(predictions, path)
-        tables.append(judge(predictions, language, conventions, sentences))
+        judged = judge(predictions, language, conventions, sentences)
+        if benchmark.scoring == "mme":
+            judged["pair_id"] = pair_ids(judged, predictions)
+        tables.append(judged)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -55,6 +60,8 @@ def judge(
 ) -> pd.DataFrame:
     """One line a row: language, index, picture, pair_id, hit, unmatched, other_language, options, and the description.
 
+    An answer to a row with options names one of them; without options it says Yes or No.
+
     hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
@@ -62,7 +69,10 @@ def judge(
     offered = [options(row) for row in answered]
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
     said = _read(stored, conventions)["prediction"]
-    named = [infer(text, choices, conventions.matcher) for text, choices in zip(said, offered, strict=True)]
+    named = [
+        infer(text, choices, conventions.matcher) if choices else yes_or_no(text)
+        for text, choices in zip(said, offered, strict=True)
+    ]
     hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
     rows = pd.DataFrame(
         {

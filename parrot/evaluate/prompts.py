@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
+from parrot.benchmark_kinds import TEMPLATES
 from parrot.config import Benchmark, ConfigError, Language
 from parrot.evaluate.tsv import options
 
@@ -43,35 +44,64 @@ def instructions(benchmark: Benchmark, prompt_language: PromptLanguage) -> Mappi
     return sentences
 
 
+def word_row(
+    benchmark: Benchmark,
+    row: Mapping[str, str],
+    sentences: Mapping[Language, str],
+    language: Language,
+    prompt_language: PromptLanguage,
+) -> str:
+    """What a row of `benchmark` asks, in words, by its kind and template; `sentences` as `instructions` gives them."""
+    template = benchmark.template or TEMPLATES[benchmark.kind]
+    match benchmark.kind:
+        case "multiple_choice":
+            return build_prompt(row, sentences, language, prompt_language, template)
+        case "yes_no":
+            return build_yes_no_prompt(row["question"], template, row.get("hint", ""))
+        case "judged":
+            return _filled(template, row, row["question"], "")
+
+
 def build_prompt(
     row: Mapping[str, str],
     sentences: Mapping[Language, str],
     language: Language,
     prompt_language: PromptLanguage = "dataset",
+    template: str = TEMPLATES["multiple_choice"],
 ) -> str:
-    """``[hint\\n]question\\nA. ...\\n<instruction>`` of one row.
+    """``[hint\\n]question\\nA. ...\\n<instruction>`` of one row, or another `template`.
 
     The instruction is in the row's language (`dataset`) or, as VLMEvalKit does when it is run on a group's name such as
     MMMB, in English (`group`). Either way any Chinese character in the row selects the Chinese one. A row without
     options is an open question, whose instruction exists in English and Chinese only.
     """
     offered = options(row)
-    lines = [row["hint"]] if row.get("hint") else []
-    lines += [row["question"], *(f"{letter}. {text}" for letter, text in offered.items())]
-    body = "\n".join(lines)
     asked: Language = "en" if prompt_language == "group" or not offered else language
-    if CHINESE.search(body):
+    if any(CHINESE.search(text) for text in (row.get("hint", ""), row["question"], *offered.values())):
         asked = "zh"
-    if not offered:
-        return f"{body}\n{OPEN_INSTRUCTION[asked]}"
-    return f"{body}\n{sentences.get(asked) or sentences[language]}"
+    instruction = (sentences.get(asked) or sentences[language]) if offered else OPEN_INSTRUCTION[asked]
+    return _filled(template, row, row["question"], instruction)
 
 
-def build_yes_no_prompt(question: str) -> str:
-    """``question\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
+def build_yes_no_prompt(question: str, template: str = TEMPLATES["yes_no"], hint: str = "") -> str:
+    """``question\\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
 
     For benchmarks of yes/no questions without options, such as MME; there is no wording in the other languages.
     """
     ending = next((ending for ending in YES_NO_ENDINGS if question.endswith(ending)), "")
     body = question.removesuffix(ending)
-    return f"{body}\n{YES_NO_INSTRUCTION['zh' if CHINESE.search(body) else 'en']}"
+    instruction = YES_NO_INSTRUCTION["zh" if CHINESE.search(body) else "en"]
+    return _filled(template, {"hint": hint}, body, instruction)
+
+
+def _filled(template: str, row: Mapping[str, str], question: str, instruction: str) -> str:
+    """`template` with its parts in place, without the lines that a missing hint or missing options leave empty."""
+    parts = {
+        "hint": row.get("hint", ""),
+        "question": question,
+        "options": "\n".join(f"{letter}. {text}" for letter, text in options(row).items()),
+        "instruction": instruction,
+    }
+    optional = [f"{{{name}}}" for name in ("hint", "options") if not parts[name]]
+    lines = [line for line in template.split("\n") if line not in optional]
+    return "\n".join(lines).format(**parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import Benchmark, Control, Language
-from parrot.evaluate.prompts import build_prompt, instructions
+from parrot.evaluate.prompts import instructions, word_row
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import IMAGE, as_vlmevalkit_reads, picture_id, prediction_file, records
@@ -65,7 +65,7 @@ def _read(
     sentences = instructions(benchmark, settings.prompt_language)
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
-    prompts = [build_prompt(row, sentences, language, settings.prompt_language) for row in read]
+    prompts = [word_row(benchmark, row, sentences, language, settings.prompt_language) for row in read]
     kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
     sheets = []

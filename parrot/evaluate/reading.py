@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Language
+from parrot.config import Benchmark, ConfigError, Kind, Language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import IMAGE, ROTATION, decode_picture, is_index, options, read_tsv, records
 
-REQUIRED = ("index", "question", "A", "B", "answer", "image")
+REQUIRED: dict[Kind, tuple[str, ...]] = {
+    "multiple_choice": ("index", "question", "A", "B", "answer", "image"),
+    "yes_no": ("index", "question", "answer", "category", "image"),
+    "judged": ("index", "question", "caption", "gpt4_ans", "category", "image"),
+}
 # In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
 LONGEST_REFERENCE = 64
 
@@ -29,22 +33,25 @@ def read_language(benchmark: Benchmark, language: Language) -> tuple[pd.DataFram
     path = Path(benchmark.folder, benchmark.files[language])
     rejected: list[Rejection] = []
     listed = rejected if benchmark.rejected_rows == "list" else None
-    return read_benchmark(path, listed, benchmark.rotations_agree), rejected
+    return read_benchmark(path, listed, benchmark.rotations_agree, benchmark.kind), rejected
 
 
 def read_benchmark(
-    path: str | Path, rejected: list[Rejection] | None = None, rotations_agree: bool = True
+    path: str | Path,
+    rejected: list[Rejection] | None = None,
+    rotations_agree: bool = True,
+    kind: Kind = "multiple_choice",
 ) -> pd.DataFrame:
     """A benchmark's rows by their place in the file, `image` always a base64 picture: references are resolved.
 
-    Every row has a whole-number index of its own, an answer among its options, and no placeholder of a picture in its
-    texts. With `rotations_agree` the right option of all rotations of a question reads the same.
+    Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
+    a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
     ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`. With a
     list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
     otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
     """
-    table = read_tsv(path, REQUIRED, rejected)
+    table = read_tsv(path, REQUIRED[kind], rejected)
     if table.empty and not rejected:
         raise ConfigError(f"{path}: expected at least one row")
     table = _without(_indices(table), table, path, rejected)
@@ -52,8 +59,9 @@ def read_benchmark(
     # Before rows with other faults are left out: their pictures may be what sound rows refer to.
     table["image"] = _resolved(table)
     table = _without(_texts(table), table, path, rejected)
-    table = _without(_answers(table), table, path, rejected)
-    if rotations_agree:
+    if kind != "judged":
+        table = _without(_answers(table, kind), table, path, rejected)
+    if kind == "multiple_choice" and rotations_agree:
         table = _without(_rotations(table), table, path, rejected)
     if rejected is not None:
         table = _without(_pictures(table), table, path, rejected)
@@ -69,7 +77,7 @@ def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
         if list(table["index"]) != list(reference["index"]):
             odd = sorted(set(table["index"]) ^ set(reference["index"])) or ["order"]
             raise ConfigError(f"{name}: index: {language} and {first} should hold the same rows; differs: {odd[0]}")
-        for column in ("answer", "image"):
+        for column in {"answer", "image"} & {*table}:
             differs = (table[column] != reference[column]).to_numpy()
             if differs.any():
                 row = table["index"].iloc[int(differs.argmax())]
@@ -105,10 +113,10 @@ def _texts(table: pd.DataFrame) -> Faults:
     }
 
 
-def _answers(table: pd.DataFrame) -> Faults:
+def _answers(table: pd.DataFrame, kind: Kind) -> Faults:
     faults = {}
     for place, row in zip(table.index, records(table), strict=True):
-        offered = options(row)
+        offered = list(options(row)) if kind == "multiple_choice" else ["Yes", "No"]
         if row["answer"] not in offered:
             expected = f"expected one of {', '.join(offered) or 'A to Z, but all are empty'}"
             faults[place] = f"answer {row['answer']!r} is not an offered option; {expected}"

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Conventions
+from parrot.config import Benchmark, Control, Conventions, Scoring
 from parrot.evaluate.accuracy import scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.judge import read_rejected, read_rows
+from parrot.evaluate.mme import sums
+from parrot.evaluate.review import relative, reviewed
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings
 
 COLUMNS = (
-    "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "control",
-    "accuracy", "low", "high", "questions", "incomplete", "uncounted", "rejected", "unmatched", "other_language",
+    "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "judge",
+    "control", "accuracy", "low", "high", "questions", "incomplete", "uncounted", "rejected", "unmatched",
+    "other_language",
 )  # fmt: skip
 WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")
@@ -35,7 +38,8 @@ def score(
 
     `predictions` is the run's folder of prediction TSVs. `before`, where given, is that of its stage 1, scored under
     the text control as run `before_name`, by default ``align/{key}`` with the key read off the folder
-    (``align/{key}/predictions`` or ``align/{key}``). ConfigError when a prediction file is missing or malformed.
+    (``align/{key}/predictions`` or ``align/{key}``). A judge's reviews are kept in ``reviews`` beside `output`.
+    ConfigError when a prediction file is missing or malformed, and where a judge does not answer.
     """
     parts: list[tuple[str, Path, tuple[Control, ...]]] = [(settings.run, predictions, settings.controls)]
     if before is not None:
@@ -48,30 +52,50 @@ def score(
         for benchmark in settings.benchmarks
         for control in controls
         if control in benchmark.controls
-        for row in _score(settings, run, benchmark, folder, control)
+        for row in _score(settings, run, benchmark, folder, control, output.parent / "reviews")
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     atomic_write(output, table.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
 
 
 def _score(
-    settings: ScoreSettings, run: str, benchmark: Benchmark, folder: Path, control: Control
+    settings: ScoreSettings, run: str, benchmark: Benchmark, folder: Path, control: Control, reviews: Path
 ) -> Iterator[dict[str, object]]:
-    rows = read_rows(benchmark, folder, settings, control)
+    judge = settings.judge.name if settings.judge and benchmark.kind == "judged" else ""
     rejected = read_rejected(benchmark, folder, control)
+    for scoring, subset in _scored(settings, benchmark, folder, control, reviews):
+        yield {
+            "run": run,
+            "seed": settings.seed,
+            "benchmark": benchmark.name,
+            "scoring": scoring,
+            "control": control,
+            "judge": judge,
+            **{name: getattr(settings, name) for name in Conventions.model_fields},
+            **subset,
+            # A row that cannot be asked is of no house, split or kind.
+            "rejected": rejected[subset["language"]] if WHOLE.items() <= subset.items() else "",
+        }
+
+
+def _scored(
+    settings: ScoreSettings, benchmark: Benchmark, folder: Path, control: Control, reviews: Path
+) -> Iterator[tuple[Scoring, dict[str, Any]]]:
+    """Every scoring's subsets, beginning with the scoring that tables show."""
+    drawn = settings.resamples, settings.seed
+    if benchmark.kind == "judged":
+        assert settings.judge is not None, "a run without a judge is refused"
+        for subset in relative(reviewed(benchmark, folder, settings.judge, reviews), *drawn):
+            yield "relative", subset
+        return
+    rows = read_rows(benchmark, folder, settings, control)
     for scoring in scorings(rows, benchmark.scoring):
-        for subset in _accuracies(units(rows, scoring), settings.resamples, settings.seed):
-            yield {
-                "run": run,
-                "seed": settings.seed,
-                "benchmark": benchmark.name,
-                "scoring": scoring,
-                "control": control,
-                **{name: getattr(settings, name) for name in Conventions.model_fields},
-                **subset,
-                # A row that cannot be asked is of no house, split or kind.
-                "rejected": rejected[subset["language"]] if WHOLE.items() <= subset.items() else "",
-            }
+        if scoring == "mme":
+            found = sums(rows, units(rows, "pairs"), benchmark, *drawn)
+        else:
+            found = _accuracies(units(rows, scoring), *drawn)
+        for subset in found:
+            yield scoring, subset
 
 
 def _accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,11 @@ from parrot.report.scores import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
 
 
+def about(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[str, str, str]:
+    """The sentences below a table's title, besides its own."""
+    return scales(item, settings), gaps(item, settings, scores), followed(settings)
+
+
 def conventions(settings: ReportStage) -> dict[str, str]:
     """Each convention's value, with the names of the runs where they differ: ``dataset (parrot); group (english)``."""
     found = {}
@@ -24,6 +29,16 @@ def conventions(settings: ReportStage) -> dict[str, str]:
 def followed(settings: ReportStage) -> str:
     """The conventions as a sentence."""
     return f"Conventions: {', '.join(f'{name} {value}' for name, value in conventions(settings).items())}."
+
+
+def scales(item: ReportItem, settings: ReportStage) -> str:
+    """What the numbers of the item's benchmarks are where they are no accuracies."""
+    said = {
+        "mme": "100 x accuracy + 100 x accuracy of pictures with both questions right, summed over categories",
+        "relative": "100 x the judge's mean rating of the answers over that of the reference answers",
+    }
+    shown = [b for b in settings.benchmarks if b.name in item.benchmarks and b.scoring in said]
+    return " ".join(f"{b.name}: {said[b.scoring]}." for b in shown)
 
 
 def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
@@ -49,5 +64,9 @@ def _gaps(score: Score) -> Iterator[str]:
         yield f"{where}: {score.rejected:.0f} rows were rejected and not asked, as listed beside the predictions."
     if score.uncounted and score.scoring == "circular":
         yield f"{where}: {score.uncounted:.0f} groups without their first rotation do not count."
-    if score.uncounted and score.scoring == "pairs":
+    if score.uncounted and score.scoring in ("pairs", "mme"):
         yield f"{where}: {score.uncounted:.0f} pairs that have not two rows do not count."
+    if score.judge:
+        yield f"{where}: rated by {score.judge}."
+    if score.uncounted and score.scoring == "relative":
+        yield f"{where}: {score.uncounted:.0f} answers without a rating that can be read do not count."

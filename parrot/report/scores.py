@@ -13,6 +13,8 @@ from parrot.evaluate.score import COLUMNS
 
 COUNTS = ("questions", "incomplete", "uncounted", "rejected")
 NUMBERS = ("accuracy", "low", "high", *COUNTS, "unmatched", "other_language")
+# Points added up, and ratings over those of references, may be above 100.
+UNBOUNDED = ("mme", "relative")
 # What says which number a line of scores.csv holds.
 IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
 
@@ -46,6 +48,7 @@ class Score:
     kind: str
     scoring: str
     control: str
+    judge: str
     accuracy: float | None
     low: float | None
     high: float | None
@@ -96,7 +99,7 @@ def read_scores(paths: Sequence[Path]) -> Scores:
 
     Raises:
         ConfigError: a file cannot be read, lacks a column, holds something that is not a number, a percentage outside
-            0..100, or two lines for one cell.
+            0..100 where the scoring has these bounds, or two lines for one cell.
     """
     lines: dict[tuple, str] = {}
     scores = []
@@ -129,11 +132,12 @@ def _score(row: dict[str, str], where: str) -> Score:
     numbers = {column: _number(row[column], f"{where}: {column}") for column in NUMBERS}
     for column in NUMBERS:
         value = numbers[column]
-        if value is not None and (value < 0 or (column not in COUNTS and value > 100)):
+        bounded = column not in COUNTS and row["scoring"] not in UNBOUNDED
+        if value is not None and (value < 0 or (bounded and value > 100)):
             raise ConfigError(f"{where}: {column}: expected a percentage between 0 and 100, found {row[column]}")
     if not row["seed"].isdigit():
         raise ConfigError(f"{where}: seed: expected a whole number, found {row['seed']!r}")
-    texts: dict[str, Any] = {name: row[name] for name in IDENTITY}
+    texts: dict[str, Any] = {name: row[name] for name in (*IDENTITY, "judge")}
     return Score(**texts | numbers, seed=int(row["seed"]))
 
 

@@ -138,6 +138,10 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
         items = {name: item for name, item in items.items() if item.kind == "accuracy"}
     runs = [suite.run(name) for name in (report.runs if target is None else suite.target(target))]
     benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.benchmarks}
+    for name, item in items.items():
+        summed = [b for b in item.benchmarks if b in benchmarks and benchmarks[b].scoring in ("mme", "relative")]
+        if summed and item.kind in ("bars", "controls", "differences"):
+            raise ConfigError(f"{path}: {name}: benchmarks: {summed[0]} has no accuracies for kind {item.kind} to show")
     return ReportStage(
         scale=suite.config.scale,
         seed=suite.config.seed,

@@ -10,7 +10,7 @@ from parrot.config import LANGUAGES, Control, Language
 from parrot.evaluate.score import L2
 from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
-from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.scores import MISSING, UNBOUNDED, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
 from parrot.report.words import WORDS
@@ -34,7 +34,7 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) 
     rows, heads, note = builders[item.kind](item, settings, scores, units)
     return Grid(
         title=item.title,
-        note=" ".join(filter(None, (note, notes.gaps(item, settings, scores), notes.followed(settings)))),
+        note=" ".join(filter(None, (note, *notes.about(item, settings, scores)))),
         heads=heads,
         groups=groups(item, settings),
         rows=tuple(rows),
@@ -105,13 +105,17 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
         for run in settings.runs:
             cells = row(item, settings, _lookup(settings, scores, run.name, house=house))
             for column, (benchmark, language) in enumerate(columns(item, settings)):
-                if language == NON_ENGLISH and cells[column] != MISSING:
+                bounded = scoring(settings, benchmark) not in UNBOUNDED
+                if language == NON_ENGLISH and cells[column] != MISSING and bounded:
                     low, high = units.non_english_interval(run.name, benchmark, house)
                     cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
             rows.append(((house, run.name), cells))
         for name, seeds in several_seeds(settings):
             asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
-            means = [units.accuracy(name, benchmark, house, spoken) for benchmark, spoken in asked]
+            means = [
+                MISSING if scoring(settings, benchmark) in UNBOUNDED else units.accuracy(name, benchmark, house, spoken)
+                for benchmark, spoken in asked
+            ]
             rows.append(((house, seeds), tuple(means)))
     over = ", of several seeds over these too" if several_seeds(settings) else ""
     return rows, ("house", "run"), f"Accuracy in per cent; {INTERVAL}{over}."
@@ -127,7 +131,8 @@ def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units
         for label, where in _divisions(item, scores)
         for run in settings.runs
     ]
-    guess = "Guessing gives 25 with four options and 50 with two." if item.by == "kind" else ""
+    by_kind = item.by == "kind" and any(scoring(settings, name) not in UNBOUNDED for name in item.benchmarks)
+    guess = "Guessing gives 25 with four options and 50 with two." if by_kind else ""
     none = "" if rows else "None of these benchmarks has more than one split."
     return rows, ("house", item.by, "run"), " ".join(filter(None, (f"Accuracy in per cent; {INTERVAL}.", guess, none)))
 

@@ -256,3 +256,22 @@ def test_equal_composed_data_is_left_untouched(tmp_path, monkeypatch):
     assert places[0] == places[1] != places[2]
     assert (tmp_path / "data/mini/file").read_text() == "two"
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mini"]
+
+
+def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
+    entry = benchmark(tmp_path, md5={"zh": "d41d8cd98f00b204e9800998ecf8427e"})
+    line = problem(tmp_path, benchmarks=[entry])
+    assert line.startswith(f"{tmp_path}/Quiz_cn.tsv: md5: expected d41d8cd98f00b204e9800998ecf8427e, found ")
+
+
+def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
+    entry = benchmark(tmp_path / "web", source={"url": (tmp_path / "web").as_uri()})
+    entry = entry.model_copy(update={"folder": str(tmp_path / "here")})
+    fetch({}, {"quiz": entry}, check=False, report=None)
+    fetched = (tmp_path / "here" / "Quiz_cn.tsv").read_bytes()
+    assert fetched == (tmp_path / "web" / "Quiz_cn.tsv").read_bytes()
+    (tmp_path / "web" / "Quiz_cn.tsv").unlink()
+    fetch({}, {"quiz": entry}, check=False, report=None)
+    (tmp_path / "here" / "Quiz_cn.tsv").unlink()
+    with pytest.raises(ConfigError, match=r"web/Quiz_cn\.tsv: cannot be downloaded: "):
+        fetch({}, {"quiz": entry}, check=False, report=None)

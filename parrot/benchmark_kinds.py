@@ -1,0 +1,55 @@
+"""What each kind of benchmark is asked by default, how it may be scored, and which entries do not fit their kind."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parrot.config import Benchmark
+
+SCORINGS = {
+    "multiple_choice": ("vanilla", "circular", "pairs"),
+    "yes_no": ("vanilla", "pairs", "mme"),
+    "judged": ("relative",),
+}
+# A line for each part; one that is nothing but the hint or the options is left out of questions that have none.
+TEMPLATES = {
+    "multiple_choice": "{hint}\n{question}\n{options}\n{instruction}",
+    "yes_no": "{question}\n{instruction}",
+    "judged": "{question}",
+}
+PARTS = frozenset({"hint", "question", "options", "instruction"})
+
+
+def check_template(template: str) -> None:
+    """ValueError where `template` holds other placeholders than `PARTS`, or no {question}."""
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"expected placeholders such as {{question}}: {error}") from None
+    if names - PARTS or "question" not in names:
+        raise ValueError(f"expected {{question}} and none but {', '.join(sorted(PARTS))}, found {sorted(names)}")
+    if "<image>" in template:
+        raise ValueError("expected no <image>; the picture comes before the text")
+
+
+def check(entry: Benchmark) -> None:
+    """ValueError where the fields of `entry` do not fit its kind or its files."""
+    if entry.scoring not in SCORINGS[entry.kind]:
+        raise ValueError(f"scoring: expected {' or '.join(SCORINGS[entry.kind])} for {entry.kind}")
+    if entry.kind != "multiple_choice" and (entry.instruction or entry.answer != "letter"):
+        raise ValueError(f"instruction and answer belong to multiple_choice; {entry.kind} has template")
+    # What the wrapper shortens depends on the sentence that the prompt ends with.
+    if entry.kind == "multiple_choice" and entry.template and not entry.template.endswith("\n{instruction}"):
+        raise ValueError("template: expected {instruction} as the last line for multiple_choice")
+    if entry.answer == "text" and not entry.instruction:
+        raise ValueError("instruction: expected with answer text; the wrapper's sentences ask for the letter")
+    if bool(entry.sums) != (entry.scoring == "mme"):
+        raise ValueError("sums belong to scoring mme, and must be given there")
+    added = [category for categories in entry.sums.values() for category in categories]
+    if len(added) != len(set(added)):
+        raise ValueError("sums: expected every category once")
+    unknown = entry.md5.keys() - entry.files.keys()
+    if unknown:
+        raise ValueError(f"md5: no file for {', '.join(sorted(unknown))}")

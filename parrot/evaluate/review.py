@@ -1,0 +1,162 @@
+"""A judge model's ratings of free answers, beside reference answers, as LLaVA-Bench has them rated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from parrot.config import Benchmark, ConfigError, JudgeSettings
+from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
+from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, records, write_tsv
+
+REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
+COLUMNS = ("index", "judge", "request_sha256", "review")
+SYSTEM = "You compare answers to questions about pictures, carefully and without favour."
+REQUEST = (
+    "You cannot see the picture; the context describes it. Rate both answers for how helpful, relevant, accurate and "
+    "detailed they are, each by one number from 1 to 10, the better the higher. Which of them comes first must not "
+    "matter. Write the two numbers alone on the first line, that of answer 1 first, with a space between them. Explain "
+    "them below."
+)
+RATING = re.compile(r"\s*(\d+(?:\.\d+)?)[ ,]+(\d+(?:\.\d+)?)\s*")
+SECONDS = 300  # a judge's longest answer
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Both ratings of one review, 1 to 10."""
+
+    reference: float
+    answer: float
+
+
+def read_ratings(review: str) -> Ratings | None:
+    """The two numbers of a review's first line; None where it holds anything else or a number beyond 1 to 10."""
+    found = RATING.fullmatch(review.strip().split("\n")[0])
+    if not found:
+        return None
+    reference, answer = (float(number) for number in found.groups())
+    return Ratings(reference, answer) if min(reference, answer) >= 1 and max(reference, answer) <= 10 else None
+
+
+def reviewed(benchmark: Benchmark, folder: Path, judge: JudgeSettings, reviews: Path) -> pd.DataFrame:
+    """One line an answer in `folder`, in all languages: language, category, picture, reference and answer.
+
+    Ratings are NaN where the judge gave none that can be read. Reviews are kept in the folder `reviews`, and the judge
+    is asked again only where it or its request has changed. ConfigError for a prediction file that is missing or
+    malformed, and where the judge does not answer.
+    """
+    tables = []
+    for language, file in benchmark.files.items():
+        path = prediction_file(folder, Path(file).stem, "none")
+        table = read_tsv(path, REQUIRED)
+        check_indices(table, path)
+        texts = _reviews(table, judge, reviews / path.name)
+        ratings = [read_ratings(text) for text in texts]
+        rows = table[["category", "picture"]].assign(language=language)
+        rows["reference"] = [rating.reference if rating else np.nan for rating in ratings]
+        rows["answer"] = [rating.answer if rating else np.nan for rating in ratings]
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def relative(rows: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, object]]:
+    """100 x mean rating of the answers / mean rating of the references, of all and by category, by language.
+
+    `rows` as `reviewed` gives them; those without ratings are left out, counted as uncounted, and are the share
+    `unmatched`. Intervals resample pictures.
+    """
+    for language, asked in rows.groupby("language", sort=False):
+        for kind in ("all", *sorted(set(asked["category"]))):
+            of_kind = asked if kind == "all" else asked[asked["category"] == kind]
+            rated = of_kind.dropna(subset=["reference", "answer"])
+            score, low, high = _ratio(rated, resamples, seed) if len(rated) else (np.nan, np.nan, np.nan)
+            yield {
+                "language": language,
+                "house": "all",
+                "split": "all",
+                "kind": kind,
+                "accuracy": score,
+                "low": low,
+                "high": high,
+                "questions": len(rated),
+                "incomplete": 0,
+                "uncounted": len(of_kind) - len(rated),
+                "unmatched": 100 * (1 - len(rated) / len(of_kind)),
+                "other_language": 0.0,
+            }
+
+
+def _ratio(rated: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float, float]:
+    picture, names = pd.factorize(rated["picture"], sort=True)
+    answer, reference = (
+        totals_by_picture(picture, len(names), rated[[column]].to_numpy()) for column in ("answer", "reference")
+    )
+    low, high = intervals(answer, reference, picture_weights(len(names), resamples, seed))
+    return 100 * float(answer.sum() / reference.sum()), 100 * float(low[0]), 100 * float(high[0])
+
+
+def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:
+    """The judge's review of every row, from the file `kept` where it is there, and then written to it."""
+    old = read_tsv(kept, COLUMNS) if kept.exists() else pd.DataFrame(columns=list(COLUMNS))
+    known = {(row["judge"], row["request_sha256"]): row["review"] for row in records(old)}
+    lines = []
+    try:
+        for row in records(table):
+            request = _request(row, judge)
+            digest = hashlib.sha256(f"{judge.temperature}\n{SYSTEM}\n{request}".encode()).hexdigest()
+            review = known.get((judge.name, digest))
+            lines.append((row["index"], judge.name, digest, _ask(judge, request) if review is None else review))
+    finally:
+        if lines:
+            write_tsv(pd.DataFrame(lines, columns=list(COLUMNS), dtype=str), kept)
+    return [review for *_, review in lines]
+
+
+def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:
+    parts = {
+        "Context": row["caption"],
+        "Question": row["question"],
+        "Answer 1": row["gpt4_ans"],
+        "Answer 2": row["prediction"],
+        "Task": judge.request or REQUEST,
+    }
+    return "\n\n".join(f"[{name}]\n{text}" for name, text in parts.items())
+
+
+def _ask(judge: JudgeSettings, request: str) -> str:
+    """A review with readable ratings, or else the last of the judge's attempts."""
+    review = ""
+    for _ in range(judge.attempts):
+        review = _answer(judge, request)
+        if read_ratings(review):
+            break
+    return review
+
+
+def _answer(judge: JudgeSettings, request: str) -> str:
+    """What the judge's server answers; ConfigError where it does not or with something else than a chat completion."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}]
+    body = {"model": judge.name, "temperature": judge.temperature, "messages": messages}
+    headers = {"Content-Type": "application/json"}
+    if judge.key_variable:
+        if judge.key_variable not in os.environ:
+            raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
+        headers["Authorization"] = f"Bearer {os.environ[judge.key_variable]}"
+    asked = urllib.request.Request(f"{judge.url}/chat/completions", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+            return str(json.load(answer)["choices"][0]["message"]["content"])
+    except (urllib.error.URLError, OSError, ValueError, LookupError, TypeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"evaluate.judge: {judge.name} at {judge.url} does not answer: {why}") from None
