@@ -72,12 +72,13 @@ def make(root: Path) -> ReportStage:
         _write_records(folder, stage2=True)
     _write_records(root / "results" / "align" / KEY, stage2=False)
     catalogue = load_catalogue("config/tables.yaml", ReportItem)
+    made = {benchmark.name for benchmark in benchmarks}
     return ReportStage(
         scale="tiny",
         seed=0,
         runs=RUNS,
         benchmarks=benchmarks,
-        items=catalogue,
+        items={name: item for name, item in catalogue.items() if set(item.benchmarks) <= made},
         samples=10,
         resamples=50,
         notes=("A note from the config.",),
