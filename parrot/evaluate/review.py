@@ -108,19 +108,20 @@ def _ratio(rated: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float
 
 def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:
     """The judge's review of every row, from the file `kept` where it is there, and then written to it."""
-    old = read_tsv(kept, COLUMNS) if kept.exists() else pd.DataFrame(columns=list(COLUMNS))
-    known = {(row["judge"], row["request_sha256"]): row["review"] for row in records(old)}
-    lines = []
+    old = records(read_tsv(kept, COLUMNS)) if kept.exists() else []
+    known = {(row["judge"], row["request_sha256"]): row["review"] for row in old}
+    requests = [_request(row, judge) for row in records(table)]
+    salt = f"{judge.temperature}\n{SYSTEM}\n"
+    names = [(judge.name, hashlib.sha256(f"{salt}{request}".encode()).hexdigest()) for request in requests]
     try:
-        for row in records(table):
-            request = _request(row, judge)
-            digest = hashlib.sha256(f"{judge.temperature}\n{SYSTEM}\n{request}".encode()).hexdigest()
-            review = known.get((judge.name, digest))
-            lines.append((row["index"], judge.name, digest, _ask(judge, request) if review is None else review))
-    finally:
-        if lines:
-            write_tsv(pd.DataFrame(lines, columns=list(COLUMNS), dtype=str), kept)
-    return [review for *_, review in lines]
+        for name, request in zip(names, requests, strict=True):
+            if name not in known:
+                known[name] = _ask(judge, request)
+    finally:  # a judge that stops answering is asked about the rest alone
+        rows = [(i, *name, known[name]) for i, name in zip(table["index"], names, strict=True) if name in known]
+        if rows:
+            write_tsv(pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), kept)
+    return [known[name] for name in names]
 
 
 def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:
