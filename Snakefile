@@ -33,10 +33,11 @@ include: "workflow/rules/track.smk"
 
 
 rule all:
-    """The report over the config's `report.runs`, and every run of it in MLflow."""
+    """The report over the config's `report.runs`, every run of it in MLflow and its answers to browse."""
     default_target: True
     input:
         page=rules.report.output.page,
+        answers=expand(rules.browse.output.page, run=suite.config.report.runs),
         tracked=rules.track.output.stamp,
 
 
@@ -61,7 +62,7 @@ rule align:
         ),
 
 
-# A target for each run and family: its training, predictions, scores, tables of its own, and its import into MLflow.
+# A target for each run and family: training, answers, scores, tables and pages of its own, and its import into MLflow.
 for name in suite.targets:
 
     rule:
@@ -69,6 +70,7 @@ for name in suite.targets:
             name
         input:
             tables=expand(rules.by_target.output.tables, target=name),
+            answers=expand(rules.browse.output.page, run=suite.target(name)),
             tracked=expand(rules.track_target.output.stamp, target=name),
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from parrot.runs import (
     AlignSettings,
     FetchSettings,
     PredictSettings,
+    Run,
     ScoreSettings,
     Suite,
     TuneSettings,
@@ -62,10 +64,17 @@ def _read(kind: Any, path: Path) -> Any:
         raise ConfigError(f"{path}: expected JSON: {error}") from None
 
 
-def _settings(kind: type, stage: str, run: str | None, configfile: list[str] | None, settings: Path | None) -> Any:
-    """A stage's settings, from the run that is named or from a file."""
+def _settings(
+    kind: type,
+    stage: str | Callable[[Run], Any],
+    run: str | None,
+    configfile: list[str] | None,
+    settings: Path | None,
+) -> Any:
+    """A stage's settings, from the run that is named or from a file; `stage` is a property of runs, or a function."""
     if run is not None and settings is None:
-        return getattr(_suite(configfile).run(run), stage)
+        named = _suite(configfile).run(run)
+        return getattr(named, stage) if isinstance(stage, str) else stage(named)
     if settings is not None and run is None:
         return _read(kind, settings)
     raise ConfigError("expected exactly one of --run and --settings")
@@ -242,6 +251,21 @@ def report_build(
 
     stage = _read(ReportStage, settings) if settings is not None else report_stage(_suite(configfile), target)
     build(stage, scores, results, output)
+
+
+@report.command("predictions")
+def report_predictions(
+    predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
+    output: Annotated[Path, typer.Option(help="the page, an HTML file")],
+    run: RunName = None,
+    configfile: ConfigFiles = None,
+    settings: Json = None,
+) -> None:
+    """Write one page to browse a run's answers; it opens from the file."""
+    from parrot.report.browse import write
+    from parrot.report.settings import BrowseStage, browse_stage
+
+    write(_settings(BrowseStage, browse_stage, run, configfile, settings), predictions, output)
 
 
 @report.command("router")

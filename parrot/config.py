@@ -308,6 +308,9 @@ class ReportSettings(Strict):
     runs: tuple[str, ...] = Field(min_length=1)
     tables: tuple[str, ...] = Field(("table1",), description="names of config/tables.yaml")
     samples: int = Field(10, ge=0, description="sample predictions shown in report.html")
+    browse_rows: int = Field(
+        2000, gt=0, description="answers on a run's page of predictions, at most; whole questions are left out"
+    )
     notes: tuple[str, ...] = Field((), description="what this scale does and does not show")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 # Resolved values reach a job's params already, and tracking is a view: edits there make no result stale.
+TEMPLATES = frozenset({".css", ".j2", ".js"})
 LEFT_OUT = frozenset({"parrot.cli", "parrot.config", "parrot.runs", "parrot.digest", "parrot.track"})
 
 
@@ -45,11 +46,14 @@ def file_md5(path: str | Path) -> str:
 def code_digest(*modules: str) -> str:
     """Digest of the parsed code of `modules` and of everything they import inside this package.
 
-    Comments, docstrings and formatting do not count. `modules` are dotted names such as ``parrot.train.recipe``.
+    Templates count with the package that they lie in. Comments, docstrings and formatting of code do not.
+    `modules` are dotted names such as ``parrot.train.recipe``.
     """
     digest = hashlib.sha256()
     for name in sorted(_closure(modules)):
         digest.update(f"{name}:{ast.dump(_without_docstrings(_parse(name)))}\n".encode())
+        for path in _templates(name):
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -78,6 +82,12 @@ def _imports(name: str) -> list[str]:
 def _file(name: str) -> Path | None:
     base = PACKAGE.joinpath(*name.split(".")[1:])
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _templates(name: str) -> list[Path]:
+    path = _file(name)
+    beside = path.parent.iterdir() if path is not None and path.name == "__init__.py" else ()
+    return sorted(file for file in beside if file.suffix in TEMPLATES)
 
 
 @cache

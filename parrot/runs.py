@@ -39,7 +39,7 @@ DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules and folders of the workflow, which a run or a family may therefore not be called.
 RESERVED = frozenset(
     {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
-    | {"scores", "report", "by_target", "init_tracking", "track", "track_target", "data", "families"}
+    | {"scores", "report", "browse", "by_target", "init_tracking", "track", "track_target", "data", "families"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)

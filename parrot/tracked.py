@@ -89,6 +89,7 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
     whole.children = [planned("/tune", f"{run.name}: tune", record.metrics)] if record.files else []
     whole.children += [planned(f"/{name}", f"{run.name}: {name}", metrics) for name, metrics in accuracies.items()]
     whole.artefacts = {"": [*record.files, folder / "scores.csv"]}
+    whole.artefacts[""] += sorted(folder.glob("predictions.html"))
     if report is not None:
         # A target's own tables do not take the place of the main ones.
         place = "" if report == results else f"{report.name}/"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from parrot.files import atomic_write
@@ -19,10 +18,9 @@ from parrot.report.published import language_contrast
 from parrot.report.render import interval, number, to_html
 from parrot.report.scores import Cell, Scores
 from parrot.report.settings import ReportStage
+from parrot.report.template import environment
 from parrot.report.units import Units
 from parrot.report.words import LANGUAGE_NAMES, WORDS
-
-TEMPLATES = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,9 @@ def write(
     `grids` are the tables by name; `figures` the PNG of each figure and what it shows in words.
     """
     published = language_contrast(Path(settings.published))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    page = environment.get_template("page.html.j2").render(
+    templates = environment()
+    templates.filters["number"] = number
+    page = templates.get_template("page.html.j2").render(
         settings=settings,
         headlines=_headlines(settings, grids),
         several_seeds=[seeds for _, seeds in tables.several_seeds(settings)],

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config import Benchmark, ConfigError, Conventions, Language, Strict, Tuning, load_catalogue
-from parrot.runs import Suite
+from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Strict, Tuning, load_catalogue
+from parrot.runs import Run, Suite
 
 TableKind = Literal["accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]
@@ -120,6 +120,30 @@ class ReportStage(Strict):
         tables = [f"tables/{name}.{suffix}" for name in self.tables for suffix in ("csv", "md", "tex")]
         figures = [f"figures/{name}.{suffix}" for name in self.figures for suffix in ("png", "svg")]
         return tables + figures + (["report.html"] if self.page else [])
+
+
+class BrowseStage(Conventions):
+    """Exactly what a run's page of answers reads, besides the predictions and the benchmarks' pictures."""
+
+    scale: str
+    run: str
+    seed: int
+    benchmarks: tuple[Benchmark, ...]
+    controls: tuple[Control, ...]
+    rows: int = Field(description="answers on the page, at most")
+
+
+def browse_stage(run: Run) -> BrowseStage:
+    """The page of a run's answers."""
+    return BrowseStage(
+        scale=run.config.scale,
+        run=run.name,
+        seed=run.config.seed,
+        benchmarks=run.benchmarks,
+        controls=run.config.evaluate.controls,
+        rows=run.config.report.browse_rows,
+        **dict(run.conventions),
+    )
 
 
 def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:

@@ -47,6 +47,14 @@ def test_code_of_the_import_closure_counts(package: Path, name: str):
     assert digest(package) != before
 
 
+def test_templates_count_with_the_package_they_lie_in(package: Path):
+    before = digest(package)
+    (package / "parrot/report/page.css").write_text("p { margin: 0; }")
+    assert digest(package) == before
+    (package / "parrot/page.css").write_text("p { margin: 0; }")
+    assert digest(package) != before
+
+
 def test_code_outside_the_closure_does_not_count(package: Path):
     before = digest(package)
     (package / "parrot/three.py").write_text("X = 1\n")

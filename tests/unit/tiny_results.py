@@ -14,7 +14,7 @@ from PIL import Image
 
 from parrot.config import LANGUAGES, Benchmark, Conventions, load_catalogue
 from parrot.evaluate.score import score
-from parrot.evaluate.tsv import write_tsv
+from parrot.evaluate.tsv import picture_id, write_tsv
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.runs import ScoreSettings
 
@@ -52,8 +52,7 @@ ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.
 
 def make(root: Path) -> ReportStage:
     """Write benchmarks, predictions, scores and records below `root`; results are in ``root/results``."""
-    benchmarks = (_benchmark(root, "MMMB", "vanilla"), _benchmark(root, "MMBench_dev", "circular"))
-    for benchmark in benchmarks:
+    for benchmark in benchmarks(root):
         for language in benchmark.files:
             _write_files(root, benchmark, language)
     for run in RUNS:
@@ -61,7 +60,7 @@ def make(root: Path) -> ReportStage:
         settings = ScoreSettings(
             run=run.name,
             seed=0,
-            benchmarks=benchmarks,
+            benchmarks=benchmarks(root),
             controls=("none", "shuffled", "text"),
             matcher="current",
             prompt_language="dataset",
@@ -72,12 +71,12 @@ def make(root: Path) -> ReportStage:
         _write_records(folder, stage2=True)
     _write_records(root / "results" / "align" / KEY, stage2=False)
     catalogue = load_catalogue("config/tables.yaml", ReportItem)
-    made = {benchmark.name for benchmark in benchmarks}
+    made = {benchmark.name for benchmark in benchmarks(root)}
     return ReportStage(
         scale="tiny",
         seed=0,
         runs=RUNS,
-        benchmarks=benchmarks,
+        benchmarks=benchmarks(root),
         items={name: item for name, item in catalogue.items() if set(item.benchmarks) <= made},
         samples=10,
         resamples=50,
@@ -92,6 +91,10 @@ def add_asked(root: Path) -> None:
     shutil.copytree(root / "results/english/predictions", folder / "predictions")
     scores = (root / "results/english/scores.csv").read_text(encoding="utf-8")
     (folder / "scores.csv").write_text(scores.replace("\nenglish,", f"\n{ASKED.name},"), encoding="utf-8")
+
+
+def benchmarks(root: Path) -> tuple[Benchmark, ...]:
+    return _benchmark(root, "MMMB", "vanilla"), _benchmark(root, "MMBench_dev", "circular")
 
 
 def score_files(root: Path) -> list[Path]:
@@ -139,6 +142,7 @@ def _row(language: str, house: int, number: int) -> dict[str, str]:
         "l2-category": "recognition",
         "split": "test",
         "image": _picture(house, number),
+        "shuffled": str(10 * house + (number + 1) % 8),
         "house": HOUSES[house],
         "difficulty": "easy" if number % 2 else "hard",
         "concept": NAMES["en"][number],
@@ -157,7 +161,7 @@ def _write_predictions(path: Path, rows: list[dict[str, str]], language: str, ri
         told.append(
             {key: cell for key, cell in row.items() if key != "image"}
             | {
-                "picture": row["index"],
+                "picture": picture_id(row["image"]),
                 "prediction": row["A"] if number < right else wrong,
                 "prompt_sha256": "0",
                 "stop_reason": "eos",

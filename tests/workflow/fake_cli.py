@@ -41,6 +41,7 @@ def main():
         "score": [output],
         "report scores": [output],
         "report build": [],
+        "report predictions": [output],
         "track init": [],
         "track import": [],
     }[command]

@@ -41,6 +41,7 @@ def test_number_of_experts_of_one_run(finished):
         ("tune", "no_experts"),
         ("predict", "no_experts"),
         ("score", "no_experts"),
+        ("browse", "no_experts"),
         ("scores", ""),
         ("report", ""),
         ("track", ""),
@@ -89,6 +90,15 @@ def test_a_table_and_what_computes_it(finished, file, old, new):
     assert finished.scheduled("all") == {("report", ""), ("track", ""), ("all", "")}
 
 
+def test_the_page_of_answers(finished):
+    finished.edit("config/config.yaml", "  browse_rows: 10000", "  browse_rows: 3000")
+    pages = {("browse", run) for run in ("parrot", "no_experts", "english")} | {("track", ""), ("all", "")}
+    assert finished.scheduled("all") == pages
+    with open(finished / "parrot/report/browse.js", "a") as file:
+        file.write("const MORE = 1;\n")
+    assert finished.scheduled("all") == pages | {("report", "")}
+
+
 def test_a_code_line_of_the_training(finished):
     with open(finished / "parrot/train/order.py", "a") as file:
         file.write("\nEPSILON = 1e-9\n")
@@ -102,10 +112,12 @@ def test_another_target_leaves_all_alone(finished):
     (finished / "results/mini/parrot/model/adapter").mkdir()
     (finished / "results/mini/parrot/model/adapter/adapter_config.json").write_text("{}")
     # Six experts are the paper's model: its training is reused.
-    assert {rule for rule, _ in jobs} == {"reuse", "predict", "score", "by_target", "track_target", "experts_6"}
+    expected = {"reuse", "predict", "score", "browse", "by_target", "track_target", "experts_6"}
+    assert {rule for rule, _ in jobs} == expected
     done = finished.snakemake("experts_6")
     assert done.returncode == 0, done.stderr
     assert (finished / "results/mini/by_target/experts_6/tables/table1.csv").exists()
+    assert (finished / "results/mini/experts_6/predictions.html").exists()
     model = Path("model/model.safetensors")
     assert (finished / "results/mini/experts_6" / model).samefile(finished / "results/mini/parrot" / model)
     assert (finished / "results/mini/experts_6/model/adapter/adapter_config.json").exists()

@@ -10,7 +10,7 @@ from snakemake.cli import parse_args
 from parrot.config import ConfigError
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
-from parrot.report.settings import report_stage
+from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import Suite
 from parrot.tracked import tracked_run
 

@@ -1,4 +1,4 @@
-"""Tables, figures and the page, from scores, predictions and records alone."""
+"""Tables, figures and pages, from scores, predictions and records; answers are shown with their pictures."""
 
 
 rule report:
@@ -30,6 +30,31 @@ rule report:
     shell:
         "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
         "--output {params.results} 2>&1 | log {log}"
+
+
+rule browse:
+    """Show the answers of one run on a page of its own."""
+    input:
+        predictions=rules.predict.output.predictions,
+        data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
+    output:
+        page="<results>/{run}/predictions.html",
+    params:
+        settings=lambda w: settings_file(browse_stage(suite.run(w.run))),
+        code=code_digest("parrot.report.browse"),
+    log:
+        "<logs>/{run}/browse.log",
+    benchmark:
+        "<benchmarks>/{run}/browse.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "parrot report predictions {input.predictions} --settings {params.settings} --output {output.page} "
+        "2>&1 | log {log}"
 
 
 rule by_target:

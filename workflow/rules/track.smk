@@ -26,6 +26,7 @@ rule track:
         tracking=ancient(rules.init_tracking.output.stamp),
         report=rules.report.output,
         scores=expand("<results>/{run}/scores.csv", run=suite.config.report.runs),
+        answers=expand("<results>/{run}/predictions.html", run=suite.config.report.runs),
         metrics=expand("<results>/{run}/metrics.jsonl", run=suite.trained(suite.config.report.runs)),
         provenance=expand("<results>/{run}/provenance.json", run=suite.trained(suite.config.report.runs)),
     output:
@@ -56,6 +57,7 @@ rule track_target:
         tracking=ancient(rules.init_tracking.output.stamp),
         report=rules.by_target.output,
         scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
+        answers=lambda w: expand("<results>/{run}/predictions.html", run=suite.target(w.target)),
         metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(suite.target(w.target))),
         provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(suite.target(w.target))),
     output:

@@ -1,0 +1,126 @@
+"""A run's answers as its page shows them: what was asked, shown and answered, and whether that is right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import FiniteFloat, Json
+
+from parrot.config import Benchmark, ConfigError, Control, Language, validate
+from parrot.evaluate.accuracy import ROTATION
+from parrot.evaluate.judge import judge
+from parrot.evaluate.prompts import instructions
+from parrot.evaluate.tsv import check_indices, options, prediction_file, read_tsv, records
+from parrot.report.settings import BrowseStage
+
+REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256", "picture", "router_weights")
+# What a control puts in the picture's place.
+NEEDED: dict[Control, tuple[str, ...]] = {"none": (), "shuffled": ("shuffled",), "text": ("picture_text",)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of a prediction file.
+
+    `picture` is the id of the picture that the model was shown, "" for none, and `scene` that picture in words, where
+    the benchmark has them. `weights` are the router's, () for a run without experts.
+    """
+
+    benchmark: str
+    language: Language
+    control: Control
+    index: int
+    number: int  # of the question, whichever its rotation
+    category: str
+    house: str
+    question: str
+    hint: str
+    options: tuple[tuple[str, str], ...]
+    answer: str
+    prediction: str
+    outcome: Literal["right", "wrong", "unmatched"]
+    weights: tuple[float, ...]
+    picture: str
+    scene: str
+
+
+def read_answers(settings: BrowseStage, predictions: Path) -> list[Answer]:
+    """All answers in a run's folder of predictions, control after control, those to one question side by side.
+
+    ConfigError when a file is missing or malformed.
+    """
+    answers = []
+    for benchmark in settings.benchmarks:
+        controls = [control for control in settings.controls if control in benchmark.controls]
+        sheets = [
+            answer
+            for control in controls
+            for language in benchmark.files
+            for answer in _read(settings, benchmark, language, control, predictions)
+        ]
+        answers += sorted(sheets, key=lambda answer: (controls.index(answer.control), answer.number))
+    return answers
+
+
+def choose(answers: Sequence[Answer], most: int) -> list[Answer]:
+    """At most `most` answers, in their order: whole questions, drawn by a digest of benchmark and number.
+
+    The draw does not depend on the run, whose pages can so be compared. One question is shown whatever its size.
+    """
+    sizes: dict[tuple[str, int], int] = {}
+    for answer in answers:
+        sizes[answer.benchmark, answer.number] = sizes.get((answer.benchmark, answer.number), 0) + 1
+    chosen: set[tuple[str, int]] = set()
+    total = 0
+    for question in sorted(sizes, key=_order):
+        total += sizes[question]
+        if total > most and chosen:
+            break
+        chosen.add(question)
+    return [answer for answer in answers if (answer.benchmark, answer.number) in chosen]
+
+
+def _order(question: tuple[str, int]) -> str:
+    benchmark, number = question
+    return hashlib.sha256(f"{benchmark}:{number}".encode()).hexdigest()
+
+
+def _read(
+    settings: BrowseStage, benchmark: Benchmark, language: Language, control: Control, folder: Path
+) -> Iterator[Answer]:
+    path = prediction_file(folder, Path(benchmark.files[language]).stem, control)
+    table = read_tsv(path, (*REQUIRED, *NEEDED[control]))
+    check_indices(table, path)
+    judged = judge(table, language, settings, instructions(benchmark, settings.prompt_language))
+    outcomes = np.where(judged["hit"] == 1, "right", np.where(judged["unmatched"] == 1, "unmatched", "wrong"))
+    texts = [text or "[]" for text in table["router_weights"]]
+    weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
+    rows = {row["index"]: row for row in records(table)}
+    for place, row in enumerate(rows.values()):
+        seen = rows.get(row["shuffled"]) if control == "shuffled" else row
+        if seen is None:
+            raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
+        index = int(row["index"])
+        yield Answer(
+            benchmark=benchmark.name,
+            language=language,
+            control=control,
+            index=index,
+            number=index % ROTATION if benchmark.scoring == "circular" else index,
+            category=row.get("category", ""),
+            house=row.get("house", ""),
+            question=row["question"],
+            hint=row.get("hint", ""),
+            options=tuple(options(row).items()),
+            answer=row["answer"],
+            prediction=row["prediction"],
+            outcome=outcomes[place],
+            weights=weights[place],
+            picture="" if control == "text" else seen["picture"],
+            scene=seen.get("picture_text", ""),
+        )

@@ -1,0 +1,147 @@
+"use strict";
+// Cards are made a page at a time, so that the number of rows hardly matters. Every text goes in by textContent.
+const CARDS = 24;
+const LABELS = ["benchmark", "language", "category", "house", "control"];
+const { rows, pictures, words } = JSON.parse(document.getElementById("data").textContent);
+const form = document.querySelector("form");
+const list = document.getElementById("rows");
+let found = rows;
+let page = 0;
+
+const word = (row, field) => words[field][row[field]];
+const count = (number) => number.toLocaleString("en");
+
+/** What the form asks for, without the filters left at "all". */
+function query() {
+  return new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+}
+
+function fits(row, [name, value]) {
+  if (name === "text") {
+    const texts = [row.question, row.hint, row.prediction, ...row.options.map(([, text]) => text)];
+    return texts.join("\n").toLowerCase().includes(value.toLowerCase());
+  }
+  // An answer that names no option is wrong too.
+  if (name === "outcome" && value === "wrong") return row.outcome !== "right";
+  return row[name] === value;
+}
+
+function filter() {
+  const asked = [...query()];
+  found = rows.filter((row) => asked.every((condition) => fits(row, condition)));
+  show(0);
+}
+
+function show(number) {
+  const pages = Math.max(1, Math.ceil(found.length / CARDS));
+  page = Math.min(Math.max(number, 0), pages - 1);
+  list.replaceChildren(...found.slice(page * CARDS, (page + 1) * CARDS).map(card));
+  const right = found.filter((row) => row.outcome === "right").length;
+  const share = found.length ? ` (${((100 * right) / found.length).toFixed(1)} %)` : "";
+  const answers = `${count(found.length)} of ${count(rows.length)} answers`;
+  document.getElementById("count").textContent = `${answers}, ${count(right)} right${share}`;
+  document.getElementById("page").textContent = `page ${count(page + 1)} of ${count(pages)}`;
+  // Not `disabled`, which would take the keyboard's focus away.
+  document.getElementById("previous").setAttribute("aria-disabled", page === 0);
+  document.getElementById("next").setAttribute("aria-disabled", page === pages - 1);
+}
+
+function card(row) {
+  const element = document.getElementById("card").content.cloneNode(true).firstElementChild;
+  const part = (selector) => element.querySelector(selector);
+  element.classList.add(row.outcome === "right" ? "right" : "wrong");
+  const labels = LABELS.map((field) => word(row, field)).filter(Boolean);
+  part(".label").textContent = [...labels, `question ${row.index}`].join(" · ");
+  if (row.picture) {
+    part("img").src = pictures[row.picture];
+    part("img").alt = row.scene || `The picture of question ${row.index}`;
+    part("img").lang = row.scene ? row.language : "en";
+  } else {
+    part("img").remove();
+  }
+  fill(part(".told"), row.picture ? "" : row.scene, row.language);
+  part(".asked").lang = row.language;
+  part(".asked").dir = row.language === "ar" ? "rtl" : "ltr";
+  fill(part(".question"), row.question, row.language);
+  fill(part(".hint"), row.hint, row.language);
+  part(".options").append(...row.options.map((choice) => option(choice, row.answer)));
+  part(".answer bdi").textContent = row.prediction || "(no answer)";
+  part(".answer bdi").lang = row.prediction ? row.language : "en";
+  part(".answer b").textContent = `${row.outcome === "right" ? "✓" : "✗"} ${word(row, "outcome")}`;
+  experts(part(".experts"), row.weights);
+  return element;
+}
+
+/** Put a text of the data into an element, which goes where there is none. */
+function fill(element, text, language) {
+  if (!text) return element.remove();
+  element.textContent = text;
+  element.lang = language;
+  element.dir = "auto";
+}
+
+function option([letter, text], answer) {
+  const item = document.createElement("li");
+  item.append(isolated(`${letter}.`), " ", isolated(text));
+  if (letter === answer) {
+    const note = isolated("(right answer)");
+    note.className = "note";
+    note.lang = "en";
+    item.className = "right";
+    item.append(" ", note);
+  }
+  return item;
+}
+
+function isolated(text) {
+  const element = document.createElement("bdi");
+  element.textContent = text;
+  return element;
+}
+
+/** One bar an expert, as high as its weight; the number below is in per cent. */
+function experts(element, weights) {
+  if (!weights.length) return element.remove();
+  const numbers = weights.map((weight) => (100 * weight).toFixed(0));
+  element.setAttribute("aria-label", `Router weights of experts 1 to ${weights.length}: ${numbers.join(", ")} per cent`);
+  element.append(
+    ...numbers.map((number, place) => {
+      const bar = document.createElement("span");
+      const weight = document.createElement("i");
+      weight.style.setProperty("--weight", `${100 * weights[place]}%`);
+      bar.append(weight, number);
+      return bar;
+    }),
+  );
+}
+
+/** Take the filters from the address, so that a view can be linked to; what no filter offers counts as "all". */
+function read() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  for (const field of form.querySelectorAll("select, input")) {
+    field.value = asked.get(field.name) ?? "";
+    if (field.selectedIndex === -1) field.value = "";
+  }
+  filter();
+}
+
+function turn(step) {
+  const before = page;
+  show(page + step);
+  if (page !== before) list.scrollIntoView();
+}
+
+form.addEventListener("input", filter);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("change", () => (location.hash = query()));
+window.addEventListener("hashchange", () => {
+  if (location.hash.slice(1) !== query().toString()) read();
+});
+document.getElementById("all").addEventListener("click", () => {
+  form.reset();
+  location.hash = "";
+  filter();
+});
+document.getElementById("previous").addEventListener("click", () => turn(-1));
+document.getElementById("next").addEventListener("click", () => turn(1));
+read();

@@ -1,0 +1,78 @@
+"""predictions.html: every answer of one run to browse, on one self-contained page that nothing has to serve."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from parrot.config import Conventions
+from parrot.files import atomic_write
+from parrot.report.answers import Answer, choose, read_answers
+from parrot.report.settings import BrowseStage
+from parrot.report.template import FOLDER, environment
+from parrot.report.thumbnails import thumbnails
+from parrot.report.words import LANGUAGE_NAMES, WORDS
+
+FILTERS = {
+    "benchmark": "Benchmark",
+    "language": "Language",
+    "category": "Question kind",
+    "house": "Pictures by",
+    "control": "Shown",
+    "outcome": "Right or wrong",
+}
+OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, names no option"}
+KNOWN: Mapping[str, Mapping[str, str]] = {
+    "language": LANGUAGE_NAMES,
+    "category": WORDS,
+    "control": WORDS,
+    "outcome": OUTCOMES,
+}
+
+
+def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
+    """Write the page of the run whose folder of predictions is `predictions`, with at most `settings.rows` answers.
+
+    ConfigError when a prediction or benchmark file is missing or malformed, or the two do not belong together.
+    """
+    answers = read_answers(settings, predictions)
+    shown = choose(answers, settings.rows)
+    pictures: dict[str, str] = {}
+    for benchmark in settings.benchmarks:
+        wanted = {answer.picture for answer in shown if answer.benchmark == benchmark.name and answer.picture}
+        pictures |= thumbnails(benchmark, wanted - pictures.keys())
+    words = {field: _words(field, shown) for field in FILTERS}
+    template = environment().get_template("browse.html.j2")
+    script = (FOLDER / "browse.js").read_text(encoding="utf-8")
+    page = template.render(
+        settings=settings,
+        shown=len(shown),
+        total=len(answers),
+        conventions={name: getattr(settings, name) for name in Conventions.model_fields},
+        # A filter between one thing is none.
+        filters={field: (label, words[field]) for field, label in FILTERS.items() if len(words[field]) > 1},
+        data=_json({"rows": shown, "pictures": dict(sorted(pictures.items())), "words": words}),
+        script=Markup(script),
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    atomic_write(output, page)
+
+
+def _words(field: str, answers: Sequence[Answer]) -> dict[str, str]:
+    """The values of a field that occur, each in words: known ones first, others in the order of the answers."""
+    known = KNOWN.get(field, {})
+    found = {getattr(answer, field): "" for answer in answers if getattr(answer, field)}
+    ordered = [value for value in known if value in found] + [value for value in found if value not in known]
+    return {value: known.get(value, value) for value in ordered}
+
+
+def _json(value: Any) -> Markup:
+    """JSON for a script element, which any "<" of a text could end."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=vars)
+    return Markup(text.replace("<", "\\u003c"))
