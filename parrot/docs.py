@@ -91,12 +91,16 @@ def _mlflow(names: Sequence[str]) -> None:
             picture.crop((0, 0, round(SHOWN * picture.width), picture.height)).save(partial)
 
 
-def _report(results: Path) -> None:
-    page = results / "report.html"
+def _page(page: Path, name: str, height: int, view: str = "") -> None:
     if not page.is_file():
         raise ConfigError(f"{page}: no such file; `snakemake all` makes it")
-    with atomic_path(DOCS / "report.png") as partial:
-        screenshot(page.resolve().as_uri(), partial, 1200, 1500)
+    with atomic_path(DOCS / name) as partial:
+        screenshot(page.resolve().as_uri() + view, partial, 1200, height)
+
+
+def _report(results: Path, run: str) -> None:
+    _page(results / "report.html", "report.png", 1500)
+    _page(results / run / "predictions.html", "predictions.png", 1000, "#language=ar&control=none")
     for figure in sorted((results / "figures").glob("fig7?.png")):
         with atomic_path(DOCS / figure.name) as partial:
             shutil.copyfile(figure, partial)
@@ -117,7 +121,7 @@ def main() -> None:
     try:
         suite = Suite.load()
         _dag()
-        _report(Path("results") / suite.config.scale)
+        _report(Path("results") / suite.config.scale, suite.config.report.runs[0])
         _mlflow(suite.config.report.runs)
     except ConfigError as error:
         sys.exit(f"parrot: error: {error}")

@@ -42,8 +42,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """The content of a provenance.json; ConfigError where it is missing or no JSON object."""
+    text = _text(path)
     try:
-        value = json.loads(_text(path))
+        value = json.loads(text)
     except ValueError:
         raise ConfigError(f"{path}: expected a JSON object") from None
     if not isinstance(value, dict):
