@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
 import re
@@ -248,21 +247,29 @@ def test_a_bounded_page_shows_whole_questions_the_same_for_every_run(
         assert 100 - 18 < len(rows) <= 100
         kept.append([(row["benchmark"], row["language"], row["control"], row["index"]) for row in rows])
     assert kept[0] == kept[1]
+    # Drawn from all, not cut off.
+    assert {benchmark for benchmark, _, _, _ in kept[0]} == {"MMMB", "MMBench_dev"}
+    assert {index // 10 for _, _, _, index in kept[0]} == {0, 1}
     sizes = Counter((benchmark, index) for benchmark, _, _, index in kept[0])
     assert all(
         size == {"MMMB": 3, "MMBench_dev": 1}[benchmark] * len(LANGUAGES) for (benchmark, _), size in sizes.items()
     )
 
 
-def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: BrowseStage) -> None:
-    circular = settings.model_copy(update={"benchmarks": settings.benchmarks[1:], "controls": ("none",)})
-    answers = read_answers(circular, root / "results/parrot/predictions")
-    rotated = [dataclasses.replace(answer, index=answer.index + 1_000_000) for answer in answers]
-    chosen = choose([*answers, *rotated], 50)
+def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    for path in (root / "results/parrot/predictions").glob("MMBench_dev_*.tsv"):
+        table = read_tsv(path)
+        rotated = table.assign(index=[str(int(index) + 1_000_000) for index in table["index"]])
+        write_tsv(pd.concat([table, rotated]), tmp_path / path.name)
+    answers = read_answers(settings.model_copy(update={"benchmarks": settings.benchmarks[1:]}), tmp_path)
+    chosen = choose(answers, 50)
     assert len(chosen) == 48
-    assert Counter(answer.number for answer in chosen) == Counter({answer.number: 12 for answer in chosen})
+    for number in {answer.index % 1_000_000 for answer in chosen}:
+        assert {(a.index, a.language) for a in chosen if a.index % 1_000_000 == number} == {
+            (index, language) for index in (number, number + 1_000_000) for language in LANGUAGES
+        }
     # One question is always shown.
-    assert len(choose(answers, 1)) == 6
+    assert len(choose(answers, 1)) == 12
 
 
 def test_equal_answers_give_equal_bytes(root: Path, settings: BrowseStage, page: Path, tmp_path: Path) -> None:
