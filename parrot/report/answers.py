@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,13 @@ import numpy as np
 from pydantic import FiniteFloat, Json
 
 from parrot.config import Benchmark, ConfigError, Control, Language, validate
-from parrot.evaluate.accuracy import ROTATION
 from parrot.evaluate.judge import judge
 from parrot.evaluate.prompts import instructions
-from parrot.evaluate.tsv import check_indices, options, prediction_file, read_tsv, records
+from parrot.evaluate.tsv import ROTATION, check_indices, options, prediction_file, read_tsv, records
 from parrot.report.settings import BrowseStage
 
 REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256", "picture", "router_weights")
+Outcome = Literal["right", "wrong", "unmatched"]
 # What a control puts in the picture's place.
 NEEDED: dict[Control, tuple[str, ...]] = {"none": (), "shuffled": ("shuffled",), "text": ("picture_text",)}
 
@@ -43,7 +43,7 @@ class Answer:
     options: tuple[tuple[str, str], ...]
     answer: str
     prediction: str
-    outcome: Literal["right", "wrong", "unmatched"]
+    outcome: Outcome
     weights: tuple[float, ...]
     picture: str
     scene: str
@@ -59,9 +59,8 @@ def read_answers(settings: BrowseStage, predictions: Path) -> list[Answer]:
         controls = [control for control in settings.controls if control in benchmark.controls]
         sheets = [
             answer
-            for control in controls
             for language in benchmark.files
-            for answer in _read(settings, benchmark, language, control, predictions)
+            for answer in _read(settings, benchmark, language, controls, predictions)
         ]
         answers += sorted(sheets, key=lambda answer: (controls.index(answer.control), answer.number))
     return answers
@@ -91,36 +90,52 @@ def _order(question: tuple[str, int]) -> str:
 
 
 def _read(
-    settings: BrowseStage, benchmark: Benchmark, language: Language, control: Control, folder: Path
+    settings: BrowseStage, benchmark: Benchmark, language: Language, controls: Sequence[Control], folder: Path
 ) -> Iterator[Answer]:
-    path = prediction_file(folder, Path(benchmark.files[language]).stem, control)
-    table = read_tsv(path, (*REQUIRED, *NEEDED[control]))
-    check_indices(table, path)
-    judged = judge(table, language, settings, instructions(benchmark, settings.prompt_language))
-    outcomes = np.where(judged["hit"] == 1, "right", np.where(judged["unmatched"] == 1, "unmatched", "wrong"))
-    texts = [text or "[]" for text in table["router_weights"]]
-    weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
-    rows = {row["index"]: row for row in records(table)}
-    for place, row in enumerate(rows.values()):
-        seen = rows.get(row["shuffled"]) if control == "shuffled" else row
-        if seen is None:
-            raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
-        index = int(row["index"])
-        yield Answer(
-            benchmark=benchmark.name,
-            language=language,
-            control=control,
-            index=index,
-            number=index % ROTATION if benchmark.scoring == "circular" else index,
-            category=row.get("category", ""),
-            house=row.get("house", ""),
-            question=row["question"],
-            hint=row.get("hint", ""),
-            options=tuple(options(row).items()),
-            answer=row["answer"],
-            prediction=row["prediction"],
-            outcome=outcomes[place],
-            weights=weights[place],
-            picture="" if control == "text" else seen["picture"],
-            scene=seen.get("picture_text", ""),
-        )
+    paths = {control: prediction_file(folder, Path(benchmark.files[language]).stem, control) for control in controls}
+    tables = {control: read_tsv(path, (*REQUIRED, *NEEDED[control])) for control, path in paths.items()}
+    # A row that one control leaves out may be what another one shows.
+    rows = {row["index"]: row for table in tables.values() for row in records(table)}
+    for control, table in tables.items():
+        path = paths[control]
+        check_indices(table, path)
+        judged = judge(table, language, settings, instructions(benchmark, settings.prompt_language))
+        outcomes = np.where(judged["hit"] == 1, "right", np.where(judged["unmatched"] == 1, "unmatched", "wrong"))
+        texts = [text or "[]" for text in table["router_weights"]]
+        weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
+        for row, outcome, experts in zip(records(table), outcomes, weights, strict=True):
+            seen = rows.get(row["shuffled"]) if control == "shuffled" else row
+            if seen is None:
+                raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
+            yield _answer(benchmark, language, control, row, seen, outcome, experts)
+
+
+def _answer(
+    benchmark: Benchmark,
+    language: Language,
+    control: Control,
+    row: Mapping[str, str],
+    seen: Mapping[str, str],
+    outcome: Outcome,
+    weights: tuple[float, ...],
+) -> Answer:
+    """The answer of `row`, when the picture was that of the row `seen`."""
+    index = int(row["index"])
+    return Answer(
+        benchmark=benchmark.name,
+        language=language,
+        control=control,
+        index=index,
+        number=index % ROTATION if benchmark.scoring == "circular" else index,
+        category=row.get("category", ""),
+        house=row.get("house", ""),
+        question=row["question"],
+        hint=row.get("hint", ""),
+        options=tuple(options(row).items()),
+        answer=row["answer"],
+        prediction=row["prediction"],
+        outcome=outcome,
+        weights=weights,
+        picture="" if control == "text" else seen["picture"],
+        scene=seen.get("picture_text", ""),
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from parrot.config import Conventions
+from parrot.evaluate.judge import read_rejected
 from parrot.files import atomic_write
 from parrot.report.answers import Answer, choose, read_answers
 from parrot.report.settings import BrowseStage
@@ -54,6 +55,7 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         settings=settings,
         shown=len(shown),
         total=len(answers),
+        rejected=_rejected(settings, predictions),
         conventions={name: getattr(settings, name) for name in Conventions.model_fields},
         # A filter between one thing is none.
         filters={field: (label, words[field]) for field, label in FILTERS.items() if len(words[field]) > 1},
@@ -62,6 +64,17 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     atomic_write(output, page)
+
+
+def _rejected(settings: BrowseStage, predictions: Path) -> int:
+    """Rows that were not asked, over all benchmarks, languages and controls."""
+    return sum(
+        count
+        for benchmark in settings.benchmarks
+        for control in settings.controls
+        if control in benchmark.controls
+        for count in read_rejected(benchmark, predictions, control).values()
+    )
 
 
 def _words(field: str, answers: Sequence[Answer]) -> dict[str, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from parrot.config import Benchmark, ConfigError
-from parrot.evaluate.tsv import decode_picture, picture_id, read_benchmark
+from parrot.evaluate.reading import read_language
+from parrot.evaluate.tsv import decode_picture, picture_id
 
 PIXELS_A_SIDE = 192
 QUALITY = 85
@@ -24,11 +25,11 @@ def thumbnails(benchmark: Benchmark, wanted: Iterable[str]) -> dict[str, str]:
     """
     missing = set(wanted)
     found = {}
-    for file in benchmark.files.values():
+    for language, file in benchmark.files.items():
         if not missing:
             break
         path = Path(benchmark.folder, file)
-        table = read_benchmark(path)
+        table, _ = read_language(benchmark, language)
         for index, image in zip(table["index"], table["image"], strict=True):
             if (name := picture_id(image)) in missing:
                 missing.remove(name)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from parrot.browser import rendered
 from parrot.config import LANGUAGES, ConfigError
+from parrot.evaluate.rejections import Rejection, list_file, write_list
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
 from parrot.report import browse
 from parrot.report.answers import choose, read_answers
@@ -295,6 +296,23 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(ConfigError, match=message):
         browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
+    root: Path, settings: BrowseStage, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "results/parrot/predictions", tmp_path / "predictions")
+    path = tmp_path / "predictions/MMMB_en.shuffled.tsv"
+    table = read_tsv(path)
+    write_tsv(table.drop(index=1), path)
+    write_list([Rejection(1, "1", "shuffled: expected the index of another row")], list_file(path))
+    browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+    assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    rows = embedded(tmp_path / "page.html")["rows"]
+    assert len(rows) == TOTAL - 1
+    # Question 0 was asked with the picture of question 1.
+    pictures = {(row["control"], row["index"]): row["picture"] for row in rows if row["language"] == "en"}
+    assert pictures["shuffled", 0] == pictures["none", 1]
 
 
 def test_a_wrong_picture_that_is_nowhere_is_named(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
