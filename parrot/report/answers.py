@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
+import pandas as pd
 from pydantic import FiniteFloat, Json
 
-from parrot.config import Benchmark, ConfigError, Control, Language, validate
+from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
 from parrot.evaluate.judge import judge
 from parrot.evaluate.prompts import instructions
 from parrot.evaluate.tsv import ROTATION, check_indices, options, prediction_file, read_tsv, records
 from parrot.report.settings import BrowseStage
 
-REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256", "picture", "router_weights")
-Outcome = Literal["right", "wrong", "unmatched"]
+REQUIRED = ("index", "question", "prediction", "prompt_sha256", "picture", "router_weights")
+# The column of the right answer; that of a judged question is one to compare with.
+EXPECTED: dict[Kind, str] = {"multiple_choice": "answer", "yes_no": "answer", "judged": "gpt4_ans"}
+# A rating, which is neither right nor wrong, is told in the run's scores alone.
+Outcome = Literal["right", "wrong", "unmatched", "judged"]
 # What a control puts in the picture's place.
 NEEDED: dict[Control, tuple[str, ...]] = {"none": (), "shuffled": ("shuffled",), "text": ("picture_text",)}
 
@@ -28,7 +31,7 @@ class Answer:
     """One row of a prediction file.
 
     `picture` is the id of the picture that the model was shown, "" for none, and `scene` that picture in words, where
-    the benchmark has them. `weights` are the router's, () for a run without experts.
+    the benchmark has them. `options` are () where none were offered, `weights` (of the router) for a run without any.
     """
 
     benchmark: str
@@ -93,21 +96,31 @@ def _read(
     settings: BrowseStage, benchmark: Benchmark, language: Language, controls: Sequence[Control], folder: Path
 ) -> Iterator[Answer]:
     paths = {control: prediction_file(folder, Path(benchmark.files[language]).stem, control) for control in controls}
-    tables = {control: read_tsv(path, (*REQUIRED, *NEEDED[control])) for control, path in paths.items()}
+    required = (*REQUIRED, EXPECTED[benchmark.kind])
+    tables = {control: read_tsv(path, (*required, *NEEDED[control])) for control, path in paths.items()}
     # A row that one control leaves out may be what another one shows.
     rows = {row["index"]: row for table in tables.values() for row in records(table)}
     for control, table in tables.items():
         path = paths[control]
         check_indices(table, path)
-        judged = judge(table, language, settings, instructions(benchmark, settings.prompt_language))
-        outcomes = np.where(judged["hit"] == 1, "right", np.where(judged["unmatched"] == 1, "unmatched", "wrong"))
         texts = [text or "[]" for text in table["router_weights"]]
         weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
+        outcomes = _outcomes(settings, benchmark, language, table)
         for row, outcome, experts in zip(records(table), outcomes, weights, strict=True):
             seen = rows.get(row["shuffled"]) if control == "shuffled" else row
             if seen is None:
                 raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
             yield _answer(benchmark, language, control, row, seen, outcome, experts)
+
+
+def _outcomes(settings: BrowseStage, benchmark: Benchmark, language: Language, table: pd.DataFrame) -> list[Outcome]:
+    if benchmark.kind == "judged":
+        return ["judged"] * len(table)
+    rows = judge(table, language, settings, instructions(benchmark, settings.prompt_language))
+    return [
+        "right" if hit else "unmatched" if unmatched else "wrong"
+        for hit, unmatched in zip(rows["hit"], rows["unmatched"], strict=True)
+    ]
 
 
 def _answer(
@@ -132,7 +145,7 @@ def _answer(
         question=row["question"],
         hint=row.get("hint", ""),
         options=tuple(options(row).items()),
-        answer=row["answer"],
+        answer=row[EXPECTED[benchmark.kind]],
         prediction=row["prediction"],
         outcome=outcome,
         weights=weights,

@@ -1,6 +1,7 @@
 "use strict";
 // Cards are made a page at a time, so that the number of rows hardly matters. Every text goes in by textContent.
 const CARDS = 24;
+const MARKS = { right: "✓", judged: "☆" };
 const LABELS = ["benchmark", "language", "category", "house", "control"];
 const { rows, pictures, words } = JSON.parse(document.getElementById("data").textContent);
 const form = document.querySelector("form");
@@ -10,6 +11,9 @@ let page = 0;
 
 const word = (row, field) => words[field][row[field]];
 const count = (number) => number.toLocaleString("en");
+
+/** An answer that names no choice is wrong too; one that a judge rated is neither right nor wrong. */
+const isWrong = (row) => row.outcome === "wrong" || row.outcome === "unmatched";
 
 /** What the form asks for, without the filters left at "all". */
 function query() {
@@ -21,8 +25,7 @@ function fits(row, [name, value]) {
     const texts = [row.question, row.hint, row.prediction, ...row.options.map(([, text]) => text)];
     return texts.join("\n").toLowerCase().includes(value.toLowerCase());
   }
-  // An answer that names no option is wrong too.
-  if (name === "outcome" && value === "wrong") return row.outcome !== "right";
+  if (name === "outcome" && value === "wrong") return isWrong(row);
   return row[name] === value;
 }
 
@@ -37,7 +40,8 @@ function show(number) {
   page = Math.min(Math.max(number, 0), pages - 1);
   list.replaceChildren(...found.slice(page * CARDS, (page + 1) * CARDS).map(card));
   const right = found.filter((row) => row.outcome === "right").length;
-  const share = found.length ? ` (${((100 * right) / found.length).toFixed(1)} %)` : "";
+  const told = right + found.filter(isWrong).length;
+  const share = told ? ` (${((100 * right) / told).toFixed(1)} %)` : "";
   const answers = `${count(found.length)} of ${count(rows.length)} answers`;
   document.getElementById("count").textContent = `${answers}, ${count(right)} right${share}`;
   document.getElementById("page").textContent = `page ${count(page + 1)} of ${count(pages)}`;
@@ -49,7 +53,7 @@ function show(number) {
 function card(row) {
   const element = document.getElementById("card").content.cloneNode(true).firstElementChild;
   const part = (selector) => element.querySelector(selector);
-  element.classList.add(row.outcome === "right" ? "right" : "wrong");
+  element.classList.add(isWrong(row) ? "wrong" : row.outcome);
   const labels = LABELS.map((field) => word(row, field)).filter(Boolean);
   part(".label").textContent = [...labels, `question ${row.index}`].join(" · ");
   if (row.picture) {
@@ -64,10 +68,11 @@ function card(row) {
   part(".asked").dir = row.language === "ar" ? "rtl" : "ltr";
   fill(part(".question"), row.question, row.language);
   fill(part(".hint"), row.hint, row.language);
-  part(".options").append(...row.options.map((choice) => option(choice, row.answer)));
+  const choices = row.options.length ? row.options : [["", row.answer]];
+  part(".options").append(...choices.map((choice) => option(row, choice)));
   part(".answer bdi").textContent = row.prediction || "(no answer)";
   part(".answer bdi").lang = row.prediction ? row.language : "en";
-  part(".answer b").textContent = `${row.outcome === "right" ? "✓" : "✗"} ${word(row, "outcome")}`;
+  part(".answer b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
   experts(part(".experts"), row.weights);
   return element;
 }
@@ -80,11 +85,13 @@ function fill(element, text, language) {
   element.dir = "auto";
 }
 
-function option([letter, text], answer) {
+/** An option, or with the letter "" the answer to a question without options. */
+function option(row, [letter, text]) {
   const item = document.createElement("li");
-  item.append(isolated(`${letter}.`), " ", isolated(text));
-  if (letter === answer) {
-    const note = isolated("(right answer)");
+  if (letter) item.append(isolated(`${letter}.`), " ");
+  item.append(isolated(text));
+  if (letter === row.answer || !letter) {
+    const note = isolated(row.outcome === "judged" ? "(reference answer)" : "(right answer)");
     note.className = "note";
     note.lang = "en";
     item.className = "right";

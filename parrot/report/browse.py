@@ -28,7 +28,13 @@ FILTERS = {
     "control": "Shown",
     "outcome": "Right or wrong",
 }
-OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, names no option"}
+OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, names no choice", "judged": "rated by a judge"}
+SCORED = {
+    "circular": "counts the questions whose rotations are all right",
+    "pairs": "counts the pairs of rows that are both right",
+    "mme": "adds up accuracies by category and those of pictures with both questions right",
+    "relative": "compares the judge's ratings with those of the reference answers",
+}
 KNOWN: Mapping[str, Mapping[str, str]] = {
     "language": LANGUAGE_NAMES,
     "category": WORDS,
@@ -55,6 +61,7 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         settings=settings,
         shown=len(shown),
         total=len(answers),
+        scored={b.name: SCORED[b.scoring] for b in settings.benchmarks if b.scoring in SCORED},
         rejected=_rejected(settings, predictions),
         conventions={name: getattr(settings, name) for name in Conventions.model_fields},
         # A filter between one thing is none.

@@ -17,7 +17,7 @@ import tiny_results
 from PIL import Image
 
 from parrot.browser import rendered
-from parrot.config import LANGUAGES, ConfigError
+from parrot.config import LANGUAGES, Benchmark, ConfigError
 from parrot.evaluate.rejections import Rejection, list_file, write_list
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
 from parrot.report import browse
@@ -296,6 +296,40 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(ConfigError, match=message):
         browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_questions_without_options_show_their_answer_and_rated_ones_are_not_right_or_wrong(
+    settings: BrowseStage, tmp_path: Path
+) -> None:
+    small = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(small, format="PNG")
+    image = base64.b64encode(small.getvalue()).decode()
+    rows = [
+        {"index": str(index), "question": "Is it a cat?", "hint": "", "answer": "Yes", "category": "existence",
+         "caption": "A cat.", "gpt4_ans": "It is a cat.", "image": image}
+        for index in range(3)
+    ]  # fmt: skip
+    files = {"yes": rows, "free": rows[:1]}
+    for stem, some in files.items():
+        table = pd.DataFrame(some, dtype=str)
+        write_tsv(table, tmp_path / f"{stem}.tsv")
+        said = ["Yes, it is.", "No.", "A dog."][: len(table)]
+        told = table.drop(columns="image").assign(picture=picture_id(image), prediction=said)
+        write_tsv(told.assign(prompt_sha256="0", router_weights="[]"), tmp_path / f"predictions/{stem}.tsv")
+    yes_no = Benchmark(
+        name="YesNo", folder=str(tmp_path), files={"en": "yes.tsv"}, kind="yes_no", scoring="vanilla", max_new_tokens=8
+    )
+    free = yes_no.model_copy(
+        update={"name": "Free", "files": {"en": "free.tsv"}, "kind": "judged", "scoring": "relative"}
+    )
+    stage = settings.model_copy(update={"benchmarks": (yes_no, free), "controls": ("none",)})
+    browse.write(stage, tmp_path / "predictions", tmp_path / "page.html")
+    found = [row["outcome"] for row in embedded(tmp_path / "page.html")["rows"]]
+    assert found == ["right", "wrong", "unmatched", "judged"]
+    shown = Elements(rendered((tmp_path / "page.html").as_uri()))
+    assert shown.texts["count"] == ["4 of 4 answers, 1 right (33.3 %)"]
+    assert shown.texts["note"] == ["(right answer)"] * 3 + ["(reference answer)"]
+    assert "experts" not in shown.texts
 
 
 def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
