@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 from parrot.model import placeholders
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
+from parrot.model.loss import cross_entropy_sum
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
 from parrot.model.projector import ParrotProjector, ProjectorLayer
 from parrot.model.router import ParrotRouter, RouterInputs, balance_loss
@@ -328,7 +329,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         targets = targets.flatten()
         positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
         logits = self.lm_head(hidden.flatten(0, 1).index_select(0, positions))
-        total = F.cross_entropy(logits.float(), targets.index_select(0, positions), reduction="sum")
+        total = cross_entropy_sum(logits, targets.index_select(0, positions))
         if self.training and self.config.router_balance and balance is not None:
             total = total + self.config.router_balance * len(positions) * balance
         return total / (max(len(positions), 1) if count is None else count)
