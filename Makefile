@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-common test-lmms lint ui docs schemas backbones sources data clean
+.PHONY: help demo test test-common test-lmms lint bench ui docs schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -34,6 +34,9 @@ lint: $(STAMP)  ## what pre-commit runs
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
+
+bench: $(STAMP)  ## step time and peak memory of a training step beside others'; a quarter of an hour, best on a quiet machine
+	python tests/bench/model.py
 
 ui: $(STAMP)  ## browse the runs with MLflow
 	mlflow ui --backend-store-uri sqlite:///mlflow.db

@@ -1,0 +1,65 @@
+"""The benchmark of `tests/bench` compares like with like, and runs; its figures are not tested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+from gpu import measure
+from subjects import (
+    LLAVA,
+    NO_EXPERTS,
+    OURS,
+    PLAIN,
+    backward,
+    batch,
+    build,
+    gradient_norm,
+    operations,
+    small,
+    tiny,
+)
+from variants import padded_and_packed
+
+
+@pytest.mark.parametrize(("ours", "other"), [(OURS, PLAIN), (NO_EXPERTS, LLAVA)])
+def test_subjects_of_the_same_equations_agree(ours, other):
+    size = tiny()
+    results = []
+    for name in (ours, other):
+        model = build(name, size)
+        results.append((backward(model, batch(size)).item(), gradient_norm(model)))
+        assert not any(p.requires_grad for n, p in model.named_parameters() if "vision_tower" in n)
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_experts_make_a_difference():
+    size = tiny()
+    losses = [backward(build(name, size), batch(size)).item() for name in (OURS, NO_EXPERTS)]
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+def test_packed_and_padded_batches_are_of_the_same_samples():
+    size = tiny()
+    padded, packed = padded_and_packed(size, [30, 61, 24])
+    assert packed["input_ids"].shape == (1, 30 + 61 + 24 + 3 * 10)
+    assert padded["input_ids"].shape == (3, 61 + 10)
+    model = build(OURS, size)
+    torch.testing.assert_close(backward(model, padded), backward(model, packed))
+
+
+def test_operations_of_the_transcription_are_all_logits_and_one_more_encoder_layer():
+    size = small(8_000)
+    samples, length, supervised, width = 16, 145, 40, 256
+    logits = 3 * 2 * (length - supervised) * width * 8_000
+    layer = 2 * 65 * (4 * width**2 + 2 * width * 1024) + 2 * 2 * 65**2 * width
+    assert operations(PLAIN, size) - operations(OURS, size) == samples * (logits + layer)
+
+
+def test_the_gpu_s_steps_run_in_bfloat16():
+    steps = [measure(name, tiny(), "sdpa", compiled=False, device="cpu", rounds=1) for name in (PLAIN, OURS)]
+    torch.testing.assert_close(steps[0].result, steps[1].result, rtol=0.02, atol=0)
