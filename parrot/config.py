@@ -275,6 +275,11 @@ class Conventions(Strict):
         description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, so that "
         "such options vanish and such answers become nan",
     )
+    translator: str = Field(
+        "none",
+        description="what puts questions and options into English before they are asked: none; parallel_rows: the "
+        "benchmark's own English rows, a perfect translator; or an NLLB model, named as model.hf names one",
+    )
 
 
 class JudgeSettings(Strict):

@@ -23,13 +23,13 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
         source = HubFolder(repository=name, revision=revision or "main")
         return BackboneFolder(kind="backbone", path=str(DOWNLOADS / folder), licence="", source=source)
     if revision is not None:
-        raise ConfigError(f"{where}.revision: expected only beside a hub repository, and {name} is none")
+        raise ConfigError(f"{where}: expected a hub repository beside a revision, and {name} is none")
     if isinstance(entry, BackboneFolder):
         return entry.model_copy(update={"licence": ""})
     if Path(name).is_dir():
         return BackboneFolder(kind="backbone", path=name, licence="", source="local")
     known = ", ".join(sorted(other for other, found in catalogue.items() if isinstance(found, BackboneFolder)))
     raise ConfigError(
-        f"{where}.hf: no folder {name}, no hub repository (owner/name), and no backbone of config/datasets.yaml, "
+        f"{where}: no folder {name}, no hub repository (owner/name), and no backbone of config/datasets.yaml, "
         f"which has {known}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +32,7 @@ from parrot.config import (
     validate,
 )
 from parrot.digest import key
+from parrot.families import expand
 from parrot.named_model import named_model
 
 DEFAULT_CONFIG = ("config/config.yaml",)
@@ -43,7 +43,6 @@ RESERVED = frozenset(
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 
 class FetchSettings(Strict):
@@ -95,6 +94,7 @@ class PredictSettings(Strict):
     controls: tuple[Control, ...]
     prompt_language: Literal["dataset", "group"]
     dtype: Literal["fp32", "bf16"]
+    translator: Literal["none", "parallel_rows"] | BackboneFolder = "none"
     missing_values: Literal["strings", "vlmevalkit"] = "strings"
 
 
@@ -137,8 +137,10 @@ class Run:
 
     @cached_property
     def fetch(self) -> FetchSettings:
+        pretrained = [model for model in (self.asked, self.translator) if isinstance(model, BackboneFolder)]
+        trained_on = self._trained_on if self.asked is None else {}
         return FetchSettings(
-            datasets=self._trained_on if self.asked is None else {self.asked.path: self.asked},
+            datasets=trained_on | {model.path: model for model in pretrained},
             benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
         )
 
@@ -157,7 +159,16 @@ class Run:
         model = self.config.model
         if model.hf is None:
             return None
-        return named_model(model.hf, model.revision, self._datasets, f"run {self.name}: model")
+        return named_model(model.hf, model.revision, self._datasets, f"run {self.name}: model.hf")
+
+    @cached_property
+    def translator(self) -> Literal["none", "parallel_rows"] | BackboneFolder:
+        """What puts the questions into English before they are asked."""
+        match self.config.evaluate.translator:
+            case "none" | "parallel_rows" as rows:
+                return rows
+            case name:
+                return named_model(name, None, self._datasets, f"run {self.name}: evaluate.translator")
 
     @cached_property
     def _backbone_fields(self) -> dict[str, Any]:
@@ -214,6 +225,7 @@ class Run:
             controls=evaluate.controls,
             prompt_language=evaluate.prompt_language,
             dtype=evaluate.dtype,
+            translator=self.translator,
             missing_values=evaluate.missing_values,
         )
 
@@ -223,7 +235,13 @@ class Run:
         trained = self.asked is None
         controls = tuple(control for control in self.predict.controls if control == "text" and trained)
         asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
-        return self.predict.model_copy(update={"controls": controls, "benchmarks": asked if controls else ()})
+        as_they_are = {"controls": controls, "benchmarks": asked if controls else (), "translator": "none"}
+        return self.predict.model_copy(update=as_they_are)
+
+    @property
+    def scores_before(self) -> bool:
+        """Whether what the language model said before stage 2 stands beside the run's own answers."""
+        return bool(self.predict_before.controls) and self.translator == "none"
 
     @cached_property
     def score(self) -> ScoreSettings:
@@ -277,7 +295,7 @@ class Suite:
         self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
         self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
         runs_file = folder / "runs.yaml"
-        self.overrides, self.families = _expand(read_yaml(runs_file), str(runs_file))
+        self.overrides, self.families = expand(read_yaml(runs_file), str(runs_file), RESERVED)
         self._where = str(runs_file)
         self._runs: dict[str, Run] = {}
 
@@ -358,36 +376,3 @@ def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:
             return [f"{entry.path}/model.safetensors"]
         case Benchmark():
             return [f"{entry.folder}/{file}" for file in entry.files.values()]
-
-
-def _expand(entries: dict[str, Any], where: str) -> tuple[dict[str, dict], dict[str, tuple[str, ...]]]:
-    overrides = {name: entry or {} for name, entry in entries.items() if name != "families"}
-    families: dict[str, tuple[str, ...]] = {}
-    for family, grid in (entries.get("families") or {}).items():
-        if not isinstance(grid, dict) or set(grid) != {"over", "values"}:
-            raise ConfigError(f"{where}: families.{family}: expected exactly the keys over and values")
-        members = {f"{family}_{_label(value)}": _nested(grid["over"], value) for value in grid["values"]}
-        taken = [name for name in members if name in overrides]
-        if taken:
-            raise ConfigError(f"{where}: {taken[0]} is both a run and a member of families.{family}")
-        overrides |= members
-        families[family] = tuple(members)
-    for name in (*overrides, *families):
-        if name in RESERVED:
-            raise ConfigError(f"{where}: {name} is a reserved name")
-        if not NAME.fullmatch(name):
-            raise ConfigError(f"{where}: {name!r}: a name is made of letters, digits, _ and .")
-    for name, entry in overrides.items():
-        if not isinstance(entry, dict):
-            raise ConfigError(f"{where}: {name}: expected a mapping of overrides, found {type(entry).__name__}")
-    return overrides, families
-
-
-def _label(value: Any) -> str:
-    return str(value[-1] if isinstance(value, list) else value)
-
-
-def _nested(dotted: str, value: Any) -> dict[str, Any]:
-    for part in reversed(dotted.split(".")):
-        value = {part: value}
-    return value

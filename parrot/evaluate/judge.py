@@ -31,12 +31,13 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
     ConfigError when a prediction file is missing, lacks a column or holds an index twice.
     """
     sentences = instructions(benchmark, conventions.prompt_language)
+    translated = conventions.translator != "none"
     tables = []
     for language, file in benchmark.files.items():
         path = prediction_file(folder, Path(file).stem, control)
         predictions = read_tsv(path, REQUIRED)
         check_indices(predictions, path)
-        judged = judge(predictions, language, conventions, sentences)
+        judged = judge(predictions, "en" if translated else language, conventions, sentences).assign(language=language)
         if benchmark.scoring == "mme":
             judged["pair_id"] = pair_ids(judged, predictions)
         tables.append(judged)

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
-from parrot.config import ConfigError
+from parrot.config import BackboneFolder, ConfigError
 from parrot.digest import code_digest, key
 from parrot.evaluate.any_model import AnyModelAsker, OwnWords
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.journal import Journal
+from parrot.evaluate.machine_translation import translate
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
 from parrot.evaluate.rejections import list_file, write_list
@@ -51,7 +52,9 @@ def predict(
     Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
     benchmark that is malformed or holds an unreadable picture.
     """
-    sheets = read_sheets(settings, output)
+    if isinstance(settings.translator, BackboneFolder):
+        translate(settings, work, batch)
+    sheets = read_sheets(settings, output, work)
     questions = _questions(sheets)
     model, processor = build()
     folder = work / "predict" / _key(settings, questions, model, processor)
@@ -61,7 +64,7 @@ def predict(
             _ask_share(_asker((model, processor), questions), folder, batch, 0, 1, progress.add)
         else:
             del model
-            _in_processes(settings, build, folder, batch, processes, progress.add)
+            _in_processes(settings, build, work, folder, batch, processes, progress.add)
     answers = Journal(folder).answers
     output.mkdir(parents=True, exist_ok=True)
     places = iter(range(len(questions)))
@@ -103,10 +106,16 @@ def _ask_share(asker: EitherAsker, folder: Path, batch: int, process: int, proce
 
 
 def _in_processes(
-    settings: PredictSettings, build: Callable[[], Built], folder: Path, batch: int, processes: int, report: Report
+    settings: PredictSettings,
+    build: Callable[[], Built],
+    work: Path,
+    folder: Path,
+    batch: int,
+    processes: int,
+    report: Report,
 ) -> None:
     said = multiprocessing.get_context("spawn").Queue()
-    arguments = (processes, settings, build, folder, batch, said)
+    arguments = (processes, settings, build, work, folder, batch, said)
     context = multiprocessing.spawn(_process, arguments, nprocs=processes, join=False)
     assert context is not None
     running = True
@@ -127,6 +136,7 @@ def _process(
     processes: int,
     settings: PredictSettings,
     build: Callable[[], Built],
+    work: Path,
     folder: Path,
     batch: int,
     said: Any,
@@ -141,7 +151,7 @@ def _process(
     try:
         if torch.cuda.is_available():
             torch.cuda.set_device(process % torch.cuda.device_count())
-        questions = _questions(read_sheets(settings, Path()))
+        questions = _questions(read_sheets(settings, Path(), work))
         _ask_share(_asker(build(), questions), folder, batch, process, processes, report)
     except ConfigError as error:
         said.put(str(error))

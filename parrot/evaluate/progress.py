@@ -12,14 +12,15 @@ SECONDS_A_LINE = 30.0
 
 
 class Progress:
-    """Counts questions answered; use as a context manager."""
+    """Counts what is done, questions answered by default; use as a context manager."""
 
-    def __init__(self, total: int, seconds_a_line: float = SECONDS_A_LINE):
+    def __init__(self, total: int, unit: str = "question", seconds_a_line: float = SECONDS_A_LINE):
         self.total = total
+        self.unit = unit
         self.done = self.skipped = 0
         self.seconds_a_line = seconds_a_line
         self.start = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, unit="question", file=sys.stderr) if sys.stderr.isatty() else None
+        self.bar = tqdm(total=total, unit=unit, file=sys.stderr) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Progress:
         return self
@@ -51,4 +52,4 @@ class Progress:
         seconds = self.last_line - self.start
         rate = (self.done - self.skipped) / seconds if seconds else 0.0
         left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "time left unknown"
-        print(f"{self.done}/{self.total} questions, {rate:.1f} questions/s, {left}", file=sys.stderr, flush=True)
+        print(f"{self.done}/{self.total} {self.unit}s, {rate:.1f} {self.unit}s/s, {left}", file=sys.stderr, flush=True)

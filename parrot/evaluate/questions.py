@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import Benchmark, Control, Language
+from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import instructions, word_row
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
@@ -44,25 +45,35 @@ class Sheet:
     rejected: list[Rejection]
 
 
-def read_sheets(settings: PredictSettings, output: Path) -> list[Sheet]:
+def read_sheets(settings: PredictSettings, output: Path, work: Path = Path("work")) -> list[Sheet]:
     """All sheets of a run; a benchmark is asked under the controls that both the run and its entry list.
 
-    ConfigError for a benchmark file that is missing or malformed, or lacks what a control needs.
+    Where the run has its questions put into English, a sheet holds them as they are asked. What a model makes of them
+    is read from `work`, where `parrot.evaluate.machine_translation` wrote it.
+    ConfigError for a benchmark file that is missing or malformed, or lacks what a control or a translator needs.
     """
+    translate = translator(settings, work)
     sheets = []
     for benchmark in settings.benchmarks:
         controls = [control for control in settings.controls if control in benchmark.controls]
         for language in benchmark.files if controls else ():
-            sheets += _read(benchmark, language, controls, settings, output)
+            sheets += _read(benchmark, language, controls, settings, translate, output)
     return sheets
 
 
 def _read(
-    benchmark: Benchmark, language: Language, controls: list[Control], settings: PredictSettings, output: Path
+    benchmark: Benchmark,
+    language: Language,
+    controls: list[Control],
+    settings: PredictSettings,
+    translate: Translate | None,
+    output: Path,
 ) -> list[Sheet]:
     path = Path(benchmark.folder, benchmark.files[language])
     table, rejected = read_language(benchmark, language)
-    sentences = instructions(benchmark, settings.prompt_language)
+    sentences = instructions(benchmark, settings.prompt_language if translate is None else "group")
+    if translate is not None:
+        table, language = translate(table, benchmark, language), "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
     prompts = [word_row(benchmark, row, sentences, language, settings.prompt_language) for row in read]

@@ -77,12 +77,15 @@ class ReportedRun(Strict):
     @property
     def label(self) -> str:
         """The run in plain words, e.g. ``6 languages, 6 experts``."""
+        translator = self.conventions.translator
+        by = {"none": "", "parallel_rows": ", translated: parallel rows"}
+        translated = by.get(translator, f", translated by {translator}")
         if self.asked:
-            return f"{self.asked} as it is"
+            return f"{self.asked} as it is{translated}"
         languages = "English data only" if self.languages == ("en",) else f"{len(self.languages)} languages"
         experts = {0: "no experts", 1: "1 expert"}.get(self.num_experts, f"{self.num_experts} experts")
         language_model = {"full": "", "lora": ", LoRA", "frozen": ", language model frozen"}[self.language_model]
-        return f"{languages}, {experts}{language_model}"
+        return f"{languages}, {experts}{language_model}{translated}"
 
 
 class ReportStage(Strict):

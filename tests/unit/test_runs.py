@@ -127,7 +127,10 @@ def test_a_model_is_named_by_catalogue_folder_or_repository(tmp_path: Path, mode
     [
         ("{model: {hf: nowhere}}", r"^run asked: model\.hf: no folder nowhere, .* which has .*mini_qwen"),
         ("{model: {hf: ./models/nowhere}}", r"^run asked: model\.hf: no folder \./models/nowhere"),
-        ("{model: {hf: mini_qwen, revision: v1}}", r"model\.revision: expected only beside a hub repository"),
+        (
+            "{model: {hf: mini_qwen, revision: v1}}",
+            r"model\.hf: expected a hub repository beside a revision, and mini_qwen is none",
+        ),
         ("{model: {revision: v1}}", r"asked: model\.revision: expected model\.hf beside it$"),
         ("{model: {hf: mini_qwen, top_k: 2}}", r"asked: model\.top_k: expected none beside model\.hf"),
         ("{model: {hf: mini_qwen}, data: {languages: [en]}}", r"asked: data: expected none beside model\.hf"),

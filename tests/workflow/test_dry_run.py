@@ -17,6 +17,8 @@ def test_every_target_dry_runs(pristine, scale):
     # Names that resolve to one training share it: six experts and all six languages are the paper's model.
     assert {("tune", "parrot"), ("tune", "lora"), ("tune", "frozen_llm")} <= jobs
     assert {("reuse", "experts_6"), ("reuse", "add_lang_ru"), ("reuse", "add_lang_en")} <= jobs
+    # Translated questions are asked of a model that was trained for the others.
+    assert {("reuse", "translate_test"), ("predict", "translate_test"), ("reuse", "translate_test_nllb")} <= jobs
     # Only LLaVA's own recipe, without the class token, and the other two seeds align projectors of their own.
     assert len({job for job in jobs if job[0] == "project"}) == 4
 

@@ -38,7 +38,7 @@ rule score:
         predictions=rules.predict.output.predictions,
         before=lambda w: (
             f"<results>/align/{suite.run(w.run).stage1_key}/predictions"
-            if suite.run(w.run).predict_before.controls
+            if suite.run(w.run).scores_before
             else []
         ),
     output:

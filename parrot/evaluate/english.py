@@ -1,0 +1,95 @@
+"""Questions put into English before they are asked: by a benchmark's own English rows, or by a translation model.
+
+This is the baseline of the paper's Table 10 ("translate test"): a model that knows English alone, and a translator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from parrot.config import LANGUAGES, BackboneFolder, Benchmark, ConfigError, Language
+from parrot.digest import code_digest, file_sha256, key
+from parrot.evaluate.reading import read_language
+from parrot.evaluate.tsv import LETTERS
+from parrot.runs import PredictSettings
+
+# The columns that are put into English; a picture in words is what the control `text` shows.
+TEXTS = ("question", "hint", "picture_text", *LETTERS)
+
+Translate = Callable[[pd.DataFrame, Benchmark, Language], pd.DataFrame]
+"""From the rows of a benchmark in a language to the same rows with English texts; the rest of them stays."""
+
+
+def translator(settings: PredictSettings, work: Path) -> Translate | None:
+    """The run's translator; None where its questions are asked as they are."""
+    if settings.translator == "none":
+        return None
+    if settings.translator == "parallel_rows":
+        return parallel_rows
+    return Translations(settings.translator, work).rows
+
+
+def parallel_rows(table: pd.DataFrame, benchmark: Benchmark, language: Language) -> pd.DataFrame:
+    """The texts of the English rows with the same indices: what a perfect translator would say.
+
+    ConfigError where there is no such row, or it has another right answer.
+    """
+    if language == "en":
+        return table
+    path = Path(benchmark.folder, benchmark.files[language])
+    if "en" not in benchmark.files:
+        raise ConfigError(f"{path}: translator parallel_rows: expected an English file in {benchmark.name}, found none")
+    source = Path(benchmark.folder, benchmark.files["en"])
+    english = read_language(benchmark, "en")[0].set_index("index")
+    identity = ["index", "answer"] if "answer" in table else ["index"]
+    known = set(map(tuple, english.reset_index()[identity].to_numpy()))
+    for row in map(tuple, table[identity].to_numpy()):
+        if row not in known:
+            raise ConfigError(f"{path}: row {row[0]}: expected a row with that {' and '.join(identity)} in {source}")
+    found = english.loc[table["index"]]
+    columns = [column for column in TEXTS if column in table or column in found]
+    return table.assign(**{column: found[column].to_numpy() if column in found else "" for column in columns})
+
+
+class Translations:
+    """What a model made of benchmarks' texts, line by line, kept in a folder below `work`.
+
+    Each process that translates writes a file of its own, a batch a line, so that runs may translate side by side.
+    """
+
+    def __init__(self, model: BackboneFolder, work: Path):
+        files = [file for kind in ("safetensors", "json") for file in Path(model.path).glob(f"*.{kind}")]
+        digests = {file.name: file_sha256(file) for file in files}
+        code = code_digest("parrot.evaluate.machine_translation")
+        self.folder = work / "translations" / key([digests, code])
+        self.known: dict[Language, dict[str, str]] = {language: {} for language in LANGUAGES}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            # A line that is being written, or was cut off, has no end.
+            for batch in path.read_bytes().split(b"\n")[:-1]:
+                said = json.loads(batch)
+                self.known[said["language"]] |= dict(zip(said["lines"], said["english"], strict=True))
+
+    def rows(self, table: pd.DataFrame, benchmark: Benchmark, language: Language) -> pd.DataFrame:
+        """A line that the model made nothing of stays as it is, lest an option vanish."""
+        if language == "en":
+            return table
+        known = self.known[language]
+
+        def english(text: str) -> str:
+            return "\n".join(known[line].strip() or line if line.strip() else line for line in text.split("\n"))
+
+        return table.assign(**{name: table[name].map(english) for name in TEXTS if name in table})
+
+    def missing(self, table: pd.DataFrame, language: Language) -> set[str]:
+        """The lines of `table` that were not translated yet."""
+        return set(lines(table)) - self.known[language].keys()
+
+
+def lines(table: pd.DataFrame) -> Iterator[str]:
+    """Every line of the texts that has more than blanks: translation models read one sentence or so."""
+    cells = (cell for column in TEXTS if column in table for cell in table[column])
+    return (line for cell in cells for line in cell.split("\n") if line.strip())

@@ -1,0 +1,105 @@
+"""Benchmarks' texts into English by a translation model of the NLLB family (arXiv:2207.04672)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, NllbTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+from parrot.config import BackboneFolder, ConfigError, Language
+from parrot.evaluate.english import Translations
+from parrot.evaluate.generate import use_accelerator
+from parrot.evaluate.progress import Progress
+from parrot.evaluate.reading import read_language
+from parrot.model.build import model_folder, pretrained
+from parrot.runs import PredictSettings
+
+CODES: dict[Language, str] = {
+    "en": "eng_Latn",
+    "zh": "zho_Hans",
+    "pt": "por_Latn",
+    "ar": "arb_Arab",
+    "tr": "tur_Latn",
+    "ru": "rus_Cyrl",
+}
+MAX_NEW_TOKENS = 512
+
+
+def translate(settings: PredictSettings, work: Path, batch: int) -> None:
+    """Translate what the run's benchmarks say in other languages than English, and keep it in `work`.
+
+    What was translated before, by whatever run, is not again. ConfigError for a folder of no NLLB model.
+    """
+    assert isinstance(settings.translator, BackboneFolder)
+    translations = Translations(settings.translator, work)
+    missing = _missing(settings, translations)
+    if not any(missing.values()):
+        return
+    model, tokenizer = load_translator(settings.translator.path)
+    translations.folder.mkdir(parents=True, exist_ok=True)
+    cut = total = 0
+    file = translations.folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+    with Progress(sum(map(len, missing.values())), "text") as progress, open(file, "a", encoding="utf-8") as kept:
+        for language, lines in _batches(missing, batch):
+            english, unfinished = _translate(model, tokenizer, lines, language)
+            kept.write(json.dumps({"language": language, "lines": lines, "english": english}) + "\n")
+            kept.flush()
+            cut, total = cut + unfinished, total + len(lines)
+            progress.add(len(lines))
+    if cut:
+        print(f"{cut} of {total} translations were cut off at {MAX_NEW_TOKENS} tokens", file=sys.stderr)
+
+
+def _missing(settings: PredictSettings, translations: Translations) -> dict[Language, set[str]]:
+    missing: dict[Language, set[str]] = {}
+    for benchmark in settings.benchmarks:
+        if not set(settings.controls) & set(benchmark.controls):
+            continue
+        for language in benchmark.files:
+            if language != "en":
+                table, _ = read_language(benchmark, language)
+                missing.setdefault(language, set()).update(translations.missing(table, language))
+    return missing
+
+
+def _batches(missing: dict[Language, set[str]], batch: int) -> Iterator[tuple[Language, list[str]]]:
+    """Lines of one language and about one length."""
+    for language, lines in missing.items():
+        ordered = sorted(lines, key=lambda line: (len(line), line), reverse=True)
+        for start in range(0, len(ordered), batch):
+            yield language, ordered[start : start + batch]
+
+
+def load_translator(folder: str | Path) -> tuple[Any, Any]:
+    """Model, in float32, and tokenizer; ConfigError unless `folder` holds a model of the NLLB family."""
+    try:
+        config = AutoConfig.from_pretrained(model_folder(folder), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: expected a translation model that transformers knows: {error}") from None
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise ConfigError(f"{folder}/config.json: model_type: expected a translation model, found {config.model_type}")
+    if not isinstance(tokenizer, NllbTokenizer):
+        raise ConfigError(f"{folder}: tokenizer: expected NLLB's, with its language codes")
+    return use_accelerator(pretrained(AutoModelForSeq2SeqLM, folder, torch.float32)), tokenizer
+
+
+@torch.inference_mode()
+def _translate(model: Any, tokenizer: Any, lines: list[str], language: Language) -> tuple[list[str], int]:
+    """The lines in English, by beams if the release says so, and how many of them did not end."""
+    tokenizer.src_lang = CODES[language]
+    inputs = tokenizer(lines, padding=True, return_tensors="pt").to(model.device)
+    english = tokenizer.convert_tokens_to_ids(CODES["en"])
+    tokens = model.generate(**inputs, forced_bos_token_id=english, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+    ends = torch.tensor(model.generation_config.eos_token_id, device=model.device).flatten()
+    # The first token starts every translation and may be the one that ends them.
+    unfinished = ~torch.isin(tokens[:, 1:], ends).any(dim=1)
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True), int(unfinished.sum())
