@@ -37,9 +37,7 @@ rule score:
     input:
         predictions=rules.predict.output.predictions,
         before=lambda w: (
-            f"<results>/align/{suite.run(w.run).stage1_key}/predictions"
-            if suite.run(w.run).scores_before
-            else []
+            f"<results>/align/{suite.run(w.run).stage1_key}/predictions" if suite.run(w.run).scores_before else []
         ),
     output:
         scores="<results>/{run}/scores.csv",
