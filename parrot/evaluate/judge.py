@@ -31,13 +31,12 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
     ConfigError when a prediction file is missing, lacks a column or holds an index twice.
     """
     sentences = instructions(benchmark, conventions.prompt_language)
-    translated = conventions.translator != "none"
     tables = []
     for language, file in benchmark.files.items():
         path = prediction_file(folder, Path(file).stem, control)
         predictions = read_tsv(path, REQUIRED)
         check_indices(predictions, path)
-        judged = judge(predictions, "en" if translated else language, conventions, sentences).assign(language=language)
+        judged = judge(predictions, language, conventions, sentences)
         if benchmark.scoring == "mme":
             judged["pair_id"] = pair_ids(judged, predictions)
         tables.append(judged)
@@ -66,6 +65,7 @@ def judge(
     hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
+    asked = _asked_in(language, conventions)
     answered = records(_read(predictions, conventions))
     offered = [options(row) for row in answered]
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
@@ -82,7 +82,7 @@ def judge(
             "hit": np.array(hit, dtype=np.int64),
             "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
             "other_language": np.array(
-                [not right and names_other_language(row, language) for right, row in zip(hit, answered, strict=True)],
+                [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)],
                 dtype=np.float64,
             ),
             "options": np.array([len(choices) for choices in offered], dtype=np.int64),
@@ -102,8 +102,14 @@ def stored_answers(
     if conventions.postprocess == "none":
         return list(predictions["prediction"])
     rows = records(_read(predictions, conventions))
-    prompts = [build_prompt(row, sentences, language, conventions.prompt_language) for row in rows]
+    asked = _asked_in(language, conventions)
+    prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
     return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
+
+
+def _asked_in(language: Language, conventions: Conventions) -> Language:
+    """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
+    return language if conventions.translator == "none" else "en"
 
 
 def _read(table: pd.DataFrame, conventions: Conventions) -> pd.DataFrame:
