@@ -65,7 +65,7 @@ def judge(
     hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
-    asked = _asked_in(language, conventions)
+    asked = asked_in(language, conventions)
     answered = records(_read(predictions, conventions))
     offered = [options(row) for row in answered]
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
@@ -102,12 +102,12 @@ def stored_answers(
     if conventions.postprocess == "none":
         return list(predictions["prediction"])
     rows = records(_read(predictions, conventions))
-    asked = _asked_in(language, conventions)
+    asked = asked_in(language, conventions)
     prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
     return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
 
 
-def _asked_in(language: Language, conventions: Conventions) -> Language:
+def asked_in(language: Language, conventions: Conventions) -> Language:
     """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
     return language if conventions.translator == "none" else "en"
 

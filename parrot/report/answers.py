@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import FiniteFloat, Json
 
 from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
-from parrot.evaluate.judge import judge
+from parrot.evaluate.judge import asked_in, judge
 from parrot.evaluate.prompts import instructions
 from parrot.evaluate.tsv import ROTATION, check_indices, options, prediction_file, read_tsv, records
 from parrot.report.settings import BrowseStage
@@ -36,6 +36,7 @@ class Answer:
 
     benchmark: str
     language: Language
+    asked_in: Language  # what the texts are in: English where they were translated
     control: Control
     index: int
     number: int  # of the question, whichever its rotation
@@ -110,7 +111,8 @@ def _read(
             seen = rows.get(row["shuffled"]) if control == "shuffled" else row
             if seen is None:
                 raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
-            yield _answer(benchmark, language, control, row, seen, outcome, experts)
+            words = asked_in(language, settings)
+            yield _answer(benchmark, language, words, control, row, seen, outcome, experts)
 
 
 def _outcomes(settings: BrowseStage, benchmark: Benchmark, language: Language, table: pd.DataFrame) -> list[Outcome]:
@@ -126,6 +128,7 @@ def _outcomes(settings: BrowseStage, benchmark: Benchmark, language: Language, t
 def _answer(
     benchmark: Benchmark,
     language: Language,
+    words: Language,
     control: Control,
     row: Mapping[str, str],
     seen: Mapping[str, str],
@@ -137,6 +140,7 @@ def _answer(
     return Answer(
         benchmark=benchmark.name,
         language=language,
+        asked_in=words,
         control=control,
         index=index,
         number=index % ROTATION if benchmark.scoring == "circular" else index,

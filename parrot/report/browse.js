@@ -55,23 +55,24 @@ function card(row) {
   const part = (selector) => element.querySelector(selector);
   element.classList.add(isWrong(row) ? "wrong" : row.outcome);
   const labels = LABELS.map((field) => word(row, field)).filter(Boolean);
-  part(".label").textContent = [...labels, `question ${row.index}`].join(" · ");
+  const translated = row.asked_in === row.language ? [] : ["translated"];
+  part(".label").textContent = [...labels, ...translated, `question ${row.index}`].join(" · ");
   if (row.picture) {
     part("img").src = pictures[row.picture];
     part("img").alt = row.scene || `The picture of question ${row.index}`;
-    part("img").lang = row.scene ? row.language : "en";
+    part("img").lang = row.scene ? row.asked_in : "en";
   } else {
     part("img").remove();
   }
-  fill(part(".told"), row.picture ? "" : row.scene, row.language);
-  part(".asked").lang = row.language;
-  part(".asked").dir = row.language === "ar" ? "rtl" : "ltr";
-  fill(part(".question"), row.question, row.language);
-  fill(part(".hint"), row.hint, row.language);
+  fill(part(".told"), row.picture ? "" : row.scene, row.asked_in);
+  part(".asked").lang = row.asked_in;
+  part(".asked").dir = row.asked_in === "ar" ? "rtl" : "ltr";
+  fill(part(".question"), row.question, row.asked_in);
+  fill(part(".hint"), row.hint, row.asked_in);
   const choices = row.options.length ? row.options : [["", row.answer]];
   part(".options").append(...choices.map((choice) => option(row, choice)));
   part(".answer bdi").textContent = row.prediction || "(no answer)";
-  part(".answer bdi").lang = row.prediction ? row.language : "en";
+  part(".answer bdi").lang = row.prediction ? row.asked_in : "en";
   part(".answer b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
   experts(part(".experts"), row.weights);
   return element;

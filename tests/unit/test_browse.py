@@ -170,6 +170,15 @@ def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -
     assert [given.get("aria-label") for given in shown.all("div") if given.get("class") == "experts"] == [weights] * 2
 
 
+def test_translated_questions_run_as_english_does(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    stage = settings.model_copy(update={"translator": "parallel_rows"})
+    browse.write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
+    shown = Elements(rendered(f"{(tmp_path / 'page.html').as_uri()}#language=ar&control=none&category=naming"))
+    asked = [given for given in shown.all("div") if given.get("class") == "asked"]
+    assert {(given["lang"], given["dir"]) for given in asked} == {("en", "ltr")}
+    assert len([text for text in shown.texts["label"] if "Arabic" in text and "translated" in text]) == len(asked) == 16
+
+
 def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     folder = tmp_path / "predictions"
     shutil.copytree(root / "results/parrot/predictions", folder)
