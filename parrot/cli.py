@@ -12,6 +12,7 @@ import typer
 
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
+from parrot.hardware import TrainingHardware
 from parrot.runs import (
     DEFAULT_CONFIG,
     AlignSettings,
@@ -45,9 +46,11 @@ Output = Annotated[Path, typer.Option(help="where results go")]
 Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
 MicroBatch = Annotated[
     int | None,
-    typer.Option(
-        help="samples a process takes at once; divides the global batch; default with --run: hardware.micro_batch"
-    ),
+    typer.Option(help="samples a process takes at once, in place of the hardware's"),
+]
+HardwareFile = Annotated[
+    Path | None,
+    typer.Option("--hardware", help="the stage's hardware as a JSON file; default with --run: the config's"),
 ]
 
 
@@ -80,13 +83,21 @@ def _settings(
     raise ConfigError("expected exactly one of --run and --settings")
 
 
-def _at_once(given: int | None, field: str, option: str, run: str | None, configfile: list[str] | None) -> int:
-    """What `option` gives, else `field` of the run's hardware settings, which no settings file holds."""
-    if given is not None:
-        return given
-    if run is None:
-        raise ConfigError(f"expected {option} with --settings")
-    return getattr(_suite(configfile).run(run).config.hardware, field)
+def _hardware(
+    stage: Literal["align", "tune"],
+    file: Path | None,
+    micro_batch: int | None,
+    run: str | None,
+    configfile: list[str] | None,
+) -> TrainingHardware:
+    """The file's or the config's, with another micro-batch where one is given; no settings file holds any."""
+    if file is not None:
+        hardware = _read(TrainingHardware, file)
+    elif run is not None:
+        hardware = getattr(_suite(configfile).run(run).config.hardware, stage)
+    else:
+        raise ConfigError("expected --hardware with --settings")
+    return hardware if micro_batch is None else hardware.model_copy(update={"micro_batch": micro_batch})
 
 
 @app.command()
@@ -120,6 +131,7 @@ def fetch(
 def train_align(
     output: Output,
     work: Work,
+    hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
@@ -127,10 +139,10 @@ def train_align(
 ) -> None:
     """Stage 1: the projector alone, on captions."""
     stage = _settings(AlignSettings, "align", run, configfile, settings)
-    samples = _at_once(micro_batch, "micro_batch", "--micro-batch", run, configfile)
+    spread = _hardware("align", hardware, micro_batch, run, configfile)
     from parrot.train.recipe import align
 
-    align(stage, output, work, samples)
+    align(stage, output, work, spread)
 
 
 @train.command("tune")
@@ -138,6 +150,7 @@ def train_tune(
     projector: Annotated[Path, typer.Option(help="stage 1's projector folder")],
     output: Output,
     work: Work,
+    hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
@@ -145,10 +158,10 @@ def train_tune(
 ) -> None:
     """Stage 2: projector, experts and language model, on instructions."""
     stage = _settings(TuneSettings, "tune", run, configfile, settings)
-    samples = _at_once(micro_batch, "micro_batch", "--micro-batch", run, configfile)
+    spread = _hardware("tune", hardware, micro_batch, run, configfile)
     from parrot.train.recipe import tune
 
-    tune(stage, projector, output, work, samples)
+    tune(stage, projector, output, work, spread)
 
 
 @app.command()
@@ -159,7 +172,7 @@ def predict(
     stage1_settings: Annotated[Path | None, typer.Option(help="stage 1's settings as a JSON file")] = None,
     work: Annotated[Path, typer.Option(help="where answers are kept until all are given")] = Path("work"),
     batch: Annotated[
-        int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch")
+        int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch", min=1)
     ] = None,
     processes: Annotated[int | None, typer.Option(help="default: one for each GPU", min=1)] = None,
     run: RunName = None,
@@ -171,7 +184,10 @@ def predict(
     if [asked.model, model, stage1].count(None) != 2:
         what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"
         raise ConfigError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")
-    questions = _at_once(batch, "predict_batch", "--batch", run, configfile)
+    if batch is None:
+        if run is None:
+            raise ConfigError("expected --batch with --settings")
+        batch = _suite(configfile).run(run).config.hardware.predict_batch
     from functools import partial
 
     import torch
@@ -189,7 +205,7 @@ def predict(
     else:
         aligned = _settings(AlignSettings, "align", run, configfile, stage1_settings)
         built = partial(build, aligned, stage1, dtype)
-    stage(asked, built, output, work, questions, processes or max(1, torch.cuda.device_count()))
+    stage(asked, built, output, work, batch, processes or max(1, torch.cuda.device_count()))
 
 
 @app.command()
@@ -308,6 +324,19 @@ def track_import(
 
 
 app.command()(chat)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def launch(
+    command: Annotated[list[str], typer.Argument(help="what each process runs: `train align ...`, `train tune ...`")],
+    nodes: Annotated[int, typer.Option(help="nodes of the job", min=1)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs of a node; 0: one process, on what there is", min=0)] = 0,
+    device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu: processes on cores in place of GPUs")] = "cuda",
+) -> None:
+    """Start a training's processes, one a GPU, on this node and, inside a Slurm job, on its others."""
+    from parrot.train.launch import launch as start
+
+    start(command, nodes, gpus, device)
 
 
 @app.command("import-released")

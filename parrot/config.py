@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from parrot import benchmark_kinds
+from parrot.hardware import Hardware
+from parrot.strict import ConfigError, Strict
 
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
@@ -21,16 +23,6 @@ Tuning = Literal["full", "lora", "frozen"]
 Kind = Literal["multiple_choice", "yes_no", "judged"]
 Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
-
-
-class ConfigError(ValueError):
-    """A user's configuration or data is wrong; the message is one line naming file, field and what was expected."""
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- catalogue entries -----------------------------------------------------------------------------------------------
@@ -317,15 +309,6 @@ class ReportSettings(Strict):
         2000, gt=0, description="answers on a run's page of predictions, at most; whole questions are left out"
     )
     notes: tuple[str, ...] = Field((), description="what this scale does and does not show")
-
-
-class Hardware(Strict):
-    """Resources by stage; never part of what decides whether a job is out of date."""
-
-    micro_batch: int = Field(gt=0)
-    predict_batch: int = Field(gt=0)
-    gpus: int = Field(0, ge=0)
-    threads: int = Field(1, gt=0)
 
 
 class Config(Strict):

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-# Resolved values reach a job's params already, and tracking is a view: edits there make no result stale.
+# Resolved values reach a job's params already, hardware decides nothing, and tracking is a view: edits there make no
+# result stale.
 TEMPLATES = frozenset({".css", ".j2", ".js"})
-LEFT_OUT = frozenset({"parrot.cli", "parrot.config", "parrot.runs", "parrot.digest", "parrot.track"})
+LEFT_OUT = frozenset(
+    f"parrot.{name}" for name in ("cli", "config", "strict", "runs", "hardware", "digest", "track", "train.launch")
+)
 
 
 def canonical(value: Any) -> str:

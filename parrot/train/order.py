@@ -30,7 +30,7 @@ def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> i
     above = min((size for size in fitting if size > micro_batch), default=None)
     nearest = " and ".join(str(size) for size in (below, above) if size)
     raise ConfigError(
-        f"hardware.micro_batch: {micro_batch} x {processes} processes does not divide global_batch {global_batch}; "
+        f"micro_batch: {micro_batch} x {processes} processes does not divide global_batch {global_batch}; "
         f"the nearest that do: {nearest}"
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from parrot.hardware import TrainingHardware
 from parrot.runs import AlignSettings, TuneSettings
 
 PACKAGES = (
@@ -22,11 +23,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe(settings: AlignSettings | TuneSettings, model: Any, processor: Any) -> dict[str, Any]:
+def describe(
+    settings: AlignSettings | TuneSettings, hardware: TrainingHardware, model: Any, processor: Any
+) -> dict[str, Any]:
     """The facts that are known when a stage starts; paths are the settings' own."""
     return {
         **_git(),
         "settings": settings.model_dump(mode="json"),
+        "hardware": hardware.model_dump(mode="json"),
         "seed": settings.seed,
         "data_pins": data_pins(entry.file for entry in settings.data),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},

@@ -23,6 +23,7 @@ from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, write_json
+from parrot.hardware import TrainingHardware
 from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable
 from parrot.runs import AlignSettings, TuneSettings
 from parrot.train import provenance
@@ -47,16 +48,16 @@ class Stage(NamedTuple):
     save: Callable[[Any, Any, Path], None]
 
 
-def align(settings: AlignSettings, output: Path, work: Path, micro_batch: int) -> None:
+def align(settings: AlignSettings, output: Path, work: Path, hardware: TrainingHardware) -> None:
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
     `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint.
     Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM, having saved.
     """
-    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, micro_batch)
+    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, hardware)
 
 
-def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, micro_batch: int) -> None:
+def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, hardware: TrainingHardware) -> None:
     """Stage 2: train projector, experts and language model, starting from stage 1's folder `projector`.
 
     Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
@@ -65,21 +66,23 @@ def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, micr
     if not (projector / WEIGHTS).is_file():
         raise ConfigError(f"{projector}: no {WEIGHTS}; expected a projector that stage 1 saved")
     save = partial(_save_model, settings.recipe)
-    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, micro_batch)
+    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, hardware)
 
 
-def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
+def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -> None:
     started = time.time()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     settings, recipe = stage.settings, stage.settings.recipe
-    accumulation_steps(recipe.global_batch, micro_batch, _processes())  # refuses a bad one before anything is loaded
+    # Refuses a bad one before anything is loaded.
+    accumulation_steps(recipe.global_batch, hardware.micro_batch, _processes())
     _make_folder(output)
     folder = work / stage.name / _key(stage)
     _make_folder(folder)
 
     model, processor = build(settings, stage.projector)
-    facts = provenance.describe(settings, model, processor)
+    model.set_attn_implementation(hardware.attention)
+    facts = provenance.describe(settings, hardware, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
@@ -91,7 +94,7 @@ def _train(stage: Stage, output: Path, work: Path, micro_batch: int) -> None:
         held_out = {name: with_partners(some, population, seed) for name, some in held_out.items()}
         rows = with_partners(rows, population, seed)
 
-    trainer = _trainer(stage, model, processor, rows, held_out, folder, micro_batch)
+    trainer = _trainer(stage, model, processor, rows, held_out, folder, hardware)
     checkpoint = newest_whole(folder)
     first = step_of(checkpoint) if checkpoint else 0
     if trainer.is_world_process_zero():
@@ -136,14 +139,14 @@ def _trainer(
     rows: Dataset,
     held_out: dict[str, Dataset],
     folder: Path,
-    micro_batch: int,
+    hardware: TrainingHardware,
 ) -> StageTrainer:
     recipe = stage.settings.recipe
     steps = optimiser_steps(recipe, len(rows))
     lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
     trainer = StageTrainer(
         model=model,
-        args=_arguments(stage, folder, micro_batch, steps),
+        args=_arguments(stage, folder, hardware, steps),
         train_dataset=rows,
         data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows),
         order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed),
@@ -160,13 +163,13 @@ def _trainer(
     return trainer
 
 
-def _arguments(stage: Stage, folder: Path, micro_batch: int, steps: int) -> TrainingArguments:
+def _arguments(stage: Stage, folder: Path, hardware: TrainingHardware, steps: int) -> TrainingArguments:
     recipe, on_gpu = stage.settings.recipe, torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation_steps(recipe.global_batch, micro_batch, _processes()),
+        per_device_train_batch_size=hardware.micro_batch,
+        gradient_accumulation_steps=accumulation_steps(recipe.global_batch, hardware.micro_batch, _processes()),
         max_steps=steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.lr_scheduler,

@@ -35,7 +35,7 @@ def test_config_files_are_laid_over_the_default(tmp_path: Path):
     assert settings.experts.num_experts == 6
 
 
-TRAIN = ("train", "align", "--output", "out", "--work", "work", "--micro-batch", "4")
+TRAIN = ("train", "align", "--output", "out", "--work", "work", "--hardware", "hardware.json")
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_what_the_user_got_wrong_is_one_line(monkeypatch, capsys, arguments, sai
 @pytest.mark.parametrize("command", ["align", "tune"])
 @pytest.mark.parametrize(("given", "expected"), [((), 24), (("--micro-batch", "4"), 4)])
 def test_the_micro_batch_is_given_or_the_configs(monkeypatch, tmp_path: Path, command, given, expected):
-    (tmp_path / "over.yaml").write_text("hardware: {micro_batch: 24}\n")
+    (tmp_path / "over.yaml").write_text("hardware: {align: {micro_batch: 24}, tune: {micro_batch: 24}}\n")
     calls = []
     monkeypatch.setattr(f"parrot.train.recipe.{command}", lambda *arguments: calls.append(arguments))
     projector = ("--projector", "p") if command == "tune" else ()
     options = ("--output", "out", "--work", "work", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
     assert run(monkeypatch, "train", command, *options, *projector, *given) == 0
-    assert [arguments[-1] for arguments in calls] == [expected]
+    assert [arguments[-1].micro_batch for arguments in calls] == [expected]
 
 
 @pytest.mark.parametrize(("given", "expected"), [((), 7), (("--batch", "4"), 4)])
@@ -88,8 +88,8 @@ def test_the_batch_of_questions_is_given_or_the_configs(monkeypatch, tmp_path: P
 @pytest.mark.parametrize(
     ("stage", "command", "option"),
     [
-        ("align", ("train", "align", "--work", "work"), "--micro-batch"),
-        ("tune", ("train", "tune", "--work", "work", "--projector", "p"), "--micro-batch"),
+        ("align", ("train", "align", "--work", "work"), "--hardware"),
+        ("tune", ("train", "tune", "--work", "work", "--projector", "p"), "--hardware"),
         ("predict", ("predict", "--model", "m"), "--batch"),
     ],
 )

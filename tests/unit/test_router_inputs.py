@@ -16,6 +16,7 @@ from parrot.data.collate import Collator, with_partners
 from parrot.data.conversations import load
 from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
+from parrot.hardware import TrainingHardware
 from parrot.model.build import build
 from parrot.runs import AlignSettings
 from parrot.train.recipe import align, tune
@@ -39,7 +40,12 @@ def settings(folder: Path):
     made = tune_settings(folder, sets, sets[:1], max_steps=STEPS, eval_steps=STEPS)
     stage1 = {name: getattr(made, name) for name in ("seed", "vision_tower", "language_model", "projector")}
     stage1 |= {name: getattr(made, name) for name in ("vision_feature_layer", "vision_feature_select")}
-    align(AlignSettings(**stage1, data=sets, recipe=made.recipe), folder / "align", folder / "work", 8)
+    align(
+        AlignSettings(**stage1, data=sets, recipe=made.recipe),
+        folder / "align",
+        folder / "work",
+        TrainingHardware(micro_batch=8),
+    )
 
     def change(experts: dict, recipe: dict):
         fields = {"num_experts": 2, "expert_intermediate_size": 8} | experts
@@ -61,7 +67,8 @@ def test_every_kind_of_router_trains_whatever_the_micro_batch_and_packing(folder
     if kind == {"router_balance": 0.1}:
         ways = {"whole": (8, {}), "packed": (8, {"packing": True})}  # the balance is one of each micro-batch
     for name, (micro_batch, recipe) in ways.items():
-        tune(settings(kind, recipe), folder / "align/projector", tmp_path / name, tmp_path / "work", micro_batch)
+        hardware = TrainingHardware(micro_batch=micro_batch)
+        tune(settings(kind, recipe), folder / "align/projector", tmp_path / name, tmp_path / "work", hardware)
     first, *others = [losses(tmp_path / name) for name in ways]
     assert len(first) == STEPS
     for other in others:
@@ -72,7 +79,7 @@ def test_kinds_differ(folder, settings, tmp_path):
     seen = {}
     for kind in ({}, *(kind for kind in ROUTERS if kind != {"router": "shuffled_text"})):  # all prompts are alike here
         out = tmp_path / str(len(seen))
-        tune(settings(kind, {}), folder / "align/projector", out, tmp_path / "work", 8)
+        tune(settings(kind, {}), folder / "align/projector", out, tmp_path / "work", TrainingHardware(micro_batch=8))
         seen[str(kind)] = tuple(losses(out))
     assert len(set(seen.values())) == len(seen)
 

@@ -17,9 +17,12 @@ from safetensors.torch import load_file
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 from parrot.config import ConfigError
+from parrot.hardware import TrainingHardware
 from parrot.model.build import build, load
 from parrot.train.recipe import align, tune
 from parrot.train.trainer import StageTrainer
+
+BY_4 = TrainingHardware(micro_batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     write_backbones(folder)
     settings = align_settings(folder, (write_set(folder, "captions"),), max_steps=3)
-    align(settings, folder / "aligned", folder / "work", micro_batch=4)
+    align(settings, folder / "aligned", folder / "work", BY_4)
     return folder
 
 
@@ -40,7 +43,7 @@ def settings(folder: Path):
 
 @pytest.fixture(scope="module")
 def tuned(folder: Path, settings) -> Path:
-    tune(settings, folder / "aligned/projector", folder / "tuned", folder / "work", micro_batch=4)
+    tune(settings, folder / "aligned/projector", folder / "tuned", folder / "work", BY_4)
     return folder / "tuned"
 
 
@@ -117,7 +120,7 @@ def test_held_out_loss_is_the_mean_over_supervised_tokens(folder, settings, tune
 
 def test_stopped_by_sigterm_and_resumed_equals_uninterrupted(folder, settings, tuned, tmp_path, monkeypatch):
     step = random.randrange(1, 12)
-    arguments = (settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", 4)
+    arguments = (settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
     with monkeypatch.context() as patch:
         at_step(patch, step, sigterm)
         with pytest.raises(SystemExit) as stopped:
@@ -129,7 +132,7 @@ def test_stopped_by_sigterm_and_resumed_equals_uninterrupted(folder, settings, t
 
 
 def test_crashed_and_resumed_equals_uninterrupted(folder, settings, tuned, tmp_path, monkeypatch):
-    arguments = (settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", 4)
+    arguments = (settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
     with monkeypatch.context() as patch:
         at_step(patch, 12, power_cut)
         with pytest.raises(RuntimeError, match="power cut"):
@@ -149,7 +152,7 @@ def assert_equal(resumed: Path, uninterrupted: Path, resumed_from: int) -> None:
 
 
 def test_micro_batch_does_not_change_the_losses(folder, settings, tuned, tmp_path):
-    tune(settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", micro_batch=8)
+    tune(settings, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", TrainingHardware(micro_batch=8))
     for ours, theirs in zip(metrics(tmp_path / "run"), metrics(tuned), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -171,23 +174,23 @@ def test_another_projector_than_stage_1_saved_is_refused(folder, settings, tmp_p
     record = tmp_path / "aligned/provenance.json"
     record.write_text(json.dumps({"projector_sha256": "0" * 64}))
     with pytest.raises(ConfigError, match="the projector that was loaded is not the one that .*provenance.json"):
-        tune(settings, tmp_path / "aligned/projector", tmp_path / "run", tmp_path / "work", 4)
+        tune(settings, tmp_path / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
 def test_a_projector_folder_without_weights_is_refused(settings, tmp_path):
     with pytest.raises(ConfigError, match=r"projector: no model.safetensors; expected a projector"):
-        tune(settings, tmp_path / "projector", tmp_path / "run", tmp_path / "work", 4)
+        tune(settings, tmp_path / "projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
 def test_an_output_below_a_file_is_refused(folder, settings, tmp_path):
     (tmp_path / "results").touch()
     with pytest.raises(ConfigError, match=r"results/run: cannot be made a folder: Not a directory"):
-        tune(settings, folder / "aligned/projector", tmp_path / "results/run", tmp_path / "work", 4)
+        tune(settings, folder / "aligned/projector", tmp_path / "results/run", tmp_path / "work", BY_4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, settings, tmp_path):
     recipe = settings.recipe.model_copy(update={"learning_rate": 1e30})
     broken = settings.model_copy(update={"recipe": recipe, "validation": ()})
     with pytest.raises(ConfigError, match=r"step 3: the loss is (nan|inf); the batch's samples are sft_"):
-        tune(broken, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", 4)
+        tune(broken, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
     assert not (tmp_path / "run/model").exists()

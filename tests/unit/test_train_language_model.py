@@ -13,6 +13,7 @@ from test_train import assert_equal, at_step, metrics, sigterm
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 from parrot.config import ConfigError, ExpertSettings, LoraSettings, load_config, overlay
+from parrot.hardware import TrainingHardware
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, load, trainable
 from parrot.runs import Suite, TuneSettings
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     write_backbones(folder)
     settings = align_settings(folder, (write_set(folder, "captions"),), max_steps=2)
-    align(settings, folder / "aligned", folder / "work", micro_batch=8)
+    align(settings, folder / "aligned", folder / "work", TrainingHardware(micro_batch=8))
     return folder
 
 
@@ -55,7 +56,13 @@ def settings_of(folder: Path, language_model: str, **fields) -> TuneSettings:
 
 
 def run(settings: TuneSettings, folder: Path, output: Path, micro_batch: int = 4) -> Path:
-    tune(settings, folder / "aligned/projector", output, output.parent / f"{output.name}.work", micro_batch)
+    tune(
+        settings,
+        folder / "aligned/projector",
+        output,
+        output.parent / f"{output.name}.work",
+        TrainingHardware(micro_batch=micro_batch),
+    )
     return output
 
 

@@ -61,7 +61,7 @@ def test_comments_docstrings_layout_and_hardware(finished):
         text = (finished / f"parrot/{module}.py").read_text()
         (finished / f"parrot/{module}.py").write_text(text + "\n# A remark.\n")
     finished.edit("parrot/train/recipe.py", '"""The two training stages', '"""Both training stages')
-    finished.edit("config/config.yaml", "  micro_batch: 48\n", "  micro_batch: 24\n")
+    finished.edit("config/config.yaml", "  align: {micro_batch: 48}\n", "  align: {micro_batch: 24}\n")
     finished.edit(
         "config/config.yaml",
         "  num_experts: 6\n  expert_intermediate_size: 128\n",

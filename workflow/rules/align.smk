@@ -25,12 +25,16 @@ rule project:
     threads: hardware.threads
     resources:
         gpu=hardware.gpus,
-        micro_batch=hardware.micro_batch,
+        nodes=hardware.nodes,
+        device=hardware.device,
+        micro_batch=hardware.align.micro_batch,
+        hardware=settings_file(hardware.align),
         mem_mb=4000,
         runtime="2h",
     shell:
+        "parrot launch --nodes {resources.nodes} --gpus {resources.gpu} --device {resources.device} -- "
         "parrot train align --settings {params.settings} --output {params.output} --work {params.work} "
-        "--micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "--hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule predict_before:

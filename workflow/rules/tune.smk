@@ -30,12 +30,16 @@ rule tune:
     threads: hardware.threads
     resources:
         gpu=hardware.gpus,
-        micro_batch=hardware.micro_batch,
+        nodes=hardware.nodes,
+        device=hardware.device,
+        micro_batch=hardware.tune.micro_batch,
+        hardware=settings_file(hardware.tune),
         mem_mb=4000,
         runtime="2h",
     shell:
+        "parrot launch --nodes {resources.nodes} --gpus {resources.gpu} --device {resources.device} -- "
         "parrot train tune --settings {params.settings} --projector {params.projector} --output {params.output} "
-        "--work {params.work} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule reuse:

@@ -1,0 +1,46 @@
+"""What jobs run on. None of it decides whether a job is out of date: other hardware gives the same results, rounded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from parrot.strict import Strict
+
+
+class TrainingHardware(Strict):
+    """How one stage's training is spread over its processes, one a GPU."""
+
+    micro_batch: int = Field(
+        gt=0, description="samples a process takes at once; times processes and accumulation: the global batch"
+    )
+    strategy: Literal["ddp", "zero2", "zero3", "fsdp2"] = Field(
+        "ddp",
+        description="ddp: every process holds everything; zero2: DeepSpeed, gradients and optimiser states are split; "
+        "zero3, fsdp2: weights too, by DeepSpeed or by PyTorch",
+    )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="what DeepSpeed keeps in main memory: optimiser states, or (zero3) weights too"
+    )
+    attention: Literal["sdpa", "flash_attention_2", "flex_attention", "eager"] = "sdpa"
+    compile: bool = Field(False, description="torch.compile of the model")
+    workers: int | None = Field(
+        None, ge=0, description="processes that load a GPU's pictures; none: by the number of cores"
+    )
+
+
+class Hardware(Strict):
+    """The jobs' resources."""
+
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda",
+        description="what `gpus` counts; cpu: processes on cores in their place, to try a cluster",
+    )
+    nodes: int = Field(1, gt=0, description="nodes of a training job")
+    gpus: int = Field(0, ge=0, description="GPUs of a node, all of which a job takes; 0: one process, on what there is")
+    gpu_model: str | None = Field(None, description="as Slurm names it, e.g. h100; none: any")
+    threads: int = Field(1, gt=0, description="processor cores of a job on one node")
+    predict_batch: int = Field(gt=0, description="questions at once")
+    align: TrainingHardware
+    tune: TrainingHardware
