@@ -1,4 +1,4 @@
-"""Floating-point operations that a training step has to compute, from the model's sizes and the samples' lengths alone.
+"""Floating-point operations that training and prediction have to compute, from the model's sizes and lengths alone.
 
 Counted are the matrix products, two operations a multiply-add, each only where something needs it: padding, positions
 that causal attention masks, recomputed activations, encoder layers above the features, experts that a picture does not
@@ -16,6 +16,7 @@ from parrot.model.configuration import ParrotConfig
 
 Part = Literal["projector", "experts", "language_model"]
 STAGE_2: tuple[Part, ...] = ("projector", "experts", "language_model")
+FORWARD = 1  # parts of a product that prediction and recomputation need: its result
 
 
 class Sample(NamedTuple):
@@ -25,6 +26,15 @@ class Sample(NamedTuple):
     text: int
     prompt: int
     supervised: int
+    pictures: int = 1
+
+
+class Question(NamedTuple):
+    """Counts of a question's text tokens (without visual ones), of those that are generated, the one that ends the
+    answer included, and of its pictures."""
+
+    text: int
+    answer: int
     pictures: int = 1
 
 
@@ -39,16 +49,46 @@ def training_flops(
     assert "projector" in trained, "every stage trains the projector"
     samples = list(samples)
     pictures = sum(sample.pictures for sample in samples)
+    tuned = 2 + ("language_model" in trained)
     parts = {
         "vision_tower": pictures * _vision_tower(config),
-        "projector": pictures * _projector(config),
-        "language_model": sum(_language_model(config, sample, "language_model" in trained) for sample in samples),
-        "lm_head": sum(_lm_head(config, sample, "language_model" in trained) for sample in samples),
+        # The features need no gradient, what enters the second layer does.
+        "projector": pictures * _projector(config, 2, 3),
+        "language_model": sum(_language_model(config, sample, tuned, 3) for sample in samples),
+        "lm_head": tuned * sum(_lm_head(config, sample.supervised) for sample in samples),
     }
     if config.num_experts:
-        parts["expert_block"] = pictures * _experts(config, "experts" in trained)
-        if config.router in ("text", "shuffled_text"):
-            parts["expert_block"] += sum(_pooling(config, sample, "language_model" in trained) for sample in samples)
+        parts["expert_block"] = pictures * (2 + ("experts" in trained)) * _experts(config)
+        parts["expert_block"] += tuned * sum(sample.pictures * _pooling(config, sample.prompt) for sample in samples)
+    return parts
+
+
+def recomputed_flops(config: ParrotConfig, samples: Iterable[Sample]) -> int:
+    """Operations that gradient checkpointing adds to `training_flops`: the language model's layers once more, forward.
+
+    Nothing needs them but memory, so that they are no part of a model's utilisation.
+    """
+    return sum(_language_model(config, sample, FORWARD, FORWARD) for sample in samples)
+
+
+def prediction_flops(config: ParrotConfig, questions: Iterable[Question], pictures: int) -> dict[str, int]:
+    """Operations of answering `questions` about so many distinct pictures, by part of the model.
+
+    A picture is encoded once, whatever the number of questions about it; projector and experts, which the router's
+    text guides, run once a question that has one. A question's prompt passes through the language model once, then
+    every generated token but the last. Each generated token needs its logits.
+    """
+    questions = list(questions)
+    shown = sum(question.pictures for question in questions)
+    parts = {
+        "vision_tower": pictures * _vision_tower(config),
+        "projector": shown * _projector(config, FORWARD, FORWARD),
+        "language_model": sum(_answering(config, question) for question in questions),
+        "lm_head": sum(_lm_head(config, question.answer) for question in questions),
+    }
+    if config.num_experts:
+        parts["expert_block"] = shown * _experts(config)
+        parts["expert_block"] += sum(question.pictures * _pooling(config, question.text) for question in questions)
     return parts
 
 
@@ -63,46 +103,70 @@ def _vision_tower(config: ParrotConfig) -> int:
     return _product(patches, 3 * vision.patch_size**2 * width) + depth * layer
 
 
-def _projector(config: ParrotConfig) -> int:
-    """One picture. The features need no gradient, what enters the second layer does."""
+def _projector(config: ParrotConfig, first: int, second: int) -> int:
+    """One picture, by so many parts of its first and second layer's products."""
     width = config.text_config.hidden_size
-    first = 2 * _product(config.num_image_tokens, config.vision_config.hidden_size * width)
-    second = 3 * _product(config.num_image_tokens, width * width)
-    return first + second if config.projector_type == "mlp2x_gelu" else first
+    cost = first * _product(config.num_image_tokens, config.vision_config.hidden_size * width)
+    if config.projector_type == "mlp2x_gelu":
+        cost += second * _product(config.num_image_tokens, width * width)
+    return cost
 
 
-def _experts(config: ParrotConfig, trained: bool) -> int:
-    """One picture: the experts that it uses and the router's own weights."""
+def _experts(config: ParrotConfig) -> int:
+    """One picture, forward: the experts that it uses and the router's own weights."""
     width, inner = config.text_config.hidden_size, config.expert_intermediate_size
     used = config.moe_top_k or config.num_experts
     layers = 3 if config.expert_type == "gated" else 2
-    experts = (2 + trained) * _product(config.num_image_tokens, used * layers * width * inner)
+    experts = _product(config.num_image_tokens, used * layers * width * inner)
     if config.router not in ("text", "shuffled_text", "image"):
         return experts
-    return experts + (2 + trained) * _product(1, config.num_experts * width)
+    return experts + _product(1, config.num_experts * width)
 
 
-def _pooling(config: ParrotConfig, sample: Sample, embeddings_trained: bool) -> int:
-    """The class token's attention to the prompt: scores, then the weighted sum, each a product of two activations."""
-    return sample.pictures * 2 * (2 + embeddings_trained) * _product(sample.prompt, config.text_config.hidden_size)
+def _pooling(config: ParrotConfig, prompt: int) -> int:
+    """The class token's attention to the prompt, forward: scores, then the weighted sum, products of activations."""
+    if config.router not in ("text", "shuffled_text"):
+        return 0
+    return 2 * _product(prompt, config.text_config.hidden_size)
 
 
-def _language_model(config: ParrotConfig, sample: Sample, trained: bool) -> int:
-    """One sample through all layers; gradients pass through them to the projector even where they are frozen."""
+def _language_model(config: ParrotConfig, sample: Sample | Question, linear: int, attention: int) -> int:
+    """One sequence through all layers, by so many parts of the products with weights and of those of attention.
+
+    Gradients pass through frozen layers too, to the projector. Both factors of attention's products are activations.
+    """
+    tokens = sample.text + sample.pictures * config.num_image_tokens
+    pairs = tokens * (tokens + 1) // 2
+    return linear * _linear(config, tokens) + attention * _attention(config, pairs)
+
+
+def _answering(config: ParrotConfig, question: Question) -> int:
+    """A prompt, then one by one the tokens that come before the last: causal, so that together they cost the same."""
+    read = question._replace(text=question.text + question.answer - 1)
+    return _language_model(config, read, FORWARD, FORWARD)
+
+
+def _linear(config: ParrotConfig, tokens: int) -> int:
     text = config.text_config
     width, heads = text.hidden_size, text.num_attention_heads
-    head_width = getattr(text, "head_dim", None) or width // heads
-    tokens = sample.text + sample.pictures * config.num_image_tokens
-    keys_values = 2 * text.num_key_value_heads
-    weights = (2 * heads + keys_values) * head_width * width + 3 * width * text.intermediate_size
-    linear = (2 + trained) * _product(tokens, weights)
-    pairs = tokens * (tokens + 1) // 2
-    attention = 3 * 2 * _product(pairs, heads * head_width)  # both factors of scores and values are activations
-    return text.num_hidden_layers * (linear + attention)
+    weights = (2 * heads + 2 * text.num_key_value_heads) * _head_width(config) * width
+    return text.num_hidden_layers * _product(tokens, weights + 3 * width * text.intermediate_size)
 
 
-def _lm_head(config: ParrotConfig, sample: Sample, trained: bool) -> int:
-    return (2 + trained) * _product(sample.supervised, config.text_config.hidden_size * config.text_config.vocab_size)
+def _attention(config: ParrotConfig, pairs: int) -> int:
+    """Scores and their values of so many pairs of tokens."""
+    text = config.text_config
+    return text.num_hidden_layers * 2 * _product(pairs, text.num_attention_heads * _head_width(config))
+
+
+def _head_width(config: ParrotConfig) -> int:
+    text = config.text_config
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _lm_head(config: ParrotConfig, tokens: int) -> int:
+    """The logits of so many tokens."""
+    return _product(tokens, config.text_config.hidden_size * config.text_config.vocab_size)
 
 
 def _product(rows: int, weights: int) -> int:

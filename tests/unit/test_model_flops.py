@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import VISUAL_TOKENS, VOCABULARY, pictures, row, tiny_config, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import SiglipVisionConfig
 
-from parrot.model.flops import STAGE_2, Sample, training_flops
+from parrot.evaluate.generate import generate
+from parrot.model.flops import STAGE_2, Question, Sample, prediction_flops, recomputed_flops, training_flops
 
 TEXT, PROMPT, ANSWER, SAMPLES = 12, 7, 4, 3
 LENGTH = TEXT + VISUAL_TOKENS
@@ -44,9 +46,44 @@ def counted(fields: dict[str, Any], trained: tuple[str, ...]) -> int:
     return counter.get_total_flops() - masked
 
 
+def counted_prediction(fields: dict[str, Any], questions: int, shown: int) -> int:
+    """As `counted`, of answers to so many questions about each of `shown` pictures."""
+    model = tiny_model(**fields)
+    model.set_attn_implementation("eager")
+    model.generation_config.eos_token_id = -1  # never generated, so that every answer has its full length
+    prompts = [np.array(row(3, "image", TEXT - 3, seed=seed)) for seed in range(questions * shown)]
+    with FlopCounterMode(display=False) as counter:
+        features = model.encode_images(pictures(shown)).repeat_interleave(questions, 0)
+        generate(model, prompts, features, ANSWER, router_texts=[np.array(row(TEXT))] * len(prompts))
+    text = model.config.text_config
+    masked_pairs = LENGTH * (LENGTH - 1) // 2
+    return counter.get_total_flops() - 2 * 2 * masked_pairs * text.hidden_size * text.num_hidden_layers * len(prompts)
+
+
 @pytest.mark.parametrize(("fields", "trained"), VARIANTS, ids=str)
 def test_operations_equal_torch_s_count(fields, trained):
     assert sum(training_flops(tiny_config(**fields), [SAMPLE] * SAMPLES, trained).values()) == counted(fields, trained)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"num_experts": 0}, {"expert_type": "two_layer", "router": "image"}, {"router": "uniform"}], ids=str
+)
+def test_operations_of_prediction_equal_torch_s_count(fields):
+    parts = prediction_flops(tiny_config(**fields), [Question(TEXT, ANSWER)] * 6, pictures=2)
+    assert sum(parts.values()) == counted_prediction(fields, questions=3, shown=2)
+
+
+def test_a_question_in_words_alone_costs_no_picture():
+    parts = prediction_flops(tiny_config(), [Question(TEXT, 1, pictures=0)], pictures=0)
+    assert [name for name, count in parts.items() if count] == ["language_model", "lm_head"]
+    assert parts["lm_head"] == 2 * 16 * VOCABULARY
+
+
+def test_checkpointing_repeats_the_forward_pass_of_the_layers():
+    tokens, width, inner, keys = LENGTH, 16, 32, 8
+    weights = 2 * width * width + 2 * width * keys + 3 * width * inner
+    expected = 2 * (2 * tokens * weights + 2 * 2 * tokens * (tokens + 1) // 2 * width)  # in 2 layers
+    assert recomputed_flops(tiny_config(), [SAMPLE] * 3) == 3 * expected
 
 
 def test_only_the_experts_that_a_picture_uses_are_counted():
