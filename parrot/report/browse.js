@@ -89,7 +89,8 @@ function fill(element, text, language) {
 /** An option, or with the letter "" the answer to a question without options. */
 function option(row, [letter, text]) {
   const item = document.createElement("li");
-  if (letter) item.append(isolated(`${letter}.`), " ");
+  // Not isolated, so that the point follows the letter in the direction of the line.
+  if (letter) item.append(`${letter}. `);
   item.append(isolated(text));
   if (letter === row.answer || !letter) {
     const note = isolated(row.outcome === "judged" ? "(reference answer)" : "(right answer)");

@@ -29,6 +29,7 @@ class Section:
 
     name: str
     kind: str
+    by: str
     title: str
     body: Markup
     note: str
@@ -87,7 +88,7 @@ def _section(
         body, note = Markup(to_html(grids[name])), grids[name].note
     else:
         body, note = _picture(*figures[name]), notes.followed(settings) if item.kind == "bars" else ""
-    return Section(name, item.kind, item.title, body, note, item.published)
+    return Section(name, item.kind, item.by, item.title, body, note, item.published)
 
 
 def _picture(path: Path, alt: str) -> Markup:

@@ -102,6 +102,7 @@ def mean(cells: Sequence[Cell]) -> Cell:
 def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
     rows: Rows = []
     for house in houses(item, scores):
+        by_run: dict[str, tuple[Cell, ...]] = {}
         for run in settings.runs:
             cells = row(item, settings, _lookup(settings, scores, run.name, house=house))
             for column, (benchmark, language) in enumerate(columns(item, settings)):
@@ -109,16 +110,27 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
                 if language == NON_ENGLISH and cells[column] != MISSING and bounded:
                     low, high = units.non_english_interval(run.name, benchmark, house)
                     cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
+            by_run[run.name] = cells
             rows.append(((house, run.name), cells))
-        for name, seeds in several_seeds(settings):
-            asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
+        for runs, seeds in several_seeds(settings):
             means = [
-                MISSING if scoring(settings, benchmark) in UNBOUNDED else units.accuracy(name, benchmark, house, spoken)
-                for benchmark, spoken in asked
+                mean(found)
+                if scoring(settings, benchmark) in UNBOUNDED
+                else units.accuracy(runs[0], benchmark, house, _asked(settings, benchmark, column))
+                for (benchmark, column), *found in zip(
+                    columns(item, settings), *(by_run[run] for run in runs), strict=True
+                )
             ]
             rows.append(((house, seeds), tuple(means)))
-    over = ", of several seeds over these too" if several_seeds(settings) else ""
-    return rows, ("house", "run"), f"Accuracy in per cent; {INTERVAL}{over}."
+    return rows, ("house", "run"), _accuracy_note(item, settings)
+
+
+def _accuracy_note(item: ReportItem, settings: ReportStage) -> str:
+    if not several_seeds(settings):
+        return f"Accuracy in per cent; {INTERVAL}."
+    summed = [name for name in item.benchmarks if scoring(settings, name) in UNBOUNDED]
+    means = f" Several seeds' scores of {', '.join(summed)} are averaged, without an interval." if summed else ""
+    return f"Accuracy in per cent; {INTERVAL}, of several seeds over these too.{means}"
 
 
 def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
@@ -185,13 +197,13 @@ def _differences(item: ReportItem, settings: ReportStage, scores: Scores, units:
     return rows, ("house", "comparison", "measure"), note
 
 
-def several_seeds(settings: ReportStage) -> list[tuple[str, str]]:
-    """The runs that are reported at several seeds: the first one's name, and what they are together."""
+def several_seeds(settings: ReportStage) -> list[tuple[list[str], str]]:
+    """The runs that are one run at several seeds: their names, and what they are together, by the first one's name."""
     found = [by_seed for by_seed in settings.by_recipe.values() if len(by_seed) > 1]
     return [
-        (name, f"{name} at seeds {', '.join(map(str, sorted(by_seed)))}")
+        (names, f"{names[0]} at seeds {', '.join(map(str, sorted(by_seed)))}")
         for by_seed in found
-        for name in [next(iter(by_seed.values()))]
+        for names in [list(by_seed.values())]
     ]
 
 

@@ -170,6 +170,30 @@ def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -
     assert [given.get("aria-label") for given in shown.all("div") if given.get("class") == "experts"] == [weights] * 2
 
 
+LETTER = """
+const field = document.querySelector("form [name=language]");
+const told = document.createElement("pre");
+told.id = "seen";
+function left(text, at) {
+  const range = document.createRange();
+  range.setStart(text, at);
+  range.setEnd(text, at + 1);
+  return range.getBoundingClientRect().left;
+}
+for (const language of ["ar", "tr"]) {
+  field.value = language;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+  const text = document.querySelector("li").firstChild;
+  told.textContent += `${text.textContent}${left(text, 1) < left(text, 0)} `;
+}
+document.body.append(told);
+"""
+
+
+def test_the_point_follows_an_options_letter_in_the_direction_of_the_line(page: Path, tmp_path: Path) -> None:
+    assert Elements(driven(page, LETTER, tmp_path)).texts["seen"] == ["A. true A. false "]
+
+
 def test_translated_questions_run_as_english_does(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     stage = settings.model_copy(update={"translator": "parallel_rows"})
     browse.write(stage, root / "results/parrot/predictions", tmp_path / "page.html")

@@ -309,6 +309,16 @@ def test_the_page_says_what_it_shows_and_what_ran(built: Path) -> None:
         assert words in text
 
 
+def test_a_table_by_ability_or_kind_says_on_the_page_what_it_divides_by(built: Path) -> None:
+    text = (built / "out/report.html").read_text()
+    by_kind, by_ability = (
+        text.split(f'<h2 id="{name}">')[1].split("</section>")[0] for name in ("kinds", "l2_categories")
+    )
+    assert "how close the wrong options are" in by_kind
+    assert "Categories that ask for the same ability" in by_ability
+    assert "how close the wrong options are" not in by_ability
+
+
 def test_published_values_are_the_papers_own(built: Path) -> None:
     section = (built / "out/report.html").read_text().split('id="published"')[1].split("</section>")[0]
     for value in ("72.7", "57.7", "70.0", "62.7", "69.4", "52.1", "70.7", "58.4"):

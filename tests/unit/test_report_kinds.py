@@ -25,11 +25,15 @@ LINES = (
     {"benchmark": "MME", "language": "en", "kind": "OCR", "scoring": "mme", "accuracy": "175", "uncounted": "1"},
     {"benchmark": "Free", "language": "zh", "kind": "all", "scoring": "relative", "accuracy": "101", "judge": "rater"},
 )
+SECOND_SEED = tuple(
+    line | {"run": "parrot1", "seed": "1", "accuracy": score}
+    for line, score in zip(LINES, ("165", "160", "111"), strict=True)
+)
 
 
 @pytest.fixture
 def scores(tmp_path: Path) -> Scores:
-    lines = [[(SHARED | line).get(name, "") for name in COLUMNS] for line in LINES]
+    lines = [[(SHARED | line).get(name, "") for name in COLUMNS] for line in (*LINES, *SECOND_SEED)]
     text = "".join(",".join(cells) + "\n" for cells in (COLUMNS, *lines))
     (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
     return read_scores([tmp_path / "scores.csv"])
@@ -61,7 +65,9 @@ def test_points_and_ratings_stand_in_tables_with_what_they_are(scores: Scores, t
     rows, note = shown(scores, tmp_path, benchmarks=("MME", "Free"))
     # Columns: MME in English, the free answers in Chinese and their mean over languages but English.
     assert rows[0] == (("all", "parrot"), [175, 101, 101])
-    assert rows[2][1] == [None, None, None]  # seeds are not pooled
+    assert rows[1] == (("all", "parrot1"), [165, 111, 111])
+    assert rows[2] == (("all", "parrot at seeds 0, 1"), [170, 106, 106])
+    assert "Several seeds' scores of MME, Free are averaged, without an interval." in note
     assert "MME: 100 x accuracy + 100 x accuracy of pictures with both questions right" in note
     assert "MME in en: 1 pairs that have not two rows do not count." in note
     assert "Free in zh: rated by rater." in note
