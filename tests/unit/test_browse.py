@@ -182,7 +182,7 @@ function left(text, at) {
 }
 for (const language of ["ar", "tr"]) {
   field.value = language;
-  field.dispatchEvent(new Event("change", { bubbles: true }));
+  field.dispatchEvent(new Event("input", { bubbles: true }));
   const text = document.querySelector("li").firstChild;
   told.textContent += `${text.textContent}${left(text, 1) < left(text, 0)} `;
 }
