@@ -1,12 +1,16 @@
 """Which samples an optimiser step sees: a function of the seed, the data and the global batch alone.
 
-The order does not depend on the number of processes or on the micro-batch, so that training can move to other hardware.
+How an optimiser step spreads its samples over processes and micro-batches changes its sums by rounding only, so that
+training can move to other hardware.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -43,32 +47,67 @@ def optimiser_steps(recipe: Recipe, samples: int) -> int:
     return math.ceil(recipe.epochs * samples / recipe.global_batch)
 
 
+class Micro(NamedTuple):
+    """How a global batch is laid out: samples a micro-batch, processes, and whether a micro-batch is one packed row."""
+
+    size: int
+    processes: int = 1
+    packed: bool = False
+
+
 class GlobalBatches(Sampler[int]):
     """Indices of `steps` global batches in a row: one permutation of the data after another, cut into batches.
 
-    Inside a global batch the samples go from short to long: its micro-batches need little padding, and what an
-    optimiser step sees is still a random draw. `lengths` are the samples' tokens, (n,).
+    A global batch is a random draw that the seed alone decides; its samples are then laid out so that little is padding
+    and no process waits for another (`laid_out`). `lengths` are the samples' tokens, (n,).
     """
 
-    def __init__(self, lengths: np.ndarray, global_batch: int, steps: int, seed: int):
+    def __init__(self, lengths: np.ndarray, global_batch: int, steps: int, seed: int, micro: Micro):
         self.lengths = lengths
         self.global_batch = global_batch
         self.steps = steps
         self.seed = seed
+        self.micro = micro
 
     def __len__(self) -> int:
         return self.steps * self.global_batch
 
     def __iter__(self) -> Iterator[int]:
-        batch: list[int] = []
-        for step_of_sample, index in zip(range(len(self)), self._stream(), strict=False):
-            batch.append(index)
-            if (step_of_sample + 1) % self.global_batch == 0:
-                yield from sorted(batch, key=lambda sample: (self.lengths[sample], sample))
-                batch = []
+        stream = self._stream()
+        for _ in range(self.steps):
+            batch = np.fromiter(islice(stream, self.global_batch), int)
+            yield from batch[laid_out(self.lengths[batch], batch, self.micro)].tolist()
 
     def _stream(self) -> Iterator[int]:
         epoch = 0
         while True:
             yield from np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths)).tolist()
             epoch += 1
+
+
+def laid_out(lengths: np.ndarray, ids: np.ndarray, micro: Micro) -> np.ndarray:
+    """Places of a global batch's samples, (n,), in the order of its micro-batches; `ids` decide between equal lengths.
+
+    Micro-batches are dealt to the processes in turn, as `accelerate` does. Padded ones hold samples of like length:
+    those that run at the same time are neighbours in length, and which process gets the longest alternates. Packed ones
+    each hold short and long samples, so that all have about the same number of tokens.
+    """
+    by_length = np.lexsort((ids, lengths))
+    if micro.packed:
+        return _even_sums(by_length, lengths, len(lengths) // micro.size)
+    rounds = by_length.reshape(-1, micro.processes, micro.size)
+    rounds[1::2] = rounds[1::2, ::-1]
+    return rounds.reshape(-1)
+
+
+def _even_sums(by_length: np.ndarray, lengths: np.ndarray, groups: int) -> np.ndarray:
+    """Longest first, each to the group with the fewest tokens among those that are not full."""
+    size = len(by_length) // groups
+    members: list[list[int]] = [[] for _ in range(groups)]
+    waiting = [(0, group) for group in range(groups)]
+    for place in by_length[::-1].tolist():
+        tokens, group = heappop(waiting)
+        members[group].append(place)
+        if len(members[group]) < size:
+            heappush(waiting, (tokens + int(lengths[place]), group))
+    return np.concatenate([np.array(group) for group in members])

@@ -30,7 +30,7 @@ from parrot.train import provenance
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
-from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
+from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
 from parrot.train.trainer import StageTrainer
 
 HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
@@ -144,12 +144,13 @@ def _trainer(
     recipe = stage.settings.recipe
     steps = optimiser_steps(recipe, len(rows))
     lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
+    micro = Micro(hardware.micro_batch, _processes(), recipe.packing)
     trainer = StageTrainer(
         model=model,
         args=_arguments(stage, folder, hardware, steps),
         train_dataset=rows,
         data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows),
-        order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed),
+        order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed, micro),
         held_out=held_out,
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
         callbacks=[
