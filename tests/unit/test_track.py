@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from parrot.config import ConfigError
+from parrot.report.build import build
 from parrot.runs import Suite
 from parrot.track import EXPERIMENT, import_runs, init_store
 from parrot.tracked import TrackedRun, tracked_run
@@ -154,6 +156,21 @@ def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
             "provenance.json", "metrics.jsonl", "scores.csv", "report.html", "target",
         }  # fmt: skip
         assert Path(client.download_artifacts(run, "target/tables/table1.csv", str(tmp_path))).read_text() == content
+
+
+def test_a_reports_page_links_to_nothing_that_the_store_lacks(results: Path, store: str, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    settings = tiny_results.make(tmp_path)
+    settings = settings.model_copy(update={"items": {"table1": settings.items["table1"]}})
+    build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", report)
+    linked = re.compile(r'href="[^"#]')
+    assert linked.search((report / "report.html").read_text())
+    import_runs(RUNS[:1], results, report, uri=store)
+    run = runs_of(store)["tiny/parrot/seed0"].info.run_id
+    page = Path(MlflowClient(store).download_artifacts(run, "report.html", str(tmp_path))).read_text()
+    assert not linked.search(page)
+    assert "predictions.html among each run's artefacts holds its answers." in page
+    assert page.count("<section") == (report / "report.html").read_text().count("<section")
 
 
 def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
