@@ -339,6 +339,26 @@ def launch(
     start(command, nodes, gpus, device)
 
 
+@app.command()
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="Snakemake profile whose cluster is checked too; default: this machine alone")
+    ] = None,
+    configfile: ConfigFiles = None,
+    no_job: Annotated[bool, typer.Option("--no-job", help="leave out the two checks that need a job")] = False,
+    wait: Annotated[int, typer.Option(help="seconds that a node may take to come free for such a job", min=1)] = 60,
+) -> None:
+    """Check what would stop a run before it starts; one line a check, exit code 1 if any failed."""
+    from parrot.doctor.examine import examine
+
+    healthy = True
+    for finding in examine(profile, configfile or [], None if no_job else wait):
+        print(finding, flush=True)
+        healthy &= finding.status != "failed"
+    if not healthy:
+        raise typer.Exit(1)
+
+
 @app.command("import-released")
 def import_released(
     source: Annotated[Path, typer.Argument(help="folder of a released checkpoint")],

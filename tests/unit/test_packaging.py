@@ -54,7 +54,10 @@ def test_conda_environment_has_the_same_pins(project):
     assert project["requires-python"] == ">=3.11,<3.12"
 
 
-@pytest.mark.parametrize("module", ["parrot", "parrot.config", "parrot.runs", "parrot.cli", "parrot.tracked"])
+LIGHT = ["parrot", "parrot.config", "parrot.runs", "parrot.cli", "parrot.tracked", "parrot.doctor.examine"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_light_imports(module):
     heavy = "torch", "transformers", "datasets", "mlflow"
     code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"

@@ -1,0 +1,1 @@
+"""`parrot doctor`: what would stop a run, found before it starts. Nothing here imports torch or changes anything."""

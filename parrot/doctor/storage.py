@@ -1,0 +1,68 @@
+"""Where MLflow's store lies, and whether there is room for what will be written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from parrot.doctor.finding import Finding, failed, ok, warning
+from parrot.file_systems import network_file_system
+
+SECONDS_TO_ANSWER = 5
+SERVER = "run `mlflow server --host 0.0.0.0` on this machine, and export MLFLOW_TRACKING_URI=http://{host}:5000"
+
+
+def check_store(uri: str, elsewhere: bool) -> Finding:
+    """Whether MLflow's store at `uri` answers, and does for jobs too, which run `elsewhere` or on this machine."""
+    if uri.startswith("sqlite:///"):
+        return _check_sqlite(Path(uri.removeprefix("sqlite:///")), elsewhere)
+    if uri.startswith(("http://", "https://")):
+        return _check_server(uri, elsewhere)
+    advice = "set MLFLOW_TRACKING_URI to a server's http address or to sqlite:///PATH"
+    return warning("mlflow", f"{_without_password(uri)}: cannot be checked, and jobs do not log to it", advice)
+
+
+def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
+    server = SERVER.format(host=os.uname().nodename)
+    network = network_file_system(path)
+    if network is not None:
+        return failed("mlflow", f"{path}: SQLite on {network}, where several writers break it", server)
+    if path.exists():
+        try:
+            with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_ANSWER) as database:
+                database.execute("select count(*) from experiments").fetchone()
+        except sqlite3.Error as error:
+            return failed("mlflow", f"{path}: not a store of MLflow's: {error}", "move it away")
+    elif not os.access(path.parent, os.W_OK):
+        return failed("mlflow", f"{path}: its folder cannot be written to", "set MLFLOW_TRACKING_URI")
+    if elsewhere:
+        found = f"{path}: on this machine's own disk, where other nodes log nothing"
+        return warning("mlflow", found, f"curves come when a run is finished; to see them live, {server}")
+    return ok("mlflow", f"{path}" + ("" if path.exists() else ", made by the first run"))
+
+
+def _check_server(uri: str, elsewhere: bool) -> Finding:
+    shown, host = _without_password(uri), urlsplit(uri).hostname or ""
+    if elsewhere and (host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")):
+        found = f"{shown}: other nodes find nothing at {host}"
+        advice = f"name this machine: MLFLOW_TRACKING_URI=http://{os.uname().nodename}:{urlsplit(uri).port or 5000}"
+        return failed("mlflow", found, advice)
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            found = f"{shown} asks who you are"
+            return warning("mlflow", found, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return failed("mlflow", f"{shown}: {error}", "is it MLflow's server that answers there?")
+    except OSError as error:
+        return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", "start the server")
+    return ok("mlflow", f"{shown} answers")
+
+
+def _without_password(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
