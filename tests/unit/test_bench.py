@@ -9,6 +9,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
+from evaluation import counted
 from gpu import measure
 from subjects import (
     LLAVA,
@@ -63,3 +64,13 @@ def test_operations_of_the_transcription_are_all_logits_and_one_more_encoder_lay
 def test_the_gpu_s_steps_run_in_bfloat16():
     steps = [measure(name, tiny(), "sdpa", compiled=False, device="cpu", rounds=1) for name in (PLAIN, OURS)]
     torch.testing.assert_close(steps[0].result, steps[1].result, rtol=0.02, atol=0)
+
+
+def test_operations_counted_are_those_of_products_and_attention():
+    a, b = torch.ones(3, 5), torch.ones(5, 7)
+    assert counted(lambda: a @ b) == 2 * 3 * 5 * 7
+    tokens, heads, width = 6, 2, 8
+    states = torch.ones(1, heads, tokens, width)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    scores_and_values = 2 * (2 * heads * tokens * tokens * width)
+    assert counted(lambda: attend(states, states, states, is_causal=True)) == scores_and_values
