@@ -24,7 +24,12 @@ class TrainingHardware(Strict):
         "none", description="what DeepSpeed keeps in main memory: optimiser states, or (zero3) weights too"
     )
     attention: Literal["sdpa", "flash_attention_2", "flex_attention", "eager"] = "sdpa"
-    compile: bool = Field(False, description="torch.compile of the model")
+    compile: bool = Field(False, description="torch.compile of the language model's layers")
+    features: Literal["compute", "disk"] = Field(
+        "compute",
+        description="compute: the frozen vision encoder runs in every step; disk: it runs once a picture, before "
+        "training, and its features are kept in the work folder for all runs that need the same",
+    )
     workers: int | None = Field(
         None, ge=0, description="processes that load a GPU's pictures; none: by the number of cores"
     )

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from parrot.config import LANGUAGES, ConfigError
+from parrot.data.features import Features
 from parrot.data.pictures import read_picture
 
 IGNORED = -100  # label of positions without supervision
@@ -34,19 +35,30 @@ class Collator:
     `language_ids` (N,) in the order of those samples. Text-only samples take no picture.
     Where the router reads another text than its own row, `router_input_ids` and `router_mask` are (N, R) instead.
 
+    With `features` there are `image_features` (N, L, d_vision) in place of `pixel_values`, in every batch: N may be 0.
+
     With `packed` all samples are one row, (1, sum of lengths), told apart by `position_ids` that start anew.
 
     There is no attention mask: behind a sample's last token causal attention never looks at the padding, and without a
     mask to apply it costs half as much.
     """
 
-    def __init__(self, processor: Any, router: str, max_length: int, packed: bool = False, rows: Dataset | None = None):
+    def __init__(
+        self,
+        processor: Any,
+        router: str,
+        max_length: int,
+        packed: bool = False,
+        rows: Dataset | None = None,
+        features: Features | None = None,
+    ):
         """`router` is the model's; among `rows` the router `shuffled_text` finds the column `partner`'s samples."""
         self.processor = processor
         self.router = router
         self.max_length = max_length
         self.packed = packed
         self.rows = rows
+        self.features = features
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [self._truncate(row) for row in rows]
@@ -58,9 +70,12 @@ class Collator:
             batch |= self._router_text(pictured)
         else:
             batch["router_mask"] = _right_padded([self._reads(row) for row in rows], False)
-        if pictured:
+        if self.features is not None:
+            batch["image_features"] = self.features([row["image"] for row in pictured])
+        elif pictured:
             pictures = [read_picture(row["image"], f"{row['source']}: sample {row['id']}") for row in pictured]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        if pictured:
             batch["language_ids"] = torch.tensor([LANGUAGES.index(row["language"]) for row in pictured])
         return {"ids": [row["id"] for row in rows], **batch}
 

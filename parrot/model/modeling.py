@@ -116,8 +116,8 @@ class ParrotModel(ParrotPreTrainedModel):
         assert embeds is not None
         pictures = 0 if image_features is None else len(image_features)
         rows = placeholders.rows(is_image, pictures, self.config.num_image_tokens)
-        if image_features is None:
-            return (embeds + self._zero_from_visual_modules(embeds) if self.training else embeds), None
+        if not pictures:
+            return (embeds + self._zero_from_visual_modules(embeds, image_features) if self.training else embeds), None
         visual = self.multi_modal_projector(image_features)
         routed = None
         if self.expert_block is not None:
@@ -134,14 +134,20 @@ class ParrotModel(ParrotPreTrainedModel):
             visual = routed.visual
         return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), routed
 
-    def _zero_from_visual_modules(self, embeds: Tensor) -> Tensor:
+    def _zero_from_visual_modules(self, embeds: Tensor, no_features: Tensor | None) -> Tensor:
         """0, computed from a blank picture, for a training batch of text alone.
+
+        Where pictures come as features, `no_features` is (0, L, d_vision), and the encoder is not run here either.
 
         Every process of a distributed step has to run the same modules, and every trained parameter gets a gradient,
         so that a step does not depend on how its samples are spread.
         """
-        side = self.config.vision_config.image_size
-        visual = self.multi_modal_projector(self.encode_images(embeds.new_zeros(1, 3, side, side)))
+        if no_features is None:
+            side = self.config.vision_config.image_size
+            features = self.encode_images(embeds.new_zeros(1, 3, side, side))
+        else:
+            features = no_features.new_zeros(1, *no_features.shape[1:])
+        visual = self.multi_modal_projector(features)
         if self.expert_block is not None:
             readable = torch.ones_like(embeds[:1, :, 0], dtype=torch.bool)
             language = torch.zeros(1, dtype=torch.long, device=embeds.device)
@@ -173,7 +179,8 @@ class ParrotModel(ParrotPreTrainedModel):
             inputs_embeds: (B, T, d) instead of `input_ids`; pictures are merged already, or come as well and replace
                 the image token's embeddings.
             pixel_values: (N, 3, S, S), pictures in the order in which their tokens stand in the batch.
-            image_features: what `encode_images` gave, instead of `pixel_values`.
+            image_features: what `encode_images` gave, instead of `pixel_values`. Where other training batches come with
+                features, a batch of text alone has none of them, (0, L, d_vision).
             router_mask: (B, T), the positions whose text the router may read, padding and image tokens apart;
                 by default all. The router works where pictures enter, so with a cache the prompt alone decides.
             router_input_ids: (N, R), the text that each picture's router reads instead of its row of `input_ids`, for

@@ -26,15 +26,17 @@ from parrot.files import atomic_write, write_json
 from parrot.hardware import TrainingHardware
 from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable
 from parrot.runs import AlignSettings, TuneSettings
-from parrot.train import provenance
+from parrot.train import kernels, provenance
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
+from parrot.train.features import prepare
+from parrot.train.loading import plain_errors, workers
 from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
 from parrot.train.trainer import StageTrainer
 
 HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
-MOST_LOADING_PROCESSES = 8
+PREFETCHED = 4  # micro-batches that a loading process keeps ready
 
 
 class Stage(NamedTuple):
@@ -81,7 +83,7 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -
     _make_folder(folder)
 
     model, processor = build(settings, stage.projector)
-    model.set_attn_implementation(hardware.attention)
+    kernels.choose(model, hardware, recipe.precision, f"hardware.{stage.name}")
     facts = provenance.describe(settings, hardware, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
@@ -94,7 +96,8 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -
         held_out = {name: with_partners(some, population, seed) for name, some in held_out.items()}
         rows = with_partners(rows, population, seed)
 
-    trainer = _trainer(stage, model, processor, rows, held_out, folder, hardware)
+    with plain_errors():
+        trainer = _trainer(stage, model, processor, rows, held_out, folder, hardware)
     checkpoint = newest_whole(folder)
     first = step_of(checkpoint) if checkpoint else 0
     if trainer.is_world_process_zero():
@@ -102,7 +105,8 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -
         cut_back(folder / "metrics.jsonl", first)
         if facts["truncated_samples"]:
             print(f"{stage.name}: {facts['truncated_samples']} of {len(rows)} samples lose their end", file=sys.stderr)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with plain_errors():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
         raise SystemExit(143)
     if trainer.is_world_process_zero():
@@ -145,11 +149,14 @@ def _trainer(
     steps = optimiser_steps(recipe, len(rows))
     lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
     micro = Micro(hardware.micro_batch, _processes(), recipe.packing)
+    args, features = _arguments(stage, folder, hardware, steps), None
+    if hardware.features == "disk":
+        features = prepare(model, processor, [rows, *held_out.values()], args, folder.parents[1] / "features")
     trainer = StageTrainer(
         model=model,
-        args=_arguments(stage, folder, hardware, steps),
+        args=args,
         train_dataset=rows,
-        data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows),
+        data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows, features),
         order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed, micro),
         held_out=held_out,
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
@@ -166,7 +173,7 @@ def _trainer(
 
 def _arguments(stage: Stage, folder: Path, hardware: TrainingHardware, steps: int) -> TrainingArguments:
     recipe, on_gpu = stage.settings.recipe, torch.cuda.is_available()
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    loading = workers(hardware.workers, on_gpu)
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=hardware.micro_batch,
@@ -192,8 +199,8 @@ def _arguments(stage: Stage, folder: Path, hardware: TrainingHardware, steps: in
         save_steps=recipe.save_steps,
         save_total_limit=2,
         remove_unused_columns=False,
-        # Beside a GPU the cores are free to decode pictures; without one the model needs them.
-        dataloader_num_workers=max(0, min(MOST_LOADING_PROCESSES, cores - 1)) if on_gpu else 0,
+        dataloader_num_workers=loading,
+        dataloader_prefetch_factor=PREFETCHED if loading else None,
         dataloader_pin_memory=on_gpu,
     )
 

@@ -15,6 +15,7 @@ from parrot.config import ConfigError
 from parrot.data.collate import IGNORED
 from parrot.train.adapters import set_learning_rate
 from parrot.train.checkpoints import mark_whole
+from parrot.train.loading import outlive_sigterm
 from parrot.train.order import GlobalBatches
 
 WEIGHTS = "model.safetensors"
@@ -40,6 +41,11 @@ class StageTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatches:
         return self.order
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        loader: Any = super().get_train_dataloader()
+        loader.base_dataloader.worker_init_fn = outlive_sigterm  # accelerate's loader holds torch's
+        return loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)

@@ -1,0 +1,50 @@
+"""Processes that decode pictures beside the training: how many, how they end, and how their errors read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from parrot.config import ConfigError
+
+MOST_WORKERS = 8
+
+
+def workers(asked: int | None, on_gpu: bool) -> int:
+    """Loading processes of one training process; `asked` is the hardware's word, none: by the number of cores.
+
+    Beside a GPU the cores are free to decode pictures, one stays with the training; without one the model needs them.
+    """
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(0, min(MOST_WORKERS, cores - 1)) if on_gpu else 0
+
+
+def outlive_sigterm(worker: int) -> None:
+    """For `worker_init_fn`: end by a SIGTERM of the training process alone.
+
+    Slurm and torchrun send theirs to all processes of a job; the training goes on until its checkpoint is saved, and
+    fails when a loading process is gone before. If they ignored the signal altogether, the training would wait for them
+    at its exit.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(training: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
+        pass
+    os._exit(0)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise a loading process's ConfigError as it was: torch puts the traceback of that process around it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error).rstrip().rpartition("ConfigError: ")[2]) from None
