@@ -331,12 +331,13 @@ def launch(
     command: Annotated[list[str], typer.Argument(help="what each process runs: `train align ...`, `train tune ...`")],
     nodes: Annotated[int, typer.Option(help="nodes of the job", min=1)] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs of a node; 0: one process, on what there is", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="processor cores of a node", min=1)] = 1,
     device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu: processes on cores in place of GPUs")] = "cuda",
 ) -> None:
     """Start a training's processes, one a GPU, on this node and, inside a Slurm job, on its others."""
     from parrot.train.launch import launch as start
 
-    start(command, nodes, gpus, device)
+    start(command, nodes, gpus, threads, device)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Start a training job's processes: one a GPU, by torchrun, on every node of the job.
+"""Start a training job's processes: one a GPU, by torchrun, on every node of the job; requeue a job that was stopped.
 
 A job on one node starts torchrun right away. On several nodes the launcher first starts itself once a node by `srun`;
 inside that step Slurm's variables, which Snakemake takes from the job, are there to tell where the processes meet.
@@ -7,39 +7,68 @@ inside that step Slurm's variables, which Snakemake takes from the job, are ther
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
-import zlib
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
 from parrot.strict import ConfigError
 
+STOPPED = 143  # the exit code of a process that a SIGTERM ended, by itself or not: 128 + 15
 
-def launch(command: Sequence[str], nodes: int, gpus: int, device: Literal["cuda", "cpu"]) -> NoReturn:
-    """Become the process, or the node's torchrun, that runs `parrot` with the arguments `command`.
+# torchrun passes a SIGTERM on and kills what is left after half a minute. How long a checkpoint may take is Slurm's
+# to say: it kills everything when the grace period is over.
+SHUTDOWN_SECONDS = 3600
 
-    `gpus` are those of a node; with none there is one process and no torchrun. On `device` cpu as many processes on
-    cores, which talk by gloo, stand in for them.
 
-    Raises ConfigError where other than `gpus` GPUs are visible, or where several nodes are asked for outside of Slurm.
+def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: Literal["cuda", "cpu"]) -> NoReturn:
+    """Run `parrot` with the arguments `command`, in one process a GPU, and end as the processes do.
+
+    `gpus` and `threads` (processor cores) are those of a node. Without GPUs there is one process and no torchrun. On
+    `device` cpu as many processes on cores, which talk by gloo, stand in for the GPUs.
+
+    Raises ConfigError where other than `gpus` GPUs are visible, and where several nodes are asked for outside of Slurm
+    or without GPUs.
     """
+    if nodes > 1 and gpus == 0:
+        raise ConfigError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 a node")
     if nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         raise ConfigError(f"hardware.nodes: {nodes} nodes need a Slurm job; expected 1 outside of one")
-    if nodes > 1 and "SLURM_STEP_ID" not in os.environ:
-        step = ["srun", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
-        again = ["-m", "parrot", "launch", f"--nodes={nodes}", f"--gpus={gpus}", f"--device={device}", "--"]
-        _become([*step, sys.executable, *again, *command])
+    if nodes > 1 and os.environ.get("SLURM_STEP_NUM_NODES") != str(nodes):
+        # Without its number of cores a step gets one a task, whatever the job has.
+        spread = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+        again = [f"--nodes={nodes}", f"--gpus={gpus}", f"--threads={threads}", f"--device={device}", "--"]
+        _become(["srun", "--kill-on-bad-exit=1", *spread, sys.executable, "-m", "parrot", "launch", *again, *command])
     if gpus == 0:
         _become([sys.executable, "-m", "parrot", *command])
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
         _check_gpus(gpus)
-    where = _meeting_point() if nodes > 1 else ["--standalone"]
-    processes = [f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *where]
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // gpus))
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
+    meet = _meeting_point() if nodes > 1 else ["--standalone"]
     # Behind "--" torchrun's parser does not take our options for abbreviations of its own.
-    _become([sys.executable, "-m", "torch.distributed.run", *processes, "-m", "--", "parrot", *command])
+    sys.exit(_torchrun([f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *meet, "-m", "--", "parrot", *command]))
+
+
+def requeue() -> None:
+    """Put this process's Slurm job back in the queue, where there is one: called once a checkpoint is saved on SIGTERM.
+
+    Slurm does so itself after a pre-emption, but not at the end of a job's time. A job that was cancelled is not
+    running any more at this point, and stays cancelled.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    try:
+        if _said("squeue", "--noheader", "--format=%T", f"--jobs={job}") == "RUNNING":
+            print(f"putting Slurm job {job} back in the queue, to go on from this step", file=sys.stderr, flush=True)
+            _said("scontrol", "requeue", job)
+    except ConfigError as error:
+        print(f"Slurm job {job} is not put back in the queue: {error}", file=sys.stderr, flush=True)
 
 
 def _become(command: list[str]) -> NoReturn:
@@ -57,8 +86,50 @@ def _check_gpus(asked: int) -> None:
 
 
 def _meeting_point() -> list[str]:
-    """torchrun's rendezvous: a port of the job's first node that another job on it hardly takes."""
-    job, names = os.environ["SLURM_JOB_ID"], os.environ["SLURM_JOB_NODELIST"]
-    hosts = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
-    port = 20000 + zlib.crc32(job.encode()) % 10000
-    return ["--rdzv-backend=c10d", f"--rdzv-endpoint={hosts.stdout.split()[0]}:{port}", f"--rdzv-id={job}"]
+    """torchrun's rendezvous on the step's first node; jobs that share a node differ in their ids, so in their ports."""
+    job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_NODELIST"]
+    first = _said("scontrol", "show", "hostnames", nodes).split()[0]
+    endpoint = f"{_address(first)}:{20000 + int(job) % 10000}"
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-id={job}", f"--rdzv-endpoint={endpoint}"]
+    rendezvous += [f"--rdzv-conf=is_host={int(os.environ['SLURM_NODEID'] == '0')}"]
+    return [*rendezvous, f"--local-addr={_address(os.environ['SLURMD_NODENAME'])}"]
+
+
+def _address(node: str) -> str:
+    """Where Slurm itself reaches a node; its name need not be one that the network knows."""
+    found = re.search(r"\bNodeAddr=(\S+)", _said("scontrol", "show", "node", node))
+    return found[1] if found else node
+
+
+def _said(*command: str) -> str:
+    """What a Slurm command prints; ConfigError where it fails or is not installed on this node."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error.strerror
+        raise ConfigError(f"{' '.join(command)}: {why}; expected Slurm's answer on {os.uname().nodename}") from None
+
+
+def _torchrun(arguments: list[str]) -> int:
+    """The exit code of a node's processes; one line says which of them failed first, in place of torchrun's report."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
+    try:
+        run.run(run.parse_args(arguments))
+    except SignalException as stopped:
+        return 128 + stopped.sigval
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode in (STOPPED, -signal.SIGTERM):
+            return STOPPED
+        how = f"exit code {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()
+        print(f"parrot: error: process {rank}, on {node}, ended with {how}; see what it said above", file=sys.stderr)
+        return 1
+    except RendezvousError as error:
+        print(f"parrot: error: {node} does not meet the job's other nodes: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -31,6 +31,7 @@ from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
 from parrot.train.features import prepare
+from parrot.train.launch import STOPPED, requeue
 from parrot.train.loading import plain_errors, workers
 from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
 from parrot.train.trainer import StageTrainer
@@ -108,7 +109,9 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -
     with plain_errors():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < trainer.state.max_steps:
-        raise SystemExit(143)
+        if trainer.is_world_process_zero():
+            requeue()
+        raise SystemExit(STOPPED)
     if trainer.is_world_process_zero():
         facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
         _write(stage, model, processor, facts, folder, output)

@@ -24,17 +24,17 @@ rule project:
         "../../environment.yml"
     threads: hardware.threads
     resources:
-        gpu=hardware.gpus,
-        nodes=hardware.nodes,
-        device=hardware.device,
+        **on_nodes(hardware.nodes, hardware.gpus),
         micro_batch=hardware.align.micro_batch,
         hardware=settings_file(hardware.align),
         mem_mb=4000,
         runtime="2h",
+        device=hardware.device,
+        gpus_per_node=hardware.gpus,
     shell:
-        "parrot launch --nodes {resources.nodes} --gpus {resources.gpu} --device {resources.device} -- "
-        "parrot train align --settings {params.settings} --output {params.output} --work {params.work} "
-        "--hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
+        "--device {resources.device} -- train align --settings {params.settings} --output {params.output} "
+        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule predict_before:
@@ -58,7 +58,7 @@ rule predict_before:
         "../../environment.yml"
     threads: hardware.threads
     resources:
-        gpu=min(hardware.gpus, 1),
+        **on_nodes(1, min(hardware.gpus, 1)),
         batch=hardware.predict_batch,
         mem_mb=4000,
         runtime="2h",

@@ -19,9 +19,13 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]), HF_HUB_DISABLE_PROGRESS_BARS="1"
 )
 
-# What a job says goes to its log and to the terminal. The copying outlives a signal to the whole job, as Slurm sends it,
-# since a training that saves its checkpoint at that moment must not fail on a closed pipe.
-shell.prefix("set -euo pipefail; log() {{ trap '' INT TERM; exec tee \"$1\" >&2; }}; ")
+# What a job says goes to its log and to the terminal. Shell and copying outlive a SIGTERM to the whole job, as Slurm
+# sends it: a training that saves its checkpoint at that moment must not fail on a closed pipe, and when a step's first
+# process ends Slurm kills the others. Jobs on compute nodes never download: rules that do are local.
+shell.prefix(
+    "set -euo pipefail; trap : TERM; log() {{ trap '' INT TERM; exec tee \"$1\" >&2; }}; "
+    'if [ -n "${{SLURM_JOB_ID:-}}" ]; then export HF_HUB_OFFLINE=1; fi; '
+)
 
 
 def stop(message):
@@ -69,6 +73,19 @@ def settings_file(settings):
     if not path.exists():
         atomic_write(path, canonical(settings))
     return str(path)
+
+
+def on_nodes(nodes, gpus):
+    """The resources by which Slurm's plugin asks for a job's nodes and each one's GPUs; a local run counts its GPUs.
+
+    On several nodes, which take a launcher each, the plugin leaves `srun` to the job (`mpi`), and `parrot launch`
+    calls it. `gpu` would be a number over all nodes; `gres` is a node's.
+    """
+    gpus = gpus if hardware.device == "cuda" else 0
+    if nodes == 1:
+        return {"nodes": 1, "gpu": gpus, **({"gpu_model": hardware.gpu_model} if gpus and hardware.gpu_model else {})}
+    gres = {"gres": ":".join(filter(None, ("gpu", hardware.gpu_model, str(gpus))))} if gpus else {}
+    return {"nodes": nodes, "mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0, **gres}
 
 
 suite = load_suite()

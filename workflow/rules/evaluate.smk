@@ -23,7 +23,7 @@ rule predict:
         "../../environment.yml"
     threads: hardware.threads
     resources:
-        gpu=hardware.gpus,
+        **on_nodes(1, hardware.gpus),
         batch=hardware.predict_batch,
         mem_mb=4000,
         runtime="2h",

@@ -29,17 +29,18 @@ rule tune:
     priority: 1
     threads: hardware.threads
     resources:
-        gpu=hardware.gpus,
-        nodes=hardware.nodes,
-        device=hardware.device,
+        **on_nodes(hardware.nodes, hardware.gpus),
         micro_batch=hardware.tune.micro_batch,
         hardware=settings_file(hardware.tune),
         mem_mb=4000,
         runtime="2h",
+        device=hardware.device,
+        gpus_per_node=hardware.gpus,
     shell:
-        "parrot launch --nodes {resources.nodes} --gpus {resources.gpu} --device {resources.device} -- "
-        "parrot train tune --settings {params.settings} --projector {params.projector} --output {params.output} "
-        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
+        "--device {resources.device} -- train tune --settings {params.settings} --projector {params.projector} "
+        "--output {params.output} --work {params.work} --hardware {resources.hardware} "
+        "--micro-batch {resources.micro_batch} 2>&1 | log {log}"
 
 
 rule reuse:
