@@ -24,7 +24,7 @@ from parrot.browser import screenshot
 from parrot.config import ConfigError
 from parrot.files import atomic_path
 from parrot.runs import Suite
-from parrot.track import EXPERIMENT
+from parrot.store import EXPERIMENT
 
 DOCS = Path("docs")
 SECONDS_TO_START = 180

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_results
@@ -15,7 +17,8 @@ from mlflow.entities import Run as MlflowRun
 from parrot.config import ConfigError
 from parrot.report.build import build
 from parrot.runs import Suite
-from parrot.track import EXPERIMENT, import_runs, init_store
+from parrot.store import EXPERIMENT
+from parrot.track import import_runs, init_store
 from parrot.tracked import TrackedRun, tracked_run
 
 RUNS = [
@@ -25,7 +28,6 @@ RUNS = [
         seed=0,
         stage1_key=run.stage1_key,
         params={"model.num_experts": str(run.num_experts)},
-        stage1_params={"align.max_steps": "4"},
     )
     for run in tiny_results.RUNS
 ]
@@ -126,17 +128,29 @@ def test_a_changed_record_takes_the_place_of_the_old_and_leaves_others_alone(tmp
     assert history(store, after["tiny/parrot/seed0/tune"], "loss")[0][2] == 5.0
 
 
-def test_an_import_that_was_cut_off_is_done_again(results: Path, store: str) -> None:
-    import_runs(RUNS[:1], results, uri=store)
-    client, parent = MlflowClient(store), runs_of(store)["tiny/parrot/seed0"]
-    client.delete_tag(parent.info.run_id, "parrot.digest")
-    import_runs(RUNS[:1], results, uri=store)
+def test_an_import_that_was_cut_off_is_completed(
+    results: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests = itertools.count()
+    log_batch = MlflowClient.log_batch
+
+    def fails_in_the_middle(self: MlflowClient, *arguments: Any, **values: Any) -> None:
+        if next(requests) == 9:
+            raise ConnectionError("cut off")
+        log_batch(self, *arguments, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("parrot.store.POINTS_A_BATCH", 4)
+        patch.setattr(MlflowClient, "log_batch", fails_in_the_middle)
+        assert not import_runs(RUNS[:1], results, uri=store)
+    assert "took nothing: cut off" in capsys.readouterr().err
+    before = runs_of(store)
+    assert import_runs(RUNS[:1], results, uri=store)
     after = runs_of(store)
     assert len(after) == len(PARTS) + 1
-    assert after["tiny/parrot/seed0"].info.run_id != parent.info.run_id
-    for part in PARTS[1:]:
-        child = after[f"tiny/parrot/seed0{part}"]
-        assert child.data.tags["mlflow.parentRunId"] == after["tiny/parrot/seed0"].info.run_id
+    assert {name: after[name].info.run_id for name in before} == {name: before[name].info.run_id for name in before}
+    curve = history(store, after[f"tiny/align/{tiny_results.KEY}"], "loss")
+    assert [(step, value) for step, _, value in curve] == [(step, 4.0 / step) for step in range(1, 5)]
 
 
 def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
@@ -201,9 +215,7 @@ def test_parameters_are_the_settings_worth_comparing() -> None:
 def test_a_run_without_training_has_its_accuracies_alone(tmp_path: Path, store: str) -> None:
     tiny_results.make(tmp_path)
     tiny_results.add_asked(tmp_path)
-    asked = TrackedRun(
-        name="asked", scale="tiny", seed=0, stage1_key=None, params={"model.hf": "some/model"}, stage1_params={}
-    )
+    asked = TrackedRun(name="asked", scale="tiny", seed=0, stage1_key=None, params={"model.hf": "some/model"})
     for _ in range(2):
         assert import_runs([asked], tmp_path / "results", uri=store)
         runs = runs_of(store)

@@ -33,7 +33,7 @@ def test_the_comparison_shows_the_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for number, name in enumerate(NAMES):
         write_records(tmp_path / name, name)
         params = {PARAMETER: str(number)}
-        runs.append(TrackedRun(name=name, scale="mini", seed=0, stage1_key=KEY, params=params, stage1_params={}))
+        runs.append(TrackedRun(name=name, scale="mini", seed=0, stage1_key=KEY, params=params))
     write_records(tmp_path / "align" / KEY, "align")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert init_store(store) is not None
