@@ -52,6 +52,9 @@ HardwareFile = Annotated[
     Path | None,
     typer.Option("--hardware", help="the stage's hardware as a JSON file; default with --run: the config's"),
 ]
+TrackedAs = Annotated[
+    str | None, typer.Option(help="show the training in MLflow while it goes on, as the run of this tag parrot.id")
+]
 
 
 def _suite(configfile: list[str] | None) -> Suite:
@@ -133,6 +136,7 @@ def train_align(
     work: Work,
     hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
+    tracked_as: TrackedAs = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -142,7 +146,7 @@ def train_align(
     spread = _hardware("align", hardware, micro_batch, run, configfile)
     from parrot.train.recipe import align
 
-    align(stage, output, work, spread)
+    align(stage, output, work, spread, tracked_as)
 
 
 @train.command("tune")
@@ -152,6 +156,7 @@ def train_tune(
     work: Work,
     hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
+    tracked_as: TrackedAs = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -161,7 +166,7 @@ def train_tune(
     spread = _hardware("tune", hardware, micro_batch, run, configfile)
     from parrot.train.recipe import tune
 
-    tune(stage, projector, output, work, spread)
+    tune(stage, projector, output, work, spread, tracked_as)
 
 
 @app.command()

@@ -16,7 +16,8 @@ SECONDS_AFTER_END, SECONDS_AFTER_STOP = 30.0, 5.0
 def shown_live(identity: str | None, folder: Path, output: Path) -> Iterator[None]:
     """Send the record that grows in `folder` to the MLflow run of the tag ``parrot.id`` `identity`; None: to none.
 
-    The record ends up in `output`. Whatever the store does, the training loses at most the seconds after its end.
+    A finished training has moved its record from `folder` to `output`, a stopped one has not. Whatever the store does,
+    the training loses at most the seconds after its end.
     """
     if identity is None:
         yield
@@ -26,10 +27,10 @@ def shown_live(identity: str | None, folder: Path, output: Path) -> Iterator[Non
     message, seconds = "died", SECONDS_AFTER_STOP
     try:
         yield
-        message, seconds = f"finished {output}", SECONDS_AFTER_END
-    except (SystemExit, KeyboardInterrupt):
-        message = "stopped"
-        raise
+        if folder.exists():
+            message = "stopped"
+        else:
+            message, seconds = f"finished {output}", SECONDS_AFTER_END
     finally:
         _end(process, message, seconds)
 

@@ -38,10 +38,18 @@ def describe(
         "attention": model.config.text_config._attn_implementation,
         "image_processor": type(processor.image_processor).__name__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],  # of one node
+        "nodes": int(os.environ.get("GROUP_WORLD_SIZE", 1)),
         "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "threads": torch.get_num_threads(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_nodes": os.environ.get("SLURM_JOB_NODELIST"),
     }
+
+
+def gpu_uuids() -> list[str]:
+    """The GPUs of this node that its processes train on, as NVML names them."""
+    return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in range(torch.cuda.device_count())]
 
 
 def peak_rss_mib() -> float:

@@ -32,8 +32,10 @@ from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
+from parrot.train.live import shown_live
 from parrot.train.loading import plain_errors, workers
 from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
+from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 
 HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
@@ -51,16 +53,25 @@ class Stage(NamedTuple):
     save: Callable[[Any, Any, Path], None]
 
 
-def align(settings: AlignSettings, output: Path, work: Path, hardware: TrainingHardware) -> None:
+def align(
+    settings: AlignSettings, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None = None
+) -> None:
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
     `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint.
     Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM, having saved.
     """
-    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, hardware)
+    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, hardware, tracked_as)
 
 
-def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, hardware: TrainingHardware) -> None:
+def tune(
+    settings: TuneSettings,
+    projector: Path,
+    output: Path,
+    work: Path,
+    hardware: TrainingHardware,
+    tracked_as: str | None = None,
+) -> None:
     """Stage 2: train projector, experts and language model, starting from stage 1's folder `projector`.
 
     Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
@@ -69,10 +80,10 @@ def tune(settings: TuneSettings, projector: Path, output: Path, work: Path, hard
     if not (projector / WEIGHTS).is_file():
         raise ConfigError(f"{projector}: no {WEIGHTS}; expected a projector that stage 1 saved")
     save = partial(_save_model, settings.recipe)
-    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, hardware)
+    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, hardware, tracked_as)
 
 
-def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -> None:
+def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None) -> None:
     started = time.time()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -101,20 +112,26 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware) -
         trainer = _trainer(stage, model, processor, rows, held_out, folder, hardware)
     checkpoint = newest_whole(folder)
     first = step_of(checkpoint) if checkpoint else 0
-    if trainer.is_world_process_zero():
+    main = trainer.is_world_process_zero()
+    if main:
         remove_broken(folder)
         cut_back(folder / "metrics.jsonl", first)
+        write_json(folder / "provenance.json", {"stage": stage.name, **facts})
         if facts["truncated_samples"]:
             print(f"{stage.name}: {facts['truncated_samples']} of {len(rows)} samples lose their end", file=sys.stderr)
-    with plain_errors():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step < trainer.state.max_steps:
-        if trainer.is_world_process_zero():
+    with shown_live(tracked_as if main else None, folder, output):
+        with plain_errors(), sampled(folder, provenance.gpu_uuids()):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        whole = trainer.state.global_step >= trainer.state.max_steps
+        # Every node has stopped writing into the folder, which is about to go.
+        trainer.accelerator.wait_for_everyone()
+        if whole and main:
+            facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
+            _write(stage, model, processor, facts, folder, output)
+    if not whole:
+        if main:
             requeue()
         raise SystemExit(STOPPED)
-    if trainer.is_world_process_zero():
-        facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
-        _write(stage, model, processor, facts, folder, output)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -133,7 +150,10 @@ def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
 def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
     """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
     _publish(output / stage.product, lambda partial: stage.save(model, processor, partial))
-    atomic_write(output / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes())
+    for earlier in output.glob("system-*.jsonl"):
+        earlier.unlink()
+    for record in (folder / "metrics.jsonl", *folder.glob("system-*.jsonl")):
+        atomic_write(output / record.name, record.read_bytes())
     own = {"projector_sha256": projector_sha256(model), "peak_rss_mib": round(provenance.peak_rss_mib(), 1)}
     write_json(output / "provenance.json", {"stage": stage.name, **own, **facts})
     shutil.rmtree(folder)

@@ -65,8 +65,9 @@ def test_the_micro_batch_is_given_or_the_configs(monkeypatch, tmp_path: Path, co
     monkeypatch.setattr(f"parrot.train.recipe.{command}", lambda *arguments: calls.append(arguments))
     projector = ("--projector", "p") if command == "tune" else ()
     options = ("--output", "out", "--work", "work", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
-    assert run(monkeypatch, "train", command, *options, *projector, *given) == 0
-    assert [arguments[-1].micro_batch for arguments in calls] == [expected]
+    assert run(monkeypatch, "train", command, *options, *projector, "--tracked-as", "mini/me", *given) == 0
+    ((*_, hardware, tracked_as),) = calls
+    assert (hardware.micro_batch, tracked_as) == (expected, "mini/me")
 
 
 @pytest.mark.parametrize(("given", "expected"), [((), 7), (("--batch", "4"), 4)])

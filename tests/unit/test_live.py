@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tiny_server import Record, Server, curves, runs_of
+from tiny_training import align_settings, write_backbones, write_set
 
+from parrot.hardware import TrainingHardware
 from parrot.live import Live, follow, store_of_jobs
 from parrot.store import connect
 from parrot.tracked_training import read_training
 from parrot.train.checkpoints import cut_back
 from parrot.train.live import shown_live
+from parrot.train.recipe import align
+from parrot.train.trainer import StageTrainer
 
 FAST = 0.01
 BACKBONE = {"kind": "backbone", "path": "some/folder", "licence": "none", "source": "local"}
@@ -48,16 +52,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-def finish(record: Record, output: Path) -> str:
-    """Move the record to the stage's output; the message that says so."""
-    output.mkdir()
-    for file in record.folder.glob("*.json*"):
-        shutil.copy(file, output)
-    shutil.rmtree(record.folder)
-    record.folder = output
-    return f"finished {output}"
-
-
 def told(*acts: Callable[[], str | None]) -> Callable[[float], str | None]:
     """In place of the process's input: one act before each sending; the last one's answer ends it."""
     waiting = iter(acts)
@@ -70,7 +64,8 @@ def nothing() -> None:
 
 def test_a_step_is_in_the_curve_once_a_checkpoint_holds_it_and_at_once_in_the_live_one(server: Server, tmp_path: Path):
     identity = "tiny/steps/seed0/tune"
-    record = Record(tmp_path / "work", slurm_job_id="17", slurm_nodes="gpu[1-2]", gpus=["H100", "H100"])
+    record = Record(tmp_path / "work")
+    record.describe(slurm_job_id="17", slurm_nodes="gpu[1-2]", gpus=["H100", "H100"], nodes=2)
     live = Live(identity, record.folder, server.uri)
     record.grow(range(1, 4))
     live.send()
@@ -88,7 +83,7 @@ def test_a_step_is_in_the_curve_once_a_checkpoint_holds_it_and_at_once_in_the_li
     assert {each.info.status for each in (run, tail, parent)} == {"RUNNING"}
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert tail.data.tags["mlflow.parentRunId"] == run.info.run_id
-    tags = {"slurm_job_id": "17", "slurm_nodes": "gpu[1-2]", "gpus": "H100,H100", "nodes": "1"}
+    tags = {"slurm_job_id": "17", "slurm_nodes": "gpu[1-2]", "gpus": "H100,H100", "nodes": "2"}
     assert tags.items() <= run.data.tags.items()
 
 
@@ -109,7 +104,7 @@ def test_eight_trainings_at_once_lose_nothing(server: Server, tmp_path: Path):
             record.grow(range(first, first + 30), loss=number + 1)
             record.save(first + 20)
             live.send()
-        live.ended(finish(record, tmp_path / f"output{number}"))
+        live.ended(record.finish(tmp_path / f"output{number}"))
         live.send()
         return record
 
@@ -139,7 +134,7 @@ def test_a_server_that_goes_away_and_comes_back_has_the_whole_curve(
             lambda: record.save(6),
             lambda: (record.grow([7]), server.start())[1],
             lambda: record.grow([8]),
-            lambda: finish(record, tmp_path / "output"),
+            lambda: record.finish(tmp_path / "output"),
         ),
         FAST,
     )
@@ -154,7 +149,8 @@ def test_a_server_that_goes_away_and_comes_back_has_the_whole_curve(
 
 def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: Server, tmp_path: Path):
     identity = "tiny/resumed/seed0/tune"
-    record = Record(tmp_path / "work", settings=SETTINGS, slurm_job_id="1")
+    record = Record(tmp_path / "work")
+    record.describe(settings=SETTINGS, slurm_job_id="1")
     record.grow(range(1, 8))
     record.save(5)
     first = Live(identity, record.folder, server.uri)
@@ -166,7 +162,7 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     assert len(curves(server.store, killed)) == 4 * 5
 
     cut_back(record.folder / "metrics.jsonl", 5)
-    Record(tmp_path / "work", settings=SETTINGS, slurm_job_id="2")
+    record.describe(settings=SETTINGS, slurm_job_id="2")
     second = Live(identity, record.folder, server.uri)
     record.grow(range(6, 11), loss=1.5)
     second.send()
@@ -174,7 +170,7 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     assert runs[identity].info.run_id == killed.info.run_id
     assert runs[identity].info.status == "RUNNING"
     assert curves(server.store, runs[f"{identity}/live"]) == record.curves()
-    second.ended(finish(record, tmp_path / "output"))
+    second.ended(record.finish(tmp_path / "output"))
     second.send()
     resumed = runs_of(server.store)[identity]
     assert resumed.info.run_id == killed.info.run_id
@@ -199,7 +195,7 @@ def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_pa
     assert runs_of(server.store)[identity].info.status == "KILLED"
 
     output = tmp_path / "output"
-    finish(record, output)  # and the server was away when it ended
+    record.finish(output)  # and the server was away when it ended
     store = connect(server.uri)
     histories = []
     for _ in range(2):
@@ -222,7 +218,7 @@ def test_a_training_that_starts_anew_takes_the_place_of_the_old(server: Server, 
         record = Record(tmp_path / f"work{attempt}")
         record.grow(range(1, 4), loss)
         live = Live(identity, record.folder, server.uri)
-        live.ended(finish(record, tmp_path / f"output{attempt}"))
+        live.ended(record.finish(tmp_path / f"output{attempt}"))
         live.send()
         runs.append(runs_of(server.store)[identity])
         assert curves(server.store, runs[-1]) == record.curves()
@@ -234,7 +230,7 @@ def test_a_server_that_is_never_there_costs_one_line(tmp_path: Path, capsys: pyt
     record.grow(range(1, 4))
     # Port 9 (discard) is served nowhere.
     live = Live("tiny/never/seed0/tune", record.folder, "http://127.0.0.1:9")
-    follow(live, told(nothing, nothing, nothing, lambda: finish(record, tmp_path / "output")), FAST)
+    follow(live, told(nothing, nothing, nothing, lambda: record.finish(tmp_path / "output")), FAST)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 takes nothing: ")
 
@@ -248,6 +244,7 @@ def test_a_server_that_accepts_and_never_answers_is_left_behind(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with shown_live("tiny/hung/seed0/tune", record.folder, tmp_path / "output"):
             record.grow(range(1, 4))
+            record.finish(tmp_path / "output")
     assert capsys.readouterr().err == (
         "parrot: warning: MLflow did not take everything within 0.2 s; `parrot track` imports the rest\n"
     )
@@ -271,3 +268,41 @@ def test_jobs_write_to_servers_and_to_local_stores_that_exist(
     for uri, expected in (("http://login:5000", True), ("https://login", True), ("file:///tmp", False)):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert (store_of_jobs() == uri) is expected
+
+
+def test_a_training_that_crashes_is_continued_in_its_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setattr("parrot.train.live.SECONDS_AFTER_STOP", 120.0)
+    monkeypatch.setattr("parrot.train.live.SECONDS_AFTER_END", 120.0)
+    write_backbones(tmp_path)
+    settings = align_settings(tmp_path, (write_set(tmp_path, "captions"),), max_steps=6, save_steps=2)
+    training = settings, tmp_path / "output", tmp_path / "work", TrainingHardware(micro_batch=4), "tiny/align/crashed"
+    step = StageTrainer.training_step
+
+    def crashes(self: StageTrainer, *arguments: Any) -> Any:
+        if self.state.global_step == 5:
+            raise RuntimeError("power cut")
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "training_step", crashes)
+        with pytest.raises(RuntimeError, match="power cut"):
+            align(*training)
+    crashed = runs_of(server.store)["tiny/align/crashed"]
+    assert crashed.info.status == "FAILED"
+    assert {point[1] for point in curves(server.store, crashed) if point[0] == "loss"} == {1, 2, 3, 4}
+    align(*training)
+    finished = runs_of(server.store)["tiny/align/crashed"]
+    assert finished.info.run_id == crashed.info.run_id
+    assert finished.info.status == "FINISHED"
+    recorded = Record(tmp_path / "output").curves()
+    assert {point[1] for point in recorded} == {1, 2, 3, 4, 5, 6}
+    held = curves(server.store, finished)
+    assert [point for point in held if not point[0].startswith("system/")] == recorded
+    (system,) = (tmp_path / "output").glob("system-*.jsonl")
+    name = f"system/{system.stem.removeprefix('system-')}/cpu_utilization_percentage"
+    assert [point[1] for point in held if point[0] == name] == [0, 1]
+    assert finished.data.params["align.learning_rate"] == "0.01"
+    assert not list((tmp_path / "work/align").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,11 +77,15 @@ def curves(store: str, run: MlflowRun) -> list[tuple[str, int, int, str]]:
 class Record:
     """What a training writes: four metrics a step, and checkpoints."""
 
-    def __init__(self, folder: Path, **described: object):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.clock = 1_700_000_000
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "provenance.json", {"stage": "tune", "seed": 0, "nodes": 1, **described})
+        if not folder.exists():
+            folder.mkdir()
+            self.describe()
+
+    def describe(self, **described: object) -> None:
+        write_json(self.folder / "provenance.json", {"stage": "tune", "seed": 0, **described})
 
     def grow(self, steps: Iterable[int], loss: float = 1.0) -> None:
         with open(self.folder / "metrics.jsonl", "a") as file:
@@ -93,11 +98,20 @@ class Record:
         (self.folder / f"checkpoint-{step}").mkdir()
         mark_whole(self.folder / f"checkpoint-{step}")
 
-    def curves(self, last: float = float("inf")) -> list[tuple[str, int, int, str]]:
-        """What a store should hold of it up to step `last`, as `curves` tells it."""
+    def finish(self, output: Path) -> str:
+        """Move what is recorded to the stage's output; the message that says so."""
+        output.mkdir()
+        for file in self.folder.glob("*.json*"):
+            shutil.copy(file, output)
+        shutil.rmtree(self.folder)
+        self.folder = output
+        return f"finished {output}"
+
+    def curves(self) -> list[tuple[str, int, int, str]]:
+        """What a store should hold of it, as `curves` tells it."""
         found = []
         for line in (self.folder / "metrics.jsonl").read_text().splitlines():
             row = json.loads(line)
             step, moment = row.pop("step"), round(1000 * row.pop("time"))
-            found += [(name, step, moment, repr(float(value))) for name, value in row.items() if step <= last]
+            found += [(name, step, moment, repr(float(value))) for name, value in row.items()]
         return sorted(found)

@@ -23,6 +23,8 @@ def save_when_told():
 
 def main():
     arguments = sys.argv[1:]
+    if arguments[0] == "launch":
+        arguments = arguments[arguments.index("--") + 1 :]
     option = {name: value for name, value in zip(arguments, arguments[1:], strict=False) if name.startswith("--")}
     command = " ".join(arguments[:2]) if arguments[0] in ("train", "report", "track") else arguments[0]
     output = Path(option.get("--output", "."))

@@ -16,6 +16,7 @@ rule project:
         code=code_digest("parrot.train.recipe"),
         output=subpath(output.metrics, parent=True),
         work=work,
+        tracked_as=lambda w: f"{suite.config.scale}/align/{w.key}",
     log:
         "<logs>/align/{key}/project.log",
     benchmark:
@@ -34,7 +35,8 @@ rule project:
     shell:
         "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
         "--device {resources.device} -- train align --settings {params.settings} --output {params.output} "
-        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} "
+        "--tracked-as {params.tracked_as} 2>&1 | log {log}"
 
 
 rule predict_before:

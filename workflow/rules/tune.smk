@@ -19,6 +19,7 @@ rule tune:
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,
+        tracked_as=lambda w: f"{suite.config.scale}/{w.run}/seed{suite.run(w.run).config.seed}/tune",
     log:
         "<logs>/{run}/tune.log",
     benchmark:
@@ -40,7 +41,7 @@ rule tune:
         "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
         "--device {resources.device} -- train tune --settings {params.settings} --projector {params.projector} "
         "--output {params.output} --work {params.work} --hardware {resources.hardware} "
-        "--micro-batch {resources.micro_batch} 2>&1 | log {log}"
+        "--micro-batch {resources.micro_batch} --tracked-as {params.tracked_as} 2>&1 | log {log}"
 
 
 rule reuse:
@@ -57,7 +58,9 @@ rule reuse:
         run=one_of(run for run, first in suite.trained_as.items() if run != first),
     params:
         source=subpath(input.model, parent=True),
+        source_records=subpath(input.metrics, parent=True),
         target=subpath(output.model, parent=True),
+        records=subpath(output.metrics, parent=True),
     log:
         "<logs>/{run}/reuse.log",
     benchmark:
@@ -70,5 +73,7 @@ rule reuse:
         mem_mb=500,
         runtime=10,
     shell:
-        "(rm -rf {params.target}; cp -rl {params.source} {params.target}; ln -f {input.metrics} {output.metrics}; "
-        "ln -f {input.provenance} {output.provenance}) 2>&1 | log {log}"
+        "(rm -rf {params.target} {params.records}/system-*.jsonl; cp -rl {params.source} {params.target}; "
+        "ln -f {input.metrics} {output.metrics}; ln -f {input.provenance} {output.provenance}; "
+        "find {params.source_records} -maxdepth 1 -name 'system-*.jsonl' -exec ln -f -t {params.records} {{}} +) "
+        "2>&1 | log {log}"
