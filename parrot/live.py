@@ -25,7 +25,7 @@ from typing import Any
 
 from parrot.file_systems import network_file_system
 from parrot.report.records import read_provenance
-from parrot.store import Planned, Point, Store, connect, points, store_uri
+from parrot.store import Planned, Point, Store, connect, points, store_uri, without_password
 from parrot.tracked_training import plan_training, system_prefix
 from parrot.train.checkpoints import newest_whole, step_of
 
@@ -127,7 +127,7 @@ def follow(live: Live, message: Callable[[float], str | None], seconds: float = 
 
     One line says that the store went away, and one that it is back; in between it is tried ever more rarely.
     """
-    away, pause = False, seconds
+    where, away, pause = without_password(live.uri), False, seconds
     while True:
         end = message(pause)
         if end is not None:
@@ -138,11 +138,11 @@ def follow(live: Live, message: Callable[[float], str | None], seconds: float = 
         except Exception as error:
             if not away:
                 told = " ".join(str(error).split())[:200]
-                _say(f"warning: MLflow at {live.uri} takes nothing: {told}; training goes on, the rest is sent later")
+                _say(f"warning: MLflow at {where} takes nothing: {told}; training goes on, the rest is sent later")
             away, pause = True, min(2 * pause, LONGEST_PAUSE)
         else:
             if away:
-                _say(f"MLflow at {live.uri} is back and has all that was recorded")
+                _say(f"MLflow at {where} is back and has all that was recorded")
             away, pause = False, seconds
         if end is not None:
             return

@@ -63,6 +63,12 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
+def without_password(uri: str) -> str:
+    """A store's address as it may be shown."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 def points(rows: Iterable[Mapping[str, Any]], prefix: str = "") -> list[Point]:
     """The points of a record's rows, each with a step and a time in seconds; infinities as MLflow keeps them."""
     return [

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from parrot.config import ConfigError
-from parrot.store import connect, store_uri
+from parrot.store import connect, store_uri, without_password
 from parrot.tracked import TrackedRun, plan_run, plan_stage1
 
 
@@ -64,7 +64,8 @@ def _warning_only(uri: str) -> Iterator[None]:
     # The store may fail in any way that a server, a database or a file system can.
     except Exception as error:
         told = " ".join(str(error).split())[:200]
-        print(f"parrot: warning: MLflow at {uri} took nothing: {told}; `parrot track` imports later", file=sys.stderr)
+        where = without_password(uri)
+        print(f"parrot: warning: MLflow at {where} took nothing: {told}; `parrot track` imports later", file=sys.stderr)
 
 
 @contextmanager

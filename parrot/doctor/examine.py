@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from parrot.config import ConfigError
@@ -15,6 +14,7 @@ from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.doctor.fit import fit
 from parrot.doctor.storage import check_store
 from parrot.runs import DEFAULT_CONFIG, Suite
+from parrot.store import store_uri
 
 
 def examine(profile: str | None, configfiles: list[str], wait: int | None) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
     if profile is None:
         yield machine.check_threads(suite.config.hardware)
         yield nodes.check_imports_here(suite.config.hardware)
-        yield check_store(_store(), elsewhere=False)
+        yield check_store(store_uri(), elsewhere=False)
         return
     answers = cluster.controller()
     yield answers
@@ -78,7 +78,7 @@ def _examine_cluster(
     yield from accounting.check_account(asked, settings)
     yield accounting.check_status(settings)
     hosts = {node.host for partitions in where.values() for partition in partitions for node in partition.nodes}
-    yield check_store(_store(), elsewhere=bool(hosts - {os.uname().nodename}))
+    yield check_store(store_uri(), elsewhere=bool(hosts - {os.uname().nodename}))
     if wait is not None:
         yield from _examine_nodes(asked, fitting, suite, wait)
 
@@ -98,7 +98,3 @@ def _examine_nodes(
 
 def _size(request: profiles.Request) -> tuple[int, int]:
     return request.nodes, request.gpus
-
-
-def _store() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"

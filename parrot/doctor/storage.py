@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.file_systems import network_file_system
+from parrot.store import without_password
 
 SECONDS_TO_ANSWER = 5
 SERVER = "run `mlflow server --host 0.0.0.0` on this machine, and export MLFLOW_TRACKING_URI=http://{host}:5000"
@@ -23,7 +24,7 @@ def check_store(uri: str, elsewhere: bool) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _check_server(uri, elsewhere)
     advice = "set MLFLOW_TRACKING_URI to a server's http address or to sqlite:///PATH"
-    return warning("mlflow", f"{_without_password(uri)}: cannot be checked, and jobs do not log to it", advice)
+    return warning("mlflow", f"{without_password(uri)}: cannot be checked, and jobs do not log to it", advice)
 
 
 def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
@@ -46,7 +47,7 @@ def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
 
 
 def _check_server(uri: str, elsewhere: bool) -> Finding:
-    shown, host = _without_password(uri), urlsplit(uri).hostname or ""
+    shown, host = without_password(uri), urlsplit(uri).hostname or ""
     if elsewhere and (host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")):
         found = f"{shown}: other nodes find nothing at {host}"
         advice = f"name this machine: MLFLOW_TRACKING_URI=http://{os.uname().nodename}:{urlsplit(uri).port or 5000}"
@@ -61,8 +62,3 @@ def _check_server(uri: str, elsewhere: bool) -> Finding:
     except OSError as error:
         return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", "start the server")
     return ok("mlflow", f"{shown} answers")
-
-
-def _without_password(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
