@@ -15,10 +15,9 @@ from parrot.doctor.profile import Request
 SECONDS_BEFORE_CHECKS = 40  # the executor plugin's default
 
 
-def check_account(asked: Iterable[Request], profile: dict[str, Any]) -> list[Finding]:
+def check_account(asked: Iterable[Request]) -> list[Finding]:
     """Whether the accounts and the qualities of service that jobs name are the user's."""
-    everyones = str(profile.get("slurm-qos", ""))
-    wanted = sorted({(request.account, everyones or request.qos) for request in asked})
+    wanted = sorted({(request.account, request.qos) for request in asked})
     user = getpass.getuser()
     answer = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,qos")
     if answer.code != 0:
@@ -43,10 +42,10 @@ def _unchecked(account: str, qos: str) -> Finding:
 
 def _valid(account: str, qos: str, known: dict[str, set[str]]) -> Finding:
     there = ", ".join(sorted(known))
-    if account and account not in known:
+    if account and account.lower() not in known:
         advice = "name one of them: slurm_account in the profile's default-resources"
         return failed("account", f"{account}: not an account of yours, which are {there}", advice)
-    qualities = known[account] if account else set().union(*known.values())
+    qualities = known[account.lower()] if account else set().union(*known.values())
     if qos and qos not in qualities:
         mine = ", ".join(sorted(qualities)) or "none"
         return failed("account", f"qos {qos}: not yours here, which are {mine}", "name one of them in the profile")

@@ -13,6 +13,7 @@ from parrot.doctor.data import check_data
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.doctor.fit import fit
 from parrot.doctor.storage import check_store
+from parrot.doctor.submission import check_submission
 from parrot.runs import DEFAULT_CONFIG, Suite
 from parrot.store import store_uri
 
@@ -48,7 +49,7 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
     if answers.status == "failed":
         return
     try:
-        asked = profiles.requests(profile, configfiles)
+        asked = profiles.requests(profile, configfiles, str(settings.get("slurm-qos", "")))
     except ConfigError as error:
         yield failed("workflow", str(error), "correct it")
         return
@@ -75,10 +76,12 @@ def _examine_cluster(
         yield from findings
         if findings and findings[0].status != "failed":
             fitting.append(request)
-    yield from accounting.check_account(asked, settings)
+    yield from check_submission(fitting)
+    yield from accounting.check_account(asked)
     yield accounting.check_status(settings)
     hosts = {node.host for partitions in where.values() for partition in partitions for node in partition.nodes}
-    yield check_store(store_uri(), elsewhere=bool(hosts - {os.uname().nodename}))
+    elsewhere = {host.partition(".")[0] for host in hosts} - {os.uname().nodename.partition(".")[0]}
+    yield check_store(store_uri(), bool(elsewhere))
     if wait is not None:
         yield from _examine_nodes(asked, fitting, suite, wait)
 

@@ -48,7 +48,7 @@ def check_shared(request: Request, wait: int) -> Finding:
 def check_imports(request: Request, hardware: Hardware, wait: int) -> list[Finding]:
     """Whether a training's modules import on the nodes that `request` asks for, and torch sees the GPUs."""
     gpus = request.gpus if hardware.device == "cuda" else 0
-    asked = [f"--gres=gpu:{f'{request.gpu_model}:' if request.gpu_model else ''}{gpus}"] if gpus else []
+    asked = request.gpu_options if gpus else []
     command = [sys.executable, "-m", "parrot.doctor.probe", *needed(hardware)]
     answer = _srun(request, ["--mem=4000", *asked], command, wait)
     told = [json.loads(line) for line in answer.out.splitlines() if line.startswith('{"host"')]
@@ -89,17 +89,17 @@ def _srun(request: Request, asked: Sequence[str], command: Sequence[str], wait: 
     """Run `command` once on every node that `request` asks for, in its partition, on one core."""
     size = [f"--nodes={request.nodes}", f"--ntasks={request.nodes}", "--ntasks-per-node=1", "--cpus-per-task=1"]
     limits = [f"--time={JOB_MINUTES}", f"--immediate={wait}", "--job-name=parrot-doctor"]
-    places = {"partition": request.partition, "account": request.account, "qos": request.qos}
-    where = [f"--{name}={value}" for name, value in places.items() if value]
     # Inside of a job these would make a step of it.
     free = {name: value for name, value in os.environ.items() if not re.match("SLURM_(?!CONF)", name)}
     seconds = wait + 60 * JOB_MINUTES
-    return ask("srun", *size, *limits, *where, *asked, *command, seconds=seconds, environment=free)
+    return ask("srun", *size, *limits, *request.places, *asked, *command, seconds=seconds, environment=free)
 
 
 def _not_run(check: str, answer: Answer, wait: int) -> Finding:
     if answer.code is None or "nodes are busy" in answer.err:
         found = f"not checked: no node came free and answered within {wait} s"
         return warning(check, found, "give it longer with --wait, or leave it out with --no-job")
-    errors = [line for line in answer.err.splitlines() if "error:" in line] or [answer.why]
-    return failed(check, f"srun: {errors[0].removeprefix('srun: ').removeprefix('error: ')}", "try it by hand")
+    said = [line.removeprefix("srun: ").removeprefix("error: ") for line in answer.err.splitlines()]
+    # That a task failed comes behind what it said itself.
+    errors = [line for line in said if re.search("error|unable", line, re.IGNORECASE)] or said or [answer.why]
+    return failed(check, f"srun: {errors[0]}", "try it by hand")

@@ -38,6 +38,17 @@ class Request:
     account: str
     qos: str
 
+    @property
+    def places(self) -> list[str]:
+        """Partition, account and quality of service, as far as they are named, as Slurm's commands take them."""
+        named = {"partition": self.partition, "account": self.account, "qos": self.qos}
+        return [f"--{name}={value}" for name, value in named.items() if value]
+
+    @property
+    def gpu_options(self) -> list[str]:
+        """A node's GPUs, as Slurm's commands take them."""
+        return [f"--gres=gpu:{f'{self.gpu_model}:' if self.gpu_model else ''}{self.gpus}"] if self.gpus else []
+
 
 def find_profile(name: str) -> Path:
     """The YAML file that `snakemake --profile NAME` reads; ConfigError where there is none."""
@@ -49,8 +60,10 @@ def find_profile(name: str) -> Path:
     return Path(found[1])
 
 
-def requests(profile: str, configfiles: Sequence[str]) -> list[Request]:
+def requests(profile: str, configfiles: Sequence[str], qos: str) -> list[Request]:
     """What the jobs that `snakemake --profile PROFILE all` submits ask for, finished ones included, without repeats.
+
+    `qos` is the profile's for all jobs, "" for none.
 
     Raises ConfigError where Snakemake refuses the workflow.
     """
@@ -60,8 +73,8 @@ def requests(profile: str, configfiles: Sequence[str]) -> list[Request]:
     if answer.code != 0:
         raise ConfigError(answer.why)
     submitted = _submitted()
-    jobs = (job for job in _jobs(answer.out + answer.err) if job["rule"] in submitted)
-    return list(dict.fromkeys(map(_request, jobs)))
+    jobs = [job for job in _jobs(answer.out + answer.err) if job["rule"] in submitted]
+    return list(dict.fromkeys(_request({**job, **({"qos": qos} if qos else {})}) for job in jobs))
 
 
 def _submitted() -> set[str]:

@@ -9,6 +9,7 @@ from parrot.doctor import accounting, cluster, command
 from parrot.doctor.finding import Finding, listed
 from parrot.doctor.fit import fit
 from parrot.doctor.profile import Request
+from parrot.doctor.submission import check_submission
 
 REQUEST = Request(
     rule="tune", partition="", nodes=1, gpus=8, gpu_model="", cpus=16, memory=400000, minutes=2880, account="", qos=""
@@ -154,9 +155,32 @@ def test_nodes_that_are_away_make_jobs_wait(slurm):
     ]
 
 
+def test_what_slurm_takes(slurm, tmp_path):
+    slurm.runs(
+        "sbatch", f'echo "$@" >> {tmp_path}/asked; echo "sbatch: Job 1 to start at 2026-01-$((10 + $#)) using" >&2'
+    )
+    score = Request(**{**vars(REQUEST), "gpus": 0, "minutes": 0, "partition": "small", "account": "lab", "qos": "long"})
+    assert lines(check_submission([REQUEST, score])) == [
+        "ok       submission  Slurm takes each of these; the last would start at 2026-01-20"
+    ]
+    size = "--test-only --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=400000"
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        f"{size} --gres=gpu:8 --time=2880 --wrap=true",
+        f"{size} --partition=small --account=lab --qos=long --wrap=true",
+    ]
+
+
+def test_what_slurm_refuses(slurm):
+    slurm.says("sbatch", error="allocation failure: Job violates accounting/QOS policy", code=1)
+    assert lines(check_submission([REQUEST])) == [
+        "failed   submission  tune: Slurm refuses it: allocation failure: Job violates accounting/QOS policy; "
+        "correct the profile, or ask who runs the cluster"
+    ]
+
+
 def test_account_without_accounting(slurm):
     asked = [REQUEST, Request(**{**vars(REQUEST), "account": "mine", "qos": "long"})]
-    assert lines(accounting.check_account(asked, {})) == [
+    assert lines(accounting.check_account(asked)) == [
         "ok       account     none named, and no accounting that would ask for one",
         "warning  account     account mine, qos long: cannot be checked, accounting does not answer; "
         "try: srun --account=... --qos=... true",
@@ -166,7 +190,7 @@ def test_account_without_accounting(slurm):
 @pytest.mark.parametrize(
     ("account", "qos", "line"),
     [
-        ("lab", "long", "ok       account     lab, qos long"),
+        ("Lab", "long", "ok       account     Lab, qos long"),
         ("", "", "ok       account     none named, the default of guests, lab"),
         (
             "labs",
@@ -183,13 +207,13 @@ def test_account_without_accounting(slurm):
 )
 def test_account(slurm, account, qos, line):
     slurm.says("sacctmgr", "lab|normal,long\nguests|normal")
-    asked = [Request(**{**vars(REQUEST), "account": account})]
-    assert lines(accounting.check_account(asked, {"slurm-qos": qos})) == [line]
+    asked = [Request(**{**vars(REQUEST), "account": account, "qos": qos})]
+    assert lines(accounting.check_account(asked)) == [line]
 
 
 def test_no_account_at_all(slurm):
     slurm.says("sacctmgr", "")
-    assert lines(accounting.check_account([REQUEST], {})) == [
+    assert lines(accounting.check_account([REQUEST])) == [
         f"warning  account     accounting knows no account of {getpass.getuser()}; "
         "ask who runs the cluster for one, unless jobs need none"
     ]

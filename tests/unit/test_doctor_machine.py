@@ -96,7 +96,7 @@ def test_workflow_that_snakemake_refuses(monkeypatch):
     refused = Answer(1, err="Using profile slurm for setting default command line arguments.\nparrot: error: wrong\n")
     monkeypatch.setattr(profile, "ask", lambda *command, seconds: refused)
     with pytest.raises(ConfigError, match="^parrot: error: wrong$"):
-        profile.requests("slurm", [])
+        profile.requests("slurm", [], "")
 
 
 def test_what_jobs_ask_for(monkeypatch):
@@ -109,12 +109,14 @@ def test_what_jobs_ask_for(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(profile, "ask", dry_run)
-        found = profile.requests("slurm", ["a.yaml", "b.yaml"])
+        found = profile.requests("slurm", ["a.yaml", "b.yaml"], "")
+        everyones = profile.requests("slurm", [], "short")
     assert found == [
         profile.Request("project", "gpu,small", 2, 8, "h100", 16, 400000, 1440, "lab", ""),
         profile.Request("score", "", 1, 0, "", 1, 8000, 60, "", ""),
         profile.Request("predict", "", 1, 4, "a100", 1, 8000, 60, "", "long"),
     ]
+    assert {request.qos for request in everyones} == {"short"}
     assert commands[0][1:8] == ("-m", "snakemake", "--profile", "slurm", "--configfile", "a.yaml", "b.yaml")
 
 

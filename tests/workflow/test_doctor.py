@@ -10,7 +10,8 @@ ANSWERS = {
     "sinfo": "gpu*|up|infinite|gpu1|gpu1|idle|64|2000000|gpu:8",
     "sacctmgr": "lab|normal",
     "sacct": "",
-    **dict.fromkeys(("sbatch", "srun", "squeue", "scancel"), ""),
+    "sbatch": "sbatch: Job 1 to start at 2026-01-01T00:00:00 using 1 processors on nodes gpu1",
+    **dict.fromkeys(("srun", "squeue", "scancel"), ""),
 }
 
 
@@ -36,7 +37,7 @@ def test_a_healthy_cluster(cluster):
     checks = [check for _, check, _ in lines]
     assert list(dict.fromkeys(checks)) == [
         *("profile", "config", "python", "packages", "data", "slurm", "workflow"),
-        *("partition", "resources", "account", "status", "mlflow"),
+        *("partition", "resources", "submission", "account", "status", "mlflow"),
     ]
     asked = {found.partition(":")[0] for _, check, found in lines if check == "resources"}
     # What runs beside Snakemake itself asks Slurm for nothing.
