@@ -12,6 +12,7 @@ from parrot.doctor import profile as profiles
 from parrot.doctor.data import check_data
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.doctor.fit import fit
+from parrot.doctor.room import check_room
 from parrot.doctor.storage import check_store
 from parrot.doctor.submission import check_submission
 from parrot.runs import DEFAULT_CONFIG, Suite
@@ -39,6 +40,7 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
     yield machine.check_python()
     yield packages.check_packages()
     yield check_data(map(suite.run, suite.config.report.runs))
+    yield from check_room(profile, configfiles)
     if profile is None:
         yield machine.check_threads(suite.config.hardware)
         yield nodes.check_imports_here(suite.config.hardware)

@@ -37,11 +37,12 @@ class Request:
     minutes: int
     account: str
     qos: str
+    constraint: str = ""
 
     @property
     def places(self) -> list[str]:
-        """Partition, account and quality of service, as far as they are named, as Slurm's commands take them."""
-        named = {"partition": self.partition, "account": self.account, "qos": self.qos}
+        """Partition, account and the like, as far as they are named, as Slurm's commands take them."""
+        named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
         return [f"--{name}={value}" for name, value in named.items() if value]
 
     @property
@@ -108,6 +109,7 @@ def _request(job: dict[str, str]) -> Request:
         minutes=int(job.get("runtime", 0)),
         account=job.get("slurm_account", ""),
         qos=job.get("qos", ""),
+        constraint=job.get("constraint", ""),
     )
 
 

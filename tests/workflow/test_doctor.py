@@ -36,7 +36,7 @@ def test_a_healthy_cluster(cluster):
     assert {status for status, *_ in lines if status != "ok"} <= {"warning"}
     checks = [check for _, check, _ in lines]
     assert list(dict.fromkeys(checks)) == [
-        *("profile", "config", "python", "packages", "data", "slurm", "workflow"),
+        *("profile", "config", "python", "packages", "data", "disk", "slurm", "workflow"),
         *("partition", "resources", "submission", "account", "status", "mlflow"),
     ]
     asked = {found.partition(":")[0] for _, check, found in lines if check == "resources"}
@@ -53,6 +53,15 @@ def test_a_cluster_that_is_down(cluster):
 
 def test_this_machine(project):
     code, lines = doctor(project)
-    assert [check for _, check, _ in lines] == ["config", "python", "packages", "data", "threads", "imports", "mlflow"]
+    assert [check for _, check, _ in lines] == [
+        "config",
+        "python",
+        "packages",
+        "data",
+        "disk",
+        "threads",
+        "imports",
+        "mlflow",
+    ]
     assert code == 0, lines
     assert f"{os.uname().nodename}: torch " in {check: found for _, check, found in lines}["imports"]
