@@ -1,6 +1,6 @@
 """Questions a second: the released runner's way, this project's without sharing pictures' features, and this project's.
 
-    python tests/bench/evaluation.py [--questions 96] [--threads 1 2]
+    python tests/bench/evaluation.py [--questions 96] [--threads 1 2] [--gpu]
 
 The released way asks one question at a time, decodes, preprocesses and encodes its picture anew for every row, in every
 language and rotation, runs the encoder's last layer too, and computes the logits of every position of the prompt; it
@@ -28,8 +28,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import prediction
 import torch
 from PIL import Image
+from subjects import qwen_1_8b, qwen_7b
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
@@ -83,16 +85,27 @@ def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Question
     )
     model = ParrotForConditionalGeneration(config).eval()
     model.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    questions = made_up(count, processor, 12)
     pixels = type(processor.image_processor)(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
+    return (model, ParrotProcessor(pixels, processor.tokenizer, config.num_image_tokens)), questions
+
+
+def made_up(
+    count: int, processor: ParrotProcessor, about_each: int, words: tuple[int, int] = (20, 40)
+) -> list[Question]:
+    """`count` questions of so many random words, `about_each` about each picture, for 2 tokens of answer."""
     random = np.random.default_rng(0)
-    words = [word for word in processor.tokenizer.get_vocab() if word.isascii() and word.isalpha()]
-    questions = [
+    known = [word for word in processor.tokenizer.get_vocab() if word.isascii() and word.isalpha()]
+    return [
         Question(
-            "<image>\n" + " ".join(random.choice(words, random.integers(20, 40))), _picture(n // 12), f"{n}", 2, "en"
+            "<image>\n" + " ".join(random.choice(known, random.integers(*words))),
+            _picture(n // about_each),
+            f"{n}",
+            2,
+            "en",
         )
         for n in range(count)
     ]
-    return (model, ParrotProcessor(pixels, processor.tokenizer, config.num_image_tokens)), questions
 
 
 def _picture(seed: int) -> str:
@@ -111,7 +124,7 @@ def released_way(built: Built, questions: list[Question]) -> list[list[int]]:
     for question in questions:
         assert question.picture is not None
         picture = decode_picture(question.picture, question.where)
-        inputs = processor(picture, processor.format_prompt(question.query), return_tensors="pt")
+        inputs = processor(picture, processor.format_prompt(question.query), return_tensors="pt").to(model.device)
         pixels = inputs.pop("pixel_values")
         seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         features = seen[model.config.vision_feature_layer]
@@ -122,7 +135,7 @@ def released_way(built: Built, questions: list[Question]) -> list[list[int]]:
             answer.append(token)
             if len(answer) == question.max_new_tokens:
                 break
-            output = model(torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+            output = model(torch.tensor([[token]], device=model.device), past_key_values=cache, use_cache=True)
         answers.append(answer)
     return answers
 
@@ -192,7 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=384)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--gpu", action="store_true", help="the paper's sizes on the first GPU (prediction.py)")
     chosen = parser.parse_args()
+    if chosen.gpu:
+        sizes = {"1.8B": qwen_1_8b(), "7B": qwen_7b()}
+        prediction.run(sizes, lambda processor: made_up(chosen.questions, processor, 4), released_way)
+        return
     small = mini(chosen.questions)
     large = larger(chosen.questions, small[0][1])
     bounds = arithmetic(*small), arithmetic(*large)

@@ -97,9 +97,9 @@ def timed(step: Callable[[], Any], device: str, rounds: int) -> float:
     return statistics.median(seconds[3:])
 
 
-def matrix_product_rate(side: int, device: str) -> float:
-    """Operations a second of a square bfloat16 matrix product on random data."""
-    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+def matrix_product_rate(side: int, device: str, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Operations a second of a square matrix product on random data."""
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / timed(lambda: left @ right, device, 20)
 
 

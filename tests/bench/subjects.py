@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,12 @@ def qwen_1_8b() -> Size:
         experts=6,
         expert_width=4096,
     )
+
+
+def qwen_7b() -> Size:
+    """The same encoder and experts, Qwen1.5-7B."""
+    text = _layers(4096, 11008, 32, 32) | {"num_key_value_heads": 32, "vocab_size": 151_936}
+    return replace(qwen_1_8b(), text=text)
 
 
 def tiny() -> Size:

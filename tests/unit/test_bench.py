@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
-from evaluation import counted
+import prediction
+from evaluation import counted, made_up, released_way
 from gpu import measure
 from subjects import (
     LLAVA,
@@ -74,3 +76,16 @@ def test_operations_counted_are_those_of_products_and_attention():
     attend = torch.nn.functional.scaled_dot_product_attention
     scores_and_values = 2 * (2 * heads * tokens * tokens * width)
     assert counted(lambda: attend(states, states, states, is_causal=True)) == scores_and_values
+
+
+def test_prediction_at_the_papers_sizes_runs(capsys):
+    size = tiny()
+    size = replace(size, text=size.text | {"vocab_size": 9_000})
+    prediction.run(
+        {"tiny": size}, lambda processor: made_up(16, processor, 4), released_way, "cpu", batch=4, product_side=64
+    )
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "way |" in line or "ours |" in line]
+    ways = [row[:2] for row in rows if row[0] != "| dtype"]
+    assert ways == [[f"| {dtype}", way] for dtype in ("float32", "bfloat16") for way in ("released way", "ours")]
+    # In the same dtype both ways give the same answers.
+    assert [row[-1] for row in rows if row[0] == "| float32"] == ["0 of 2 |", "0 of 16 |"]
