@@ -13,6 +13,7 @@ import typer
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
 from parrot.hardware import TrainingHardware
+from parrot.plan.command import plan
 from parrot.runs import (
     DEFAULT_CONFIG,
     AlignSettings,
@@ -329,6 +330,7 @@ def track_import(
 
 
 app.command()(chat)
+app.command()(plan)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

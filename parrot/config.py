@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from parrot import benchmark_kinds
+from parrot.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
 from parrot.hardware import Hardware
 from parrot.strict import ConfigError, Strict
 
@@ -64,6 +65,7 @@ class ConversationSet(Strict):
         description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
     )
     accepted_losses: tuple[str, ...] = Field((), description="sample ids whose picture is known to be lost")
+    estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
 
 
 class BackboneFolder(Strict):
@@ -74,6 +76,7 @@ class BackboneFolder(Strict):
     sha256: str | None = Field(None, description="digest of model.safetensors; checked where given")
     licence: str
     source: Literal["shipped", "local"] | HubFolder
+    shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")
 
 
 Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
@@ -121,6 +124,7 @@ class Benchmark(Strict):
     md5: dict[Language, str] = Field(default_factory=dict, description="digests of files; checked where given")
     licence: str = ""
     source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
+    estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
 
     @field_validator("template")
     @classmethod

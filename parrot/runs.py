@@ -360,7 +360,8 @@ def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> N
 
 def _as_read(entry: Read) -> Read:
     """The entry without what no stage reads: a licence in other words must not make a model stale."""
-    return entry.model_copy(update={"licence": ""})
+    unread = {name: None for name in ("estimate", "shape") if name in type(entry).model_fields}
+    return entry.model_copy(update={"licence": "", **unread})
 
 
 def _recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:

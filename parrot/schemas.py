@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from parrot.config import Benchmark, Config, Dataset
 from parrot.files import atomic_write
+from parrot.plan.facts import Facts
 from parrot.report.settings import ReportItem
 
 
@@ -28,6 +29,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "overlay.schema.json": overlay | {"$defs": definitions},
         "datasets.schema.json": TypeAdapter(dict[str, Dataset]).json_schema(),
         "benchmarks.schema.json": TypeAdapter(dict[str, Benchmark]).json_schema(),
+        "plan.schema.json": TypeAdapter(Facts).json_schema(),
         "tables.schema.json": TypeAdapter(dict[str, ReportItem]).json_schema(),
         "runs.schema.json": {
             "type": "object",

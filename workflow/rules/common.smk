@@ -2,7 +2,9 @@
 
 import os
 import re
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import parse_args
@@ -10,6 +12,7 @@ from snakemake.cli import parse_args
 from parrot.config import ConfigError
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
+from parrot.plan.jobs import Job, count, known_targets
 from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import Suite
 from parrot.tracked import tracked_run
@@ -46,17 +49,46 @@ def load_suite():
     return suite
 
 
-def refuse_unknown_targets(known):
-    """Answer a word that is no target with the list of targets; a path is left to Snakemake.
+@cache
+def command_line():
+    """What Snakemake was asked for, by its own parser; None where another program runs it.
 
-    Snakemake reads the workflow before it tells anybody which targets were asked for, hence its own parser here.
+    Snakemake reads the workflow before it tells anybody which targets were asked for.
     """
-    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
-        return
-    _, arguments = parse_args(sys.argv[1:])
-    for target in arguments.targets:
+    if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+        return parse_args(sys.argv[1:])[1]
+
+
+def refuse_unknown_targets(known):
+    """Answer a word that is no target with the list of targets; a path is left to Snakemake."""
+    for target in command_line().targets if command_line() else ():
         if os.sep not in target and target not in known:
-            stop(f"unknown target {target}; known are all, align, tables, figures, {', '.join(suite.targets)}")
+            stop(f"unknown target {target}; known are {', '.join(known_targets(suite))}")
+
+
+def planned(jobs, targets):
+    """What is about to run, in one line; GPU-hours by a process of its own, as they need torch."""
+    jobs = [Job(job.rule.name, next(iter(job.wildcards), "")) for job in jobs if job.output]
+    if not (hardware.gpus and hardware.device == "cuda"):
+        return f"plan: {count(jobs)}"
+    options = ["--configfile", settings_file(config), "--scheduled", settings_file(jobs)]
+    at_a_time = [] if workflow.nodes in (None, sys.maxsize) else ["--jobs", str(workflow.nodes)]
+    command = [sys.executable, "-m", "parrot", "plan", *targets, *options, *at_a_time]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
+
+
+def announce(jobs):
+    """Print the plan's line; whatever is wrong with it, the jobs go on."""
+    asked = command_line()
+    targets = [target for target in (asked.targets if asked else ()) if target in known_targets(suite)] or ["all"]
+    options = [word for name in (asked.profile if asked else None) or () for word in ("--profile", name)]
+    if any(word.startswith("--configfile") for word in sys.argv):
+        options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
+    try:
+        said = planned(jobs, targets)
+    except Exception as error:
+        said = f"plan: not known: {(getattr(error, 'stderr', None) or str(error)).strip()}"
+    print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
 def one_of(names):
@@ -92,3 +124,7 @@ suite = load_suite()
 hardware = suite.config.hardware
 results = f"results/{suite.config.scale}"
 work = f"work/{suite.config.scale}"
+
+
+onstart:
+    announce(list(workflow.dag.needrun_jobs()))

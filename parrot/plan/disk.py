@@ -1,0 +1,84 @@
+"""Disk that jobs will take, beyond what is there: data, tokenised data, checkpoints while they train, and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from parrot.config import BackboneFolder, ConversationSet
+from parrot.plan.cost import Costs
+from parrot.plan.jobs import TRAININGS, Job, training
+from parrot.plan.memory import bytes_a_parameter
+from parrot.plan.samples import tokenised
+from parrot.runs import Run
+
+CHECKPOINTS = 3  # of a training at a time: the two that are kept, and the one being written
+TOKEN = 8  # bytes of a tokenised set: a position's token and label
+GIGABYTE = 10**9
+
+
+class Disk(NamedTuple):
+    """Bytes; `checkpoints` are gone when their training has ended."""
+
+    data: int = 0
+    tokenised: int = 0
+    checkpoints: int = 0
+    models: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
+    """What the jobs that are left to do will take at most, with so many of them at a time."""
+    to_do = list(to_do)
+    trainings = [job for job in to_do if job.rule in TRAININGS]
+    checkpoints = sorted((checkpoint_bytes(costs, job) for job in trainings), reverse=True)
+    return Disk(
+        data=_data(costs, [costs.suite.with_data(job.name) for job in to_do if job.rule == "fetch"]),
+        tokenised=_tokenised(costs, trainings),
+        checkpoints=CHECKPOINTS * sum(checkpoints[:at_a_time]),
+        models=sum(model_bytes(costs, job) for job in trainings),
+    )
+
+
+def checkpoint_bytes(costs: Costs, job: Job) -> int:
+    """One checkpoint: what the stage trains and its optimiser states."""
+    of = training(costs.suite, job)
+    each = bytes_a_parameter(of.recipe.precision, of.hardware.strategy)
+    return costs.shapes.parameters(of.run, of.stage).trained * (each.weight + each.optimizer)
+
+
+def model_bytes(costs: Costs, job: Job) -> int:
+    """What a training leaves: stage 1 its projector, stage 2 the whole model, weights in float32."""
+    of = training(costs.suite, job)
+    parameters = costs.shapes.parameters(of.run, of.stage)
+    return 4 * (parameters.trained if of.stage == "align" else parameters.total)
+
+
+def _data(costs: Costs, runs: Iterable[Run]) -> int:
+    """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter."""
+    entries = {name: costs.suite.datasets[name] for run in runs if run.asked is None for name in run.fetch.datasets}
+    pictures = sum(
+        entry.estimate.gigabytes * GIGABYTE
+        for entry in entries.values()
+        if isinstance(entry, ConversationSet) and entry.estimate is not None and not Path(entry.images).is_dir()
+    )
+    missing = [
+        name for name, entry in entries.items() if isinstance(entry, BackboneFolder) and not Path(entry.path).is_dir()
+    ]
+    return round(pictures) + sum(2 * costs.shapes.backbone_parameters(name) for name in missing)
+
+
+def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
+    """Sets that are not tokenised yet, each once however many runs read it."""
+    sizes = {}
+    for of in (training(costs.suite, job) for job in jobs):
+        visual = costs.shapes.config(of.run, of.stage).num_image_tokens
+        for name in of.sets:
+            if tokenised(costs.entry(name), costs.tokenised) is None:
+                found = costs.groups(of, name)
+                sizes[name] = TOKEN * sum(n * (sample.text + sample.pictures * visual) for n, sample in found)
+    return sum(sizes.values())

@@ -1,0 +1,183 @@
+"""The plan of some targets: what is left to do, and what that takes on given hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from parrot.hardware import Hardware
+from parrot.plan.cost import Costs, Work
+from parrot.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_bytes
+from parrot.plan.facts import Device, Facts
+from parrot.plan.jobs import ON_GPUS, TRAININGS, Job, Jobs, count
+from parrot.plan.schedule import wall_clock
+
+UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak
+USUAL = 0.4
+MEASURED = "measured"
+HOUR = 3600
+
+
+class Where(NamedTuple):
+    """What the jobs run on: a device of config/plan.yaml, nodes and GPUs a node of a training, jobs at a time."""
+
+    device: str
+    nodes: int
+    gpus: int
+    at_a_time: int
+
+    def gpus_of(self, job: Job) -> int:
+        """GPUs that one job takes, as the rules say."""
+        if job.rule == "predict_before":
+            return 1
+        return self.gpus * (self.nodes if job.rule in TRAININGS else 1)
+
+
+class Row(NamedTuple):
+    """One job on GPUs: what it computes, its GPU-hours by utilisation ("20 %") or at the rate measured for it, and the
+    bytes of its checkpoints and of what it leaves."""
+
+    job: Job
+    work: Work
+    gpu_hours: dict[str, float | None]
+    checkpoints: int
+    model: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether everything that the job computes is counted."""
+        return not self.work.unknown
+
+
+class Plan(NamedTuple):
+    """`jobs` counts by rule, as (left to do, all); `wall_clock` has hours by the columns of the rows' GPU-hours.
+
+    Without a device there are no rows.
+    """
+
+    targets: tuple[str, ...]
+    scale: str
+    to_do: list[Job]
+    jobs: dict[str, tuple[int, int]]
+    where: Where | None
+    rows: list[Row]
+    wall_clock: dict[str, float | None]
+    disk: Disk
+
+    @property
+    def total(self) -> dict[str, float | None]:
+        """GPU-hours of all rows, by column; None where one of them is not known."""
+        return {name: _sum([row.gpu_hours[name] for row in self.rows]) for name in self.wall_clock}
+
+
+def where(
+    hardware: Hardware,
+    facts: Facts,
+    gpu: str | None = None,
+    nodes: int | None = None,
+    gpus: int | None = None,
+    at_a_time: int = 1,
+) -> Where | None:
+    """The config's hardware, or what is given in its place; None where there are no GPUs at all."""
+    number = gpus or hardware.gpus * (hardware.device == "cuda") or int(gpu is not None)
+    if not number:
+        return None
+    name = gpu or hardware.gpu_model or facts.default
+    return Where(facts.device(name), nodes or hardware.nodes, number, at_a_time)
+
+
+def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Where | None) -> Plan:
+    """The plan of `targets`, whose jobs are `jobs`."""
+    to_do = jobs.to_do()
+    rules = dict.fromkeys(job.rule for job in jobs.steps)
+    counted = {
+        rule: (sum(job.rule == rule for job in to_do), sum(job.rule == rule for job in jobs.steps)) for rule in rules
+    }
+    rows = rows_of(to_do, costs, facts, on) if on else []
+    columns = list(rows[0].gpu_hours) if rows else []
+    return Plan(
+        targets=tuple(targets),
+        scale=jobs.suite.config.scale,
+        to_do=to_do,
+        jobs=counted,
+        where=on,
+        rows=rows,
+        wall_clock={name: _wall_clock(jobs, to_do, rows, on, name) for name in columns} if on else {},
+        disk=disk(costs, to_do, on.at_a_time if on else 1),
+    )
+
+
+def rows_of(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> list[Row]:
+    """Those of the jobs that run on GPUs."""
+    device = facts.devices[on.device]
+    is_measured = any(entry.device == on.device for entry in facts.measured)
+    found = []
+    for job in to_do:
+        if job.rule in ON_GPUS:
+            work = costs.work(job)
+            hours: dict[str, float | None] = {column(u): _hours(work, device, u) for u in UTILISATIONS}
+            if is_measured:
+                entry = facts.nearest(on.device, job.rule, work.parameters)
+                hours[MEASURED] = work.needed / (1e12 * entry.rate * HOUR) if entry else None
+            trains = job.rule in TRAININGS
+            checkpoints = CHECKPOINTS * checkpoint_bytes(costs, job) if trains else 0
+            found.append(Row(job, work, hours, checkpoints, model_bytes(costs, job) if trains else 0))
+    return found
+
+
+def column(utilisation: float) -> str:
+    return f"{100 * utilisation:.0f} %"
+
+
+def _hours(work: Work, device: Device, utilisation: float) -> float:
+    return work.needed / (utilisation * device.peak(work.precision) * HOUR)
+
+
+def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, name: str) -> float | None:
+    hours = dict.fromkeys(to_do, 0.0)
+    for row in rows:
+        gpu_hours = row.gpu_hours[name]
+        if gpu_hours is None:
+            return None
+        hours[row.job] = gpu_hours / on.gpus_of(row.job)
+    return wall_clock(hours, {job: step.after for job, step in jobs.steps.items()}, on.at_a_time)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def line(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
+    """What is about to be submitted, in one line."""
+    rows = rows_of(to_do, costs, facts, on)
+    columns = list(rows[0].gpu_hours) if rows else []
+    total = {name: _sum([row.gpu_hours[name] for row in rows]) for name in columns}
+    name, least = facts.devices[on.device].name, "" if all(row.is_known for row in rows) else "at least "
+    if (measured := total.get(MEASURED)) is not None:
+        hours = f"{least}{measured:,.0f} GPU-hours at rates measured on {name}"
+    else:
+        usual = total.get(column(USUAL)) or 0
+        hours = f"{least}{usual:,.0f} GPU-hours at {column(USUAL)} of {name}'s peak (not measured)"
+    return f"plan: {count(to_do)}, {hours}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
+
+
+def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:
+    """The plan as JSON holds it; operations as needed by `parrot.model.flops`, disk in bytes."""
+    return {
+        "targets": plan.targets,
+        "scale": plan.scale,
+        "jobs": {rule: {"to_do": left, "all": every} for rule, (left, every) in plan.jobs.items()},
+        "where": plan.where._asdict() if plan.where else None,
+        "rows": [
+            {**row.job._asdict(), **row.work._asdict(), "gpu_hours": row.gpu_hours}
+            | {"checkpoints": row.checkpoints, "model": row.model}
+            for row in plan.rows
+        ],
+        "gpu_hours": plan.total,
+        "wall_clock_hours": plan.wall_clock,
+        "disk": {**plan.disk._asdict(), "total": plan.disk.total},
+        "fits": [fit._asdict() for fit in fits],
+        "published": [{**each._asdict(), "published": each.published.model_dump()} for each in held],
+        "goals": [{**each._asdict(), "goal": each.goal.model_dump()} for each in aims],
+    }

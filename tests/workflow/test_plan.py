@@ -1,0 +1,57 @@
+"""The plan's jobs are those that Snakemake schedules."""
+
+from pathlib import Path
+
+import pytest
+
+from parrot.plan.jobs import Jobs, known_targets
+from parrot.runs import DEFAULT_CONFIG, Suite
+
+
+def planned(project, targets, *overlays):
+    suite = Suite.load((*DEFAULT_CONFIG, *overlays))
+    return {tuple(job) for job in Jobs(suite, targets, project / "results").to_do()}
+
+
+def scheduled(project, targets, *options):
+    jobs = project.scheduled("--rerun-triggers", "mtime", *options, "--", *targets)
+    return {job for job in jobs if job[0] not in known_targets(Suite.load())}
+
+
+def make(project, targets):
+    """Empty files in place of everything that the mini scale's `targets` write."""
+    jobs = Jobs(Suite.load(), targets, project / "results")
+    for step in jobs.steps.values():
+        for output in step.outputs:
+            path: Path = jobs.folder / output
+            if path.suffix or path.name in ("tracking", "tracked"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            else:
+                path.mkdir(parents=True, exist_ok=True)
+
+
+def test_of_targets_of_every_kind(pristine):
+    targets = ("all", "align", "tables", "add_lang", "lora", "seeds", "llava", "translate_test", "qwen2_vl")
+    mini, paper = scheduled(pristine, targets), scheduled(pristine, targets, "--configfile", "config/paper.yaml")
+    assert planned(pristine, targets) == mini
+    assert planned(pristine, targets, "config/paper.yaml") == paper
+    assert {rule for rule, _ in mini} - {rule for rule, _ in paper} == {"predict_before"}
+
+
+@pytest.mark.parametrize(
+    ("done", "missing", "asked"),
+    [
+        (["parrot"], [], ["parrot", "experts"]),
+        (["all"], [], ["all", "router"]),
+        (["all"], ["parrot/model/model.safetensors", "no_experts/predictions"], ["all"]),
+        (["all"], ["tracking", "english/metrics.jsonl", "english/predictions.html"], ["all"]),
+    ],
+    ids=str,
+)
+def test_what_is_done_is_left_out(project, done, missing, asked):
+    make(project, done)
+    for output in missing:
+        path = project / "results/mini" / output
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert planned(project, asked) == scheduled(project, asked)
