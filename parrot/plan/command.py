@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from parrot.config import ConfigError, read_yaml
+from parrot.config import read_yaml
 from parrot.plan.jobs import Job, Jobs
 from parrot.runs import DEFAULT_CONFIG, Suite
 
@@ -31,8 +31,8 @@ def plan(
     ] = None,
 ) -> None:
     """Print jobs, GPU-hours, wall-clock, disk and memory of targets, less what is done."""
-    given = _profile(profile) if profile else Profile()
-    suite = Suite.load((*DEFAULT_CONFIG, *(configfile or given.configfiles)))
+    files, at_a_time = _of_profile(profile) if profile else ([], 1)
+    suite = Suite.load((*DEFAULT_CONFIG, *(configfile or files)))
     every = Jobs(suite, targets)
     from parrot.plan.against import aims, implied
     from parrot.plan.cost import Costs
@@ -42,7 +42,7 @@ def plan(
     from parrot.plan.text import text
 
     costs, facts = Costs(suite), read_facts()
-    on = where(suite.config.hardware, facts, gpu, nodes, gpus, jobs or given.jobs)
+    on = where(suite.config.hardware, facts, gpu, nodes, gpus, jobs or at_a_time)
     if scheduled is not None:
         assert on is not None, "without GPUs the line is Snakemake's own"
         print(line([Job(*job) for job in json.loads(scheduled.read_text())], costs, facts, on))
@@ -54,18 +54,9 @@ def plan(
     print(json.dumps(as_dict(made, *extras), indent=1) if as_json else text(made, facts, *extras))
 
 
-class Profile(NamedTuple):
-    """What of a Snakemake profile changes a plan."""
+def _of_profile(name: str) -> tuple[list[str], int]:
+    """The config files and the number of jobs at a time of a Snakemake profile; ConfigError where there is none."""
+    from parrot.doctor.profile import files_of, find_profile
 
-    configfiles: tuple[str, ...] = ()
-    jobs: int = 1
-
-
-def _profile(name: str) -> Profile:
-    """The profile in the folder `name`; ConfigError where there is none."""
-    for file in (Path(name, "profile.yaml"), Path(name, "config.yaml"), Path(name)):
-        if file.is_file():
-            said = read_yaml(file)
-            files = said.get("configfile", ())
-            return Profile((files,) if isinstance(files, str) else tuple(files), int(said.get("jobs", 1)))
-    raise ConfigError(f"{name}: no such profile; expected a folder with profile.yaml, as slurm is")
+    said = read_yaml(find_profile(name))
+    return files_of(said), int(said.get("jobs", 1))

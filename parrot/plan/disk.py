@@ -1,4 +1,4 @@
-"""Disk that jobs will take, beyond what is there: data, tokenised data, checkpoints while they train, and models."""
+"""Disk that jobs will take, beyond what is there: data, what training makes of it, checkpoints, and models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ GIGABYTE = 10**9
 
 
 class Disk(NamedTuple):
-    """Bytes; `checkpoints` are gone when their training has ended."""
+    """Bytes; `features` are the encoder's, where the hardware keeps them; `checkpoints` go when a training ends."""
 
     data: int = 0
     tokenised: int = 0
+    features: int = 0
     checkpoints: int = 0
     models: int = 0
 
@@ -39,6 +40,7 @@ def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
     return Disk(
         data=_data(costs, [costs.suite.with_data(job.name) for job in to_do if job.rule == "fetch"]),
         tokenised=_tokenised(costs, trainings),
+        features=_features(costs, trainings),
         checkpoints=CHECKPOINTS * sum(checkpoints[:at_a_time]),
         models=sum(model_bytes(costs, job) for job in trainings),
     )
@@ -81,4 +83,16 @@ def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
             if tokenised(costs.entry(name), costs.tokenised) is None:
                 found = costs.groups(of, name)
                 sizes[name] = TOKEN * sum(n * (sample.text + sample.pictures * visual) for n, sample in found)
+    return sum(sizes.values())
+
+
+def _features(costs: Costs, jobs: Iterable[Job]) -> int:
+    """Those of the pictures of every set whose training keeps them, once however many runs read it."""
+    sizes = {}
+    for of in (training(costs.suite, job) for job in jobs):
+        if of.hardware.features == "disk":
+            config, bf16 = costs.shapes.config(of.run, of.stage), of.recipe.precision == "bf16"
+            each = config.num_image_tokens * config.vision_config.hidden_size * (2 if bf16 else 4)
+            for name in of.sets:
+                sizes[name] = each * sum(n * sample.pictures for n, sample in costs.groups(of, name))
     return sum(sizes.values())

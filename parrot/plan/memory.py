@@ -62,7 +62,7 @@ def memory(
         parameters.trained * each.gradient,
         parameters.trained * each.optimizer,
     )
-    computing = 2 if recipe.precision == "bf16" else 4
+    computing = _element(recipe)
     match hardware.strategy:
         case "ddp":
             # Autocast's copies of what it casts, and the gradients' once more where they are exchanged.
@@ -80,26 +80,38 @@ def memory(
         gradients, optimizer = 0, 0
     if hardware.offload == "all":
         weights = 0
-    return Memory(weights, gradients, optimizer, buffers, activations(config, recipe, hardware.micro_batch))
+    kept = kept_activations(config, recipe, hardware.micro_batch)
+    passing = passing_activations(config, recipe, hardware.micro_batch)
+    return Memory(weights, gradients, optimizer, buffers, kept + passing)
 
 
-def activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> int:
-    """Bytes that a micro-batch's forward pass keeps for the backward pass, and the largest of what that makes.
+def kept_activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> int:
+    """Bytes that a micro-batch's forward pass keeps for the backward pass.
 
-    A layer keeps about 12 vectors of its width and 4 of its inner width a token, and makes 2 of the latter; with
-    gradient checkpointing one layer at a time does so, the others keep their input.
+    A layer keeps about 12 vectors of its width and 4 of its inner width a token; with gradient checkpointing its input
+    alone. The experts keep 5 vectors of all their inner widths a visual token, the head the logits.
     """
-    text, element = config.text_config, 2 if recipe.precision == "bf16" else 4
-    tokens = micro_batch * recipe.max_length
-    kept = 12 * text.hidden_size + 4 * text.intermediate_size
-    layers = text.num_hidden_layers
-    per_token = layers * text.hidden_size + kept if recipe.gradient_checkpointing else layers * kept
-    language = element * tokens * (per_token + 2 * text.intermediate_size)
+    text, element = config.text_config, _element(recipe)
+    layer = text.hidden_size if recipe.gradient_checkpointing else _layer(config)
+    language = micro_batch * recipe.max_length * text.num_hidden_layers * layer
     experts = 5 * config.num_experts * config.expert_intermediate_size
-    visual = element * micro_batch * config.num_image_tokens * (experts + 4 * text.hidden_size)
+    visual = micro_batch * config.num_image_tokens * (experts + 4 * text.hidden_size)
     supervised = micro_batch * max(recipe.max_length - config.num_image_tokens, 1)
-    logits = element * supervised * text.vocab_size + 2 * 4 * CHUNK
-    return language + visual + logits
+    return element * (language + visual + supervised * text.vocab_size)
+
+
+def passing_activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> int:
+    """Bytes that come on top while the backward pass is in the widest layer, computed again or not, and in the loss."""
+    layer = 2 * config.text_config.intermediate_size + _layer(config) * recipe.gradient_checkpointing
+    return _element(recipe) * micro_batch * recipe.max_length * layer + 2 * 4 * CHUNK
+
+
+def _layer(config: ParrotConfig) -> int:
+    return 12 * config.text_config.hidden_size + 4 * config.text_config.intermediate_size
+
+
+def _element(recipe: Recipe) -> int:
+    return 2 if recipe.precision == "bf16" else 4
 
 
 def smallest(devices: Mapping[str, Device], needed: int, precision: Literal["fp32", "bf16"]) -> str | None:

@@ -116,5 +116,5 @@ def _benchmark(benchmark: Benchmark) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     tables: list[Any] = [read_language(benchmark, language)[0] for language in benchmark.files]
     rows, pictures = sum(map(len, tables)), len(set().union(*(table["image"] for table in tables)))
-    texts = [table.reindex(columns=["question", *"ABCD"]).fillna("").sum(axis=1).str.len().sum() for table in tables]
+    texts = [table[table.columns.intersection(["question", *"ABCD"])].sum(axis=1).str.len().sum() for table in tables]
     return rows, pictures, MARKERS + int(sum(texts)) // max(rows, 1) // CHARACTERS_A_TOKEN, LETTER

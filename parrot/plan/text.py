@@ -100,6 +100,7 @@ def _disk(plan: Plan) -> str:
     parts = {
         "data": plan.disk.data,
         "tokenised": plan.disk.tokenised,
+        "features": plan.disk.features,
         "checkpoints at most": plan.disk.checkpoints,
         "models": plan.disk.models,
     }
@@ -138,7 +139,8 @@ def _published(held: Sequence[Implied], facts: Facts) -> str:
         lines.append(
             f"{entry.run}, both stages: {each.operations / EXA:.1f} x 10^18 FLOP. The published {entry.gpus} x {name} "
             f"x {entry.hours:g} h ({entry.source}) imply {shares[0]} of peak; with what gradient checkpointing "
-            f"computes again {shares[1]}; by 8 operations a parameter and token {shares[2]}. No figure above comes from them."
+            f"computes again {shares[1]}; by 8 operations a parameter and token {shares[2]}. "
+            "No figure above comes from them."
         )
     return "\n".join(lines)
 
