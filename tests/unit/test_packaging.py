@@ -54,7 +54,15 @@ def test_conda_environment_has_the_same_pins(project):
     assert project["requires-python"] == ">=3.11,<3.12"
 
 
-LIGHT = ["parrot", "parrot.config", "parrot.runs", "parrot.cli", "parrot.tracked", "parrot.doctor.examine"]
+LIGHT = [
+    "parrot",
+    "parrot.config",
+    "parrot.runs",
+    "parrot.cli",
+    "parrot.tracked",
+    "parrot.doctor.examine",
+    "parrot.plan.jobs",
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)
