@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from parrot.strict import Strict
 
@@ -33,6 +33,14 @@ class TrainingHardware(Strict):
     workers: int | None = Field(
         None, ge=0, description="processes that load a GPU's pictures; none: by the number of cores"
     )
+
+    @model_validator(mode="after")
+    def _can_offload(self) -> TrainingHardware:
+        fitting = {"none": ("ddp", "zero2", "zero3", "fsdp2"), "optimizer": ("zero2", "zero3"), "all": ("zero3",)}
+        if self.strategy not in fitting[self.offload]:
+            wanted = " or ".join(fitting[self.offload])
+            raise ValueError(f"offload: {self.offload} needs strategy {wanted}, found {self.strategy}")
+        return self
 
 
 class Hardware(Strict):

@@ -87,10 +87,8 @@ class Collator:
         return self.rows[row["partner"]]
 
     def _router_text(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """The text that one picture's router reads for each of `rows`."""
-        if not rows:
-            return {}
-        texts = [np.array(row["input_ids"])[self._reads(row)] for row in rows]
+        """What the router of each row's picture reads; without rows, one token for the model's blank picture."""
+        texts = [np.array(row["input_ids"])[self._reads(row)] for row in rows] or [np.zeros(1, np.int64)]
         return {
             "router_input_ids": _right_padded(texts, 0),
             "router_mask": _right_padded([np.ones(len(text), bool) for text in texts], False),

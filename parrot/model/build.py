@@ -18,6 +18,7 @@ from transformers import (
     GenerationConfig,
     SiglipVisionModel,
 )
+from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from parrot.config import LANGUAGES, ConfigError, Tuning
@@ -75,8 +76,7 @@ def build(
 def _assemble(
     config: ParrotConfig, vision: Any, language: Any, seed: int, dtype: torch.dtype
 ) -> ParrotForConditionalGeneration:
-    with torch.device("meta"):
-        model = ParrotForConditionalGeneration(config)
+    model = without_weights(config)
     model.model.vision_tower = vision
     model.model.language_model = language.base_model
     model.lm_head = language.get_output_embeddings()
@@ -86,6 +86,20 @@ def _assemble(
             module.to_empty(device="cpu").to(dtype).reset_parameters(generator)
     model.tie_weights()
     return model.eval()
+
+
+def without_weights(config: ParrotConfig) -> ParrotForConditionalGeneration:
+    """A model on the meta device: modules and shapes, no memory.
+
+    transformers would split its weights over processes as it makes them, where ZeRO-3 is on; there are none to split.
+    """
+    given = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        with torch.device("meta"):
+            return ParrotForConditionalGeneration(config)
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = given
 
 
 def _make_room(language: Any, tokenizer: Any, seed: int) -> None:

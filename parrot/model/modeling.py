@@ -53,7 +53,12 @@ class ParrotPreTrainedModel(PreTrainedModel):
 
 
 class ParrotModel(ParrotPreTrainedModel):
-    """Everything but the language-model head."""
+    """Everything but the language-model head.
+
+    `always_visual`: a text-only batch runs the visual modules in evaluation too, as it does in training.
+    """
+
+    always_visual = False
 
     def __init__(self, config: ParrotConfig):
         super().__init__(config)
@@ -108,20 +113,28 @@ class ParrotModel(ParrotPreTrainedModel):
         attention_mask: Tensor | None,
         image_features: Tensor | None,
         inputs: RouterInputs,
+        blank: bool,
     ) -> tuple[Tensor, Routed | None]:
-        """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did."""
+        """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did.
+
+        `blank` features are those of one picture that no token stands for: they are guided and left out.
+        """
         is_image = placeholders.find(self.config.image_token_id, input_ids, embeds, self.get_input_embeddings())
         if input_ids is not None:
             embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         assert embeds is not None
-        pictures = 0 if image_features is None else len(image_features)
+        pictures = 0 if image_features is None or blank else len(image_features)
         rows = placeholders.rows(is_image, pictures, self.config.num_image_tokens)
-        if not pictures:
-            return (embeds + self._zero_from_visual_modules(embeds, image_features) if self.training else embeds), None
+        if image_features is None or not len(image_features):
+            return embeds, None
+        if blank:
+            rows = rows.new_zeros(1)
+            inputs = RouterInputs(inputs.mask, inputs.ids, rows)
         visual = self.multi_modal_projector(image_features)
         routed = None
         if self.expert_block is not None:
-            inputs.check(self.config, len(rows))
+            if not blank:
+                inputs.check(self.config, pictures)
             if inputs.ids is not None:
                 text = self.get_input_embeddings()(inputs.ids)
                 readable = torch.ones_like(inputs.ids, dtype=torch.bool) if inputs.mask is None else inputs.mask.bool()
@@ -132,27 +145,18 @@ class ParrotModel(ParrotPreTrainedModel):
                 text, readable = embeds.index_select(0, rows), readable.index_select(0, rows)
             routed = self.expert_block(visual, text, readable, inputs.languages)
             visual = routed.visual
+            routed = None if blank else routed
         return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), routed
 
-    def _zero_from_visual_modules(self, embeds: Tensor, no_features: Tensor | None) -> Tensor:
-        """0, computed from a blank picture, for a training batch of text alone.
+    def _blank(self, no_features: Tensor | None, device: torch.device) -> Tensor:
+        """Features of one picture that is not there, (1, `config.num_image_tokens`, d_vision).
 
         Where pictures come as features, `no_features` is (0, L, d_vision), and the encoder is not run here either.
-
-        Every process of a distributed step has to run the same modules, and every trained parameter gets a gradient,
-        so that a step does not depend on how its samples are spread.
         """
-        if no_features is None:
-            side = self.config.vision_config.image_size
-            features = self.encode_images(embeds.new_zeros(1, 3, side, side))
-        else:
-            features = no_features.new_zeros(1, *no_features.shape[1:])
-        visual = self.multi_modal_projector(features)
-        if self.expert_block is not None:
-            readable = torch.ones_like(embeds[:1, :, 0], dtype=torch.bool)
-            language = torch.zeros(1, dtype=torch.long, device=embeds.device)
-            visual = self.expert_block(visual, embeds[:1], readable, language).visual
-        return 0 * visual.sum().to(embeds.dtype)
+        if no_features is not None:
+            return no_features.new_zeros(1, *no_features.shape[1:])
+        side = self.config.vision_config.image_size
+        return self.encode_images(torch.zeros(1, 3, side, side, device=device))
 
     @can_return_tuple
     def forward(
@@ -195,11 +199,17 @@ class ParrotModel(ParrotPreTrainedModel):
             image_features = self.encode_images(pixel_values)
         # With a compilable cache, `generate` passes ready-made masks by kind of layer instead.
         padding = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2 else None
-        routed = None
         decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
+        # Every process of a distributed step has to run the same modules in the same order, and every trained parameter
+        # gets a gradient, so that a step does not depend on how its samples are spread.
+        without = image_features is None or not len(image_features)
+        blank = without and not decoding and (self.training or self.always_visual)
+        if blank and input_ids is not None:
+            image_features = self._blank(image_features, input_ids.device)
+        routed = None
         if image_features is not None or (inputs_embeds is None and not decoding):
             read = RouterInputs(router_mask, router_input_ids, language_ids)
-            inputs_embeds, routed = self._embed(input_ids, inputs_embeds, padding, image_features, read)
+            inputs_embeds, routed = self._embed(input_ids, inputs_embeds, padding, image_features, read, blank)
         elif inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if position_ids is None and padding is not None:

@@ -91,23 +91,36 @@ class HeldOut(TrainerCallback):
 
 
 class StopOnSigterm(TrainerCallback):
-    """On SIGTERM (Slurm's pre-emption) saves after the optimiser step under way, then stops; all processes together."""
+    """On SIGTERM (Slurm's pre-emption) saves after the optimiser step under way, then stops; all processes together.
+
+    As a context it also ends what comes before and after training, by SystemExit with 143: there is nothing to save,
+    and half-written files are removed on the way.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.training = False
+
+    def __enter__(self) -> StopOnSigterm:
+        self.previous = signal.signal(signal.SIGTERM, self._act)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self.previous)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.previous = signal.signal(signal.SIGTERM, self._remember)
+        self.training = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._asked_of_any(args):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+        self.training = False
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _act(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if not self.training:
+            raise SystemExit(143)
 
     def _asked_of_any(self, args: TrainingArguments) -> bool:
         if args.world_size == 1:

@@ -1,21 +1,42 @@
-"""Checkpoints of a stage: a marker, written last, tells a whole one from one that was cut off while it was written."""
+"""Checkpoints of a stage: a mark, written last, tells a whole one from one that was cut off while it was written."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
-from parrot.files import atomic_write
+from parrot.config import ConfigError
+from parrot.files import atomic_write, write_json
 
 WHOLE = "whole"
+RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of processes can load
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def mark_whole(checkpoint: Path) -> None:
-    """State that everything in the folder `checkpoint` is written."""
-    atomic_write(checkpoint / WHOLE, "")
+def flush(checkpoint: Path) -> None:
+    """Have this machine's writes below `checkpoint` on the disk, so that the mark never outlives what it stands for."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def mark_whole(checkpoint: Path, strategy: str, processes: int) -> None:
+    """State that everything in the folder `checkpoint` is written, and how it is spread."""
+    write_json(checkpoint / WHOLE, {"strategy": strategy, "processes": processes})
+
+
+def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
+    """ConfigError where `processes` processes cannot load `checkpoint` under `strategy`."""
+    saved = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+    if saved["strategy"] != strategy or (saved["processes"] != processes and strategy not in RESHARDED):
+        raise ConfigError(
+            f"{checkpoint}: was saved by {saved['processes']} processes with strategy {saved['strategy']}, found "
+            f"{processes} with {strategy}; expected the same, or this folder removed to start anew"
+        )
 
 
 def newest_whole(folder: Path) -> Path | None:

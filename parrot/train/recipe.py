@@ -22,24 +22,26 @@ from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_write, write_json
+from parrot.files import atomic_write, new_folder, write_json
 from parrot.hardware import TrainingHardware
-from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable
+from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable, without_weights
 from parrot.runs import AlignSettings, TuneSettings
-from parrot.train import kernels, provenance
+from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
+from parrot.train.arguments import training_arguments
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
-from parrot.train.checkpoints import cut_back, newest_whole, remove_broken, step_of
+from parrot.train.checkpoints import check_spread, cut_back, newest_whole, remove_broken, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
 from parrot.train.live import shown_live
-from parrot.train.loading import plain_errors, workers
+from parrot.train.loading import plain_errors
+from parrot.train.lock import only_one
+from parrot.train.memory import fitting, halve
 from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 
 HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
-PREFETCHED = 4  # micro-batches that a loading process keeps ready
 
 
 class Stage(NamedTuple):
@@ -84,18 +86,44 @@ def tune(
 
 
 def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None) -> None:
-    started = time.time()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    settings, recipe = stage.settings, stage.settings.recipe
+    strategy.prepare(hardware, stage.name)
     # Refuses a bad one before anything is loaded.
-    accumulation_steps(recipe.global_batch, hardware.micro_batch, _processes())
+    accumulation_steps(stage.settings.recipe.global_batch, hardware.micro_batch, _processes())
     _make_folder(output)
     folder = work / stage.name / _key(stage)
     _make_folder(folder)
+    with StopOnSigterm() as stop, only_one(folder):
+        hardware = fitting(folder, hardware, _processes(), stage.name)
+        try:
+            _train_in(folder, stage, output, work, hardware, tracked_as, stop)
+        except torch.OutOfMemoryError:
+            recipe = stage.settings.recipe
+            raise halve(folder, hardware, _processes(), recipe.global_batch, stage.name) from None
 
+
+def _train_in(
+    folder: Path,
+    stage: Stage,
+    output: Path,
+    work: Path,
+    hardware: TrainingHardware,
+    tracked_as: str | None,
+    stop: StopOnSigterm,
+) -> None:
+    """Train with checkpoints in `folder`, from the newest whole one on."""
+    started = time.time()
+    settings, recipe = stage.settings, stage.settings.recipe
+    checkpoint = newest_whole(folder)
+    if checkpoint is not None:
+        check_spread(checkpoint, hardware.strategy, _processes())
+    first = step_of(checkpoint) if checkpoint else 0
+
+    arguments = training_arguments(recipe, hardware, settings.seed, _processes(), folder)
     model, processor = build(settings, stage.projector)
     kernels.choose(model, hardware, recipe.precision, f"hardware.{stage.name}")
+    strategy.settle(model, hardware)
     facts = provenance.describe(settings, hardware, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
@@ -109,9 +137,7 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
         rows = with_partners(rows, population, seed)
 
     with plain_errors():
-        trainer = _trainer(stage, model, processor, rows, held_out, folder, hardware)
-    checkpoint = newest_whole(folder)
-    first = step_of(checkpoint) if checkpoint else 0
+        trainer = _trainer(stage, model, processor, rows, held_out, arguments, hardware, stop)
     main = trainer.is_world_process_zero()
     if main:
         remove_broken(folder)
@@ -123,11 +149,12 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
         with plain_errors(), sampled(folder, provenance.gpu_uuids()):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         whole = trainer.state.global_step >= trainer.state.max_steps
+        finished = _unsplit(stage, trainer) if whole else None
         # Every node has stopped writing into the folder, which is about to go.
         trainer.accelerator.wait_for_everyone()
         if whole and main:
             facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
-            _write(stage, model, processor, facts, folder, output)
+            _write(stage, finished, processor, facts, folder, output)
     if not whole:
         if main:
             requeue()
@@ -137,19 +164,41 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
 
 def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
     """Set what the stage trains; the numbers of all parameters and of the trained ones."""
-    total, recipe = model.num_parameters(), stage.settings.recipe
+    total, recipe = sum(map(sharded.size, model.parameters())), stage.settings.recipe
     if not isinstance(recipe, TuneRecipe):
         names = trainable(model, "align")
     else:
         if recipe.language_model == "lora":
             add_adapters(model, recipe.lora, stage.settings.seed)
         names = trainable(model, "tune", recipe.language_model)
-    return {"parameters": total, "trained_parameters": sum(model.get_parameter(name).numel() for name in names)}
+    trained = sum(sharded.size(model.get_parameter(name)) for name in names)
+    return {"parameters": total, "trained_parameters": trained}
+
+
+def _unsplit(stage: Stage, trainer: StageTrainer) -> Any:
+    """The trained model; where its weights are split over processes, one like it that holds them all, or none does.
+
+    All processes call it together; the first one has the result.
+    """
+    if not trainer.sharded:
+        return trainer.model
+    weights = sharded.whole_state(trainer.model)
+    if not weights:
+        return None
+    copy, recipe = without_weights(trainer.model.config), stage.settings.recipe
+    if isinstance(recipe, TuneRecipe) and recipe.language_model == "lora":
+        add_adapters(copy, recipe.lora, stage.settings.seed)
+    copy.load_state_dict(weights, strict=False, assign=True)
+    copy.tie_weights()
+    assert not any(parameter.is_meta for parameter in copy.parameters()), "every weight was gathered"
+    copy.generation_config = trainer.model.generation_config
+    return copy
 
 
 def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
     """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
-    _publish(output / stage.product, lambda partial: stage.save(model, processor, partial))
+    with new_folder(output / stage.product) as partial:
+        stage.save(model, processor, partial)
     for earlier in output.glob("system-*.jsonl"):
         earlier.unlink()
     for record in (folder / "metrics.jsonl", *folder.glob("system-*.jsonl")):
@@ -165,67 +214,36 @@ def _trainer(
     processor: Any,
     rows: Dataset,
     held_out: dict[str, Dataset],
-    folder: Path,
+    arguments: TrainingArguments,
     hardware: TrainingHardware,
+    stop: StopOnSigterm,
 ) -> StageTrainer:
-    recipe = stage.settings.recipe
-    steps = optimiser_steps(recipe, len(rows))
+    recipe, folder = stage.settings.recipe, Path(arguments.output_dir)
+    steps = arguments.max_steps = optimiser_steps(recipe, len(rows))
     lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
     micro = Micro(hardware.micro_batch, _processes(), recipe.packing)
-    args, features = _arguments(stage, folder, hardware, steps), None
+    features = None
     if hardware.features == "disk":
-        features = prepare(model, processor, [rows, *held_out.values()], args, folder.parents[1] / "features")
+        with sharded.gathered(*model.model.vision_tower.parameters()):
+            features = prepare(model, processor, [rows, *held_out.values()], arguments, folder.parents[1] / "features")
     trainer = StageTrainer(
         model=model,
-        args=args,
+        args=arguments,
         train_dataset=rows,
         data_collator=Collator(processor, model.config.router, recipe.max_length, recipe.packing, rows, features),
         order=GlobalBatches(lengths, recipe.global_batch, steps, stage.settings.seed, micro),
         held_out=held_out,
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
+        strategy=hardware.strategy,
         callbacks=[
             Recorder(folder / "metrics.jsonl", recipe.global_batch),
             Progress(stage.name, recipe.global_batch),
-            StopOnSigterm(),
+            stop,
             *([HeldOut(recipe.eval_steps)] if stage.validation else []),
         ],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _arguments(stage: Stage, folder: Path, hardware: TrainingHardware, steps: int) -> TrainingArguments:
-    recipe, on_gpu = stage.settings.recipe, torch.cuda.is_available()
-    loading = workers(hardware.workers, on_gpu)
-    return TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=hardware.micro_batch,
-        gradient_accumulation_steps=accumulation_steps(recipe.global_batch, hardware.micro_batch, _processes()),
-        max_steps=steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.lr_scheduler,
-        warmup_steps=recipe.warmup_ratio,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=recipe.precision == "bf16",
-        activation_checkpointing=recipe.gradient_checkpointing,
-        use_cpu=not on_gpu,
-        seed=stage.settings.seed,
-        # Bit equality is promised on a CPU; a GPU's deterministic kernels are slow, and not all exist.
-        full_determinism=not on_gpu,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        save_strategy="steps",
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        remove_unused_columns=False,
-        dataloader_num_workers=loading,
-        dataloader_prefetch_factor=PREFETCHED if loading else None,
-        dataloader_pin_memory=on_gpu,
-    )
 
 
 def _processes() -> int:
@@ -260,16 +278,6 @@ def _save_model(recipe: TuneRecipe, model: Any, processor: Any, folder: Path) ->
         merge_adapters(model)
     model.save_pretrained(folder, save_original_format=False)
     processor.save_pretrained(folder)
-
-
-def _publish(final: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder beside `final` and rename it, so that a folder that exists is whole."""
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    write(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
 
 
 def _make_folder(path: Path) -> None:

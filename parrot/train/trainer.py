@@ -1,4 +1,4 @@
-"""transformers' Trainer with this suite's sample order, held-out loss and checkpoints; a loss must be finite."""
+"""transformers' Trainer with this suite's sample order, held-out loss, checkpoints and guard."""
 
 from __future__ import annotations
 
@@ -13,31 +13,43 @@ from transformers import Trainer, TrainerControl
 
 from parrot.config import ConfigError
 from parrot.data.collate import IGNORED
+from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
-from parrot.train.checkpoints import mark_whole
+from parrot.train.checkpoints import flush, mark_whole, newest_whole
+from parrot.train.guard import complaint, suspects
 from parrot.train.loading import outlive_sigterm
 from parrot.train.order import GlobalBatches
 
 WEIGHTS = "model.safetensors"
+SCHEDULER = "scheduler.pt"
 
 
 class StageTrainer(Trainer):
     """Trains what requires gradients; checkpoints hold exactly that, the frozen rest comes from the backbones.
 
     `held_out` maps languages to data sets; `evaluate` gives their mean loss a supervised token, `eval_loss_{language}`.
-    `adapter_rate` is the peak learning rate of adapters, where it is not everything's.
+    `adapter_rate` is the peak learning rate of adapters, where it is not everything's; `strategy` is the hardware's.
     """
 
     control: TrainerControl
 
     def __init__(
-        self, *, order: GlobalBatches, held_out: dict[str, Dataset], adapter_rate: float | None, **arguments: Any
+        self,
+        *,
+        order: GlobalBatches,
+        held_out: dict[str, Dataset],
+        adapter_rate: float | None,
+        strategy: str,
+        **arguments: Any,
     ):
         super().__init__(**arguments)
         del self.model.config.use_cache  # set by Trainer for its own forward passes; not to be saved with the model
         self.order = order
         self.held_out = held_out
         self.adapter_rate = adapter_rate
+        self.strategy = strategy
+        self.sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        self.micro_batches: list[tuple[torch.Tensor, list[str]]] = []  # of the step under way: loss and sample ids
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatches:
         return self.order
@@ -61,10 +73,21 @@ class StageTrainer(Trainer):
     ) -> torch.Tensor:
         ids = inputs.pop("ids")
         loss = super().training_step(model, {**inputs, "use_cache": False}, num_items_in_batch)
-        if not torch.isfinite(loss):
-            step = self.state.global_step + 1
-            raise ConfigError(f"step {step}: the loss is {loss.item()}; the batch's samples are {', '.join(ids)}")
+        self.micro_batches.append((loss, ids))
         return loss
+
+    def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
+        """As Trainer's, which calls it after every optimiser step and before it saves; ConfigError for a bad step."""
+        super().log(logs, *arguments, **named)
+        if "loss" not in logs:
+            return
+        if wrong := complaint(logs, self.state.log_history[:-1], self.args.max_grad_norm):
+            good = newest_whole(Path(self.args.output_dir))
+            raise ConfigError(
+                f"step {self.state.global_step}: {wrong}; the batch's samples are "
+                f"{', '.join(suspects(self.micro_batches))}; the last good checkpoint is {good or 'none'}"
+            )
+        self.micro_batches.clear()
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -76,12 +99,16 @@ class StageTrainer(Trainer):
         return metrics
 
     def _mean_loss(self, rows: Dataset) -> float:
+        """Every process takes as many batches; where there are too few, one that does not count."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        loader = DataLoader(rows, batch_size=self.args.per_device_train_batch_size, collate_fn=self.data_collator)
-        for batch in self.accelerator.prepare(loader):
+        batches = list(torch.arange(len(rows)).split(self.args.per_device_train_batch_size))
+        for turn in range(0, len(batches), self.args.world_size):
+            mine = turn + self.args.process_index
+            counts = mine < len(batches)
+            batch = self.data_collator([rows[place] for place in batches[mine if counts else 0].tolist()])
             del batch["ids"]
             batch = self._prepare_inputs(batch)
-            tokens = (batch["labels"][:, 1:] != IGNORED).sum()
+            tokens = (batch["labels"][:, 1:] != IGNORED).sum() * counts
             loss = self.model_wrapped(**batch, use_cache=False, logits_to_keep=1).loss
             sums += torch.stack([loss * tokens, tokens]).double()
         total, tokens = self.accelerator.reduce(sums).tolist()
@@ -89,15 +116,40 @@ class StageTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        if self.args.local_process_index == 0:
+            flush(checkpoint)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            mark_whole(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"))
+            mark_whole(checkpoint, self.strategy, self.args.world_size)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self.sharded:
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         assert output_dir is not None
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        state = state_dict if state_dict is not None else self.model.state_dict()
+        state = self.model.state_dict()
         save_file({name: state[name].contiguous() for name in self._trained()}, Path(output_dir, WEIGHTS))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        sharded.save(self, Path(output_dir))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: DataLoader[Any], resume_from_checkpoint: str | None
+    ) -> Any:
+        if not self.sharded or resume_from_checkpoint is None:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        sharded.load(self, Path(resume_from_checkpoint))
+        self.lr_scheduler.load_state_dict(torch.load(Path(resume_from_checkpoint, SCHEDULER), weights_only=True))
+        return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         state = load_file(Path(resume_from_checkpoint, WEIGHTS))

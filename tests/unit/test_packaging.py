@@ -38,7 +38,7 @@ def test_direct_dependencies_are_exact_and_in_the_constraints(project, constrain
 
 
 def test_nothing_in_the_constraints_brings_cuda(constraints):
-    assert not [name for name in constraints if name.startswith("nvidia") or name in ("triton", "deepspeed")]
+    assert not [name for name in constraints if name.startswith("nvidia") or name == "triton"]
 
 
 def test_conda_environment_has_the_same_pins(project):

@@ -1,0 +1,112 @@
+"""How a stage's training is spread over its processes: what each strategy asks of transformers' Trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+import torch
+from accelerate import DistributedType, PartialState
+
+from parrot.config import ConfigError, Recipe
+from parrot.hardware import TrainingHardware
+
+ZERO_STAGE = {"zero2": 2, "zero3": 3}
+SPLIT_WEIGHTS = ("zero3", "fsdp2")
+
+
+def prepare(hardware: TrainingHardware, stage: str) -> None:
+    """Check that the strategy can be had here; call it before anything of the model is made.
+
+    Raises ConfigError for a strategy without its package or without processes to spread over.
+    """
+    where = f"hardware.{stage}.strategy: {hardware.strategy}"
+    if hardware.strategy != "ddp" and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            f"{where} is for processes that `parrot launch --gpus N` starts; expected ddp, which one process can do too"
+        )
+    # DeepSpeed, accelerate and FSDP call what this version of torch renames.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.distributed")
+    if hardware.strategy != "ddp" and not torch.cuda.is_available():
+        _stand_in_for_gpus(hardware)
+    if hardware.strategy not in ZERO_STAGE:
+        # accelerate imports DeepSpeed wherever it is installed: a second and a half, and a warning without a GPU.
+        sys.modules.setdefault("deepspeed", None)  # type: ignore[arg-type]
+        return
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(f"{where} needs the package deepspeed, which the extra `gpu` installs")
+    # Trainer accumulates by itself and does not tell accelerate, which warns that DeepSpeed was told otherwise.
+    logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
+    if not torch.cuda.is_available():
+        _use_gloo()
+
+
+def _stand_in_for_gpus(hardware: TrainingHardware) -> None:
+    """Let accelerate, which knows these strategies on GPUs alone, take processes on cores for such."""
+    state = PartialState(cpu=True)
+    zero = hardware.strategy in ZERO_STAGE
+    state.distributed_type = DistributedType.DEEPSPEED if zero else DistributedType.MULTI_GPU
+
+
+def _use_gloo() -> None:
+    """Let DeepSpeed's processes on cores talk by gloo.
+
+    It would compile collectives of its own at a user's first start, and one killed at that leaves a lock behind that
+    no later one gets past.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", verbose=False)
+
+
+def arguments(hardware: TrainingHardware, recipe: Recipe, accumulation: int) -> dict[str, Any]:
+    """The strategy's part of `TrainingArguments`.
+
+    Where it is made before the model, transformers loads a zero3 model in pieces: no process ever holds the whole.
+    """
+    configured = hardware.strategy != "ddp" and not torch.cuda.is_available()
+    given: dict[str, Any] = {"accelerator_config": {"use_configured_state": configured}}
+    if hardware.strategy == "ddp":
+        # A text-only micro-batch runs the visual modules too, so that every parameter has a gradient in every step.
+        return given | {"ddp_find_unused_parameters": False}
+    if hardware.strategy == "fsdp2":
+        # One saved whole: the checkpoint that this suite writes is its own.
+        return given | {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
+    return given | {"deepspeed": _deepspeed(hardware, recipe, accumulation)}
+
+
+def _deepspeed(hardware: TrainingHardware, recipe: Recipe, accumulation: int) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": ZERO_STAGE[hardware.strategy], "reduce_bucket_size": "auto"}
+    if hardware.strategy == "zero3":
+        zero |= {"stage3_prefetch_bucket_size": "auto", "stage3_param_persistence_threshold": "auto"}
+    memory = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if hardware.offload != "none":
+        zero["offload_optimizer"] = memory
+    if hardware.offload == "all":
+        zero["offload_param"] = memory
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": recipe.precision == "bf16"},
+        "gradient_clipping": recipe.max_grad_norm,
+        "train_batch_size": recipe.global_batch,
+        "train_micro_batch_size_per_gpu": hardware.micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "zero_allow_untested_optimizer": True,  # torch's own AdamW, the optimiser of every strategy
+        "steps_per_print": sys.maxsize,
+    }
+
+
+def settle(model: Any, hardware: TrainingHardware) -> None:
+    """Prepare a built model for the strategy."""
+    if hardware.strategy in SPLIT_WEIGHTS:
+        # What one process gathers all gather, in the same order, or they wait for each other for ever.
+        model.model.always_visual = True
+    # FSDP gathers a layer of either encoder at once; transformers names layers of CLIP's text encoder too.
+    layers = (model.model.language_model.layers, model.model.vision_tower.encoder.layers)
+    model._no_split_modules = {type(layer).__name__ for part in layers for layer in part}
