@@ -14,8 +14,12 @@ PACKAGE = Path(__file__).parent
 # result stale.
 TEMPLATES = frozenset({".css", ".j2", ".js"})
 LEFT_OUT = frozenset(
-    f"parrot.{name}" for name in ("cli", "config", "strict", "runs", "hardware", "digest", "track", "train.launch")
-)
+    f"parrot.{name}"
+    for name in (
+        "cli", "config", "strict", "runs", "hardware", "digest", "track", "train.launch", "train.live",
+        "train.system_metrics",
+    )
+)  # fmt: skip
 
 
 def canonical(value: Any) -> str:

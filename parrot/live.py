@@ -181,7 +181,6 @@ def main() -> None:
     uri = store_of_jobs()
     if uri is None:
         return
-    os.nice(10)
     # A request that hangs is given up soon, since the next one tries again.
     os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     follow(Live(sys.argv[1], Path(sys.argv[2]), uri), _message)

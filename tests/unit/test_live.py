@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import socket
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -40,13 +40,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        server = Server(folder)
-    finally:
-        os.chdir(before)
+    server = Server(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.kill()
@@ -183,13 +177,16 @@ def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_pa
     identity = "tiny/align/0123456789ab"
     record = Record(tmp_path / "work")
     record.grow(range(1, 6))
-    (record.folder / "system-gpu1.jsonl").write_text('{"step": 0, "gpu_0_power_usage_watts": 650.5, "time": 1.7e9}\n')
+    for node, watts in (("gpu1", 650.5), ("gpu2", 640.0)):
+        row = {"step": 0, "gpu_0_power_usage_watts": watts, "time": 1.7e9}
+        (record.folder / f"system-{node}.jsonl").write_text(json.dumps(row) + "\n")
     record.save(3)
     live = Live(identity, record.folder, server.uri)
     live.send()
     (record.folder / "metrics.jsonl").open("a").write('{"step": 6, "loss": NaN, "lr": Infinity, "time": 1.7e9}\n')
     before = runs_of(server.store)[identity]
     assert before.data.metrics["system/gpu1/gpu_0_power_usage_watts"] == 650.5
+    assert before.data.metrics["system/gpu2/gpu_0_power_usage_watts"] == 640.0
     live.ended("stopped")
     live.send()
     assert runs_of(server.store)[identity].info.status == "KILLED"

@@ -19,7 +19,6 @@ from mlflow.entities import Run as MlflowRun
 
 from parrot.files import write_json
 from parrot.store import EXPERIMENT
-from parrot.track import init_store
 from parrot.train.checkpoints import mark_whole
 
 SECONDS_TO_START = 120
@@ -35,7 +34,6 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
-        init_store(self.store)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.store, "--workers", "1"]
