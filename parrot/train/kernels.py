@@ -17,23 +17,25 @@ def choose(model: Any, hardware: TrainingHardware, precision: str, where: str) -
     The vision encoder keeps `sdpa`: its pictures are all of one length, and nothing of them is masked.
 
     Raises:
-        ConfigError: flash attention without a GPU, its package or half precision; nothing else is taken in its place.
+        ConfigError: an attention that cannot run here; nothing else is taken in its place.
     """
-    if hardware.attention == "flash_attention_2":
-        _check_flash_attention(precision, where)
+    lack = _lack(hardware.attention, precision)
+    if lack is not None:
+        raise ConfigError(f"{where}.attention: {hardware.attention} needs {lack}; expected sdpa here")
     model.set_attn_implementation({"text_config": hardware.attention, "vision_config": "sdpa"})
     if hardware.compile:
         for layer in model.model.language_model.layers:
             layer.compile()
 
 
-def _check_flash_attention(precision: str, where: str) -> None:
-    lacks = None
+def _lack(attention: str, precision: str) -> str | None:
+    """What `attention` needs and this machine or the recipe does not have."""
+    if attention not in ("flash_attention_2", "flex_attention"):
+        return None
     if not torch.cuda.is_available():
-        lacks = "a GPU"
-    elif not is_flash_attn_2_available():
-        lacks = "the package flash-attn"
-    elif precision != "bf16":
-        lacks = f"precision bf16, found {precision}"
-    if lacks is not None:
-        raise ConfigError(f"{where}.attention: flash_attention_2 needs {lacks}; expected sdpa here")
+        return "a GPU"
+    if attention == "flex_attention":
+        return None
+    if not is_flash_attn_2_available():
+        return "the package flash-attn"
+    return None if precision == "bf16" else f"precision bf16, found {precision}"

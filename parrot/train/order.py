@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from heapq import heappop, heappush
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from parrot.config import ConfigError, Recipe
+from parrot.train.layout import Micro, laid_out
 
 
 def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> int:
@@ -47,14 +46,6 @@ def optimiser_steps(recipe: Recipe, samples: int) -> int:
     return math.ceil(recipe.epochs * samples / recipe.global_batch)
 
 
-class Micro(NamedTuple):
-    """How a global batch is laid out: samples a micro-batch, processes, and whether a micro-batch is one packed row."""
-
-    size: int
-    processes: int = 1
-    packed: bool = False
-
-
 class GlobalBatches(Sampler[int]):
     """Indices of `steps` global batches in a row: one permutation of the data after another, cut into batches.
 
@@ -83,31 +74,3 @@ class GlobalBatches(Sampler[int]):
         while True:
             yield from np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths)).tolist()
             epoch += 1
-
-
-def laid_out(lengths: np.ndarray, ids: np.ndarray, micro: Micro) -> np.ndarray:
-    """Places of a global batch's samples, (n,), in the order of its micro-batches; `ids` decide between equal lengths.
-
-    Micro-batches are dealt to the processes in turn, as `accelerate` does. Padded ones hold samples of like length:
-    those that run at the same time are neighbours in length, and which process gets the longest alternates. Packed ones
-    each hold short and long samples, so that all have about the same number of tokens.
-    """
-    by_length = np.lexsort((ids, lengths))
-    if micro.packed:
-        return _even_sums(by_length, lengths, len(lengths) // micro.size)
-    rounds = by_length.reshape(-1, micro.processes, micro.size)
-    rounds[1::2] = rounds[1::2, ::-1]
-    return rounds.reshape(-1)
-
-
-def _even_sums(by_length: np.ndarray, lengths: np.ndarray, groups: int) -> np.ndarray:
-    """Longest first, each to the group with the fewest tokens among those that are not full."""
-    size = len(by_length) // groups
-    members: list[list[int]] = [[] for _ in range(groups)]
-    waiting = [(0, group) for group in range(groups)]
-    for place in by_length[::-1].tolist():
-        tokens, group = heappop(waiting)
-        members[group].append(place)
-        if len(members[group]) < size:
-            heappush(waiting, (tokens + int(lengths[place]), group))
-    return np.concatenate([np.array(group) for group in members])

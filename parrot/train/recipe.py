@@ -33,11 +33,12 @@ from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import check_spread, cut_back, newest_whole, remove_broken, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
+from parrot.train.layout import Micro
 from parrot.train.live import shown_live
 from parrot.train.loading import plain_errors
 from parrot.train.lock import only_one
 from parrot.train.memory import fitting, halve
-from parrot.train.order import GlobalBatches, Micro, accumulation_steps, optimiser_steps
+from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 

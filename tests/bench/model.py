@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import platform
-import re
 import sys
 from dataclasses import replace
 from functools import partial
@@ -33,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a machine with a
 
 import gpu
 import torch
-import transformers
+from machine import describe
 from measure import Times, interleaved, peak_memory
 from subjects import (
     LLAVA,
@@ -64,7 +62,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # tries the code, on any machine
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"## {datetime.date.today()}, {_machine(options.gpu)}\n")
+    print(f"## {datetime.date.today()}, {describe(options.gpu)}\n")
     if options.gpu:
         _run_on_gpu(options.rounds, options.tiny)
         return
@@ -145,14 +143,6 @@ def _step(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> None:
 
 def _ratio(kind: str, ours: str, other: str, measured: float, goal: str, arithmetic: str) -> None:
     print(f"| {kind}, {ours} / {other} | {measured:.2f} | {goal} | {arithmetic} |")
-
-
-def _machine(on_gpu: bool) -> str:
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    if on_gpu and torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, {versions}"
-    name = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{name[1] if name else platform.machine()}, {os.cpu_count()} hardware threads, {versions}"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,16 @@ def qwen_7b() -> Size:
     return replace(qwen_1_8b(), text=text)
 
 
+def mini() -> Size:
+    """The mini scale: 26 visual tokens, about two million parameters."""
+    return Size(
+        vision=_layers(128, 512, 4, 4) | {"image_size": 40, "patch_size": 8},
+        text=_layers(128, 344, 4, 4) | {"num_key_value_heads": 2, "vocab_size": 4_000},
+        experts=6,
+        expert_width=128,
+    )
+
+
 def tiny() -> Size:
     """Small enough to try the code on any machine."""
     return Size(

@@ -20,7 +20,8 @@ from parrot.data.conversations import elements, load
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.train.callbacks import Progress
 from parrot.train.checkpoints import cut_back, mark_whole, newest_whole, remove_broken
-from parrot.train.order import GlobalBatches, Micro, accumulation_steps, laid_out, optimiser_steps
+from parrot.train.layout import Micro, laid_out
+from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
 from parrot.train.provenance import data_pins
 
 

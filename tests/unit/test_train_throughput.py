@@ -194,7 +194,8 @@ def test_loading_processes_are_what_is_asked_or_by_the_cores(monkeypatch):
 
 
 @pytest.mark.parametrize("attention", ["eager", "flex_attention", "sdpa"])
-def test_what_runs_is_the_attention_that_was_asked_for(folder, settings, attention):
+def test_what_runs_is_the_attention_that_was_asked_for(folder, settings, attention, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model, _ = build(settings)
     kernels.choose(model, TrainingHardware(micro_batch=1, attention=attention), "fp32", "hardware.tune")
     assert model.model.language_model.config._attn_implementation == attention
@@ -202,20 +203,22 @@ def test_what_runs_is_the_attention_that_was_asked_for(folder, settings, attenti
     assert model.model.vision_tower.config._attn_implementation == "sdpa"
 
 
-def test_flash_attention_is_refused_where_it_cannot_run(folder, settings, monkeypatch):
+@pytest.mark.parametrize(
+    ("attention", "on_gpu", "installed", "precision", "lack"),
+    [
+        ("flash_attention_2", False, True, "bf16", "a GPU"),
+        ("flash_attention_2", True, False, "bf16", "the package flash-attn"),
+        ("flash_attention_2", True, True, "fp32", "precision bf16, found fp32"),
+        ("flex_attention", False, True, "bf16", "a GPU"),
+    ],
+)
+def test_attention_is_refused_where_it_cannot_run(settings, attention, on_gpu, installed, precision, lack, monkeypatch):
     model, _ = build(settings)
-    hardware = TrainingHardware(micro_batch=1, attention="flash_attention_2")
-    for on_gpu, installed, precision, lack in [
-        (False, True, "bf16", "a GPU"),
-        (True, False, "bf16", "the package flash-attn"),
-        (True, True, "fp32", "precision bf16, found fp32"),
-    ]:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda on_gpu=on_gpu: on_gpu)
-        monkeypatch.setattr(kernels, "is_flash_attn_2_available", lambda installed=installed: installed)
-        with pytest.raises(
-            ConfigError, match=rf"^hardware\.tune\.attention: flash_attention_2 needs {lack}; expected sdpa here$"
-        ):
-            kernels.choose(model, hardware, precision, "hardware.tune")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    monkeypatch.setattr(kernels, "is_flash_attn_2_available", lambda: installed)
+    hardware = TrainingHardware(micro_batch=1, attention=attention)
+    with pytest.raises(ConfigError, match=rf"^hardware\.tune\.attention: {attention} needs {lack}; expected sdpa"):
+        kernels.choose(model, hardware, precision, "hardware.tune")
 
 
 def test_compiled_layers_change_no_loss_and_are_compiled_once_for_all_lengths(folder, settings, plain, tmp_path):

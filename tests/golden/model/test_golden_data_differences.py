@@ -32,7 +32,8 @@ from parrot.config import ConfigError
 from parrot.data.collate import Collator
 from parrot.data.conversations import load as load_conversations
 from parrot.data.pictures import read_picture
-from parrot.train.order import GlobalBatches, Micro
+from parrot.train.layout import Micro
+from parrot.train.order import GlobalBatches
 
 TRUNCATED = "truncate40"
 
