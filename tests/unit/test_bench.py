@@ -13,6 +13,9 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import prediction
 from evaluation import counted, made_up, released_way
 from gpu import measure
+from mix import INSTRUCTIONS, draw
+from settings import on_processor
+from steps import Runner, interleaved
 from subjects import (
     LLAVA,
     NO_EXPERTS,
@@ -89,3 +92,29 @@ def test_prediction_at_the_papers_sizes_runs(capsys):
     assert ways == [[f"| {dtype}", way] for dtype in ("float32", "bfloat16") for way in ("released way", "ours")]
     # In the same dtype both ways give the same answers.
     assert [row[-1] for row in rows if row[0] == "| float32"] == ["0 of 2 |", "0 of 16 |"]
+
+
+def test_all_settings_of_a_training_step_give_the_same_loss(tmp_path):
+    for job in on_processor(try_only=True):
+        runners = [Runner(job, setting, "cpu", tmp_path) for setting in job.settings if not setting.workers]
+        results = interleaved(runners, rounds=1)
+        assert len(results) == 4
+        for result in results:
+            torch.testing.assert_close(result.loss, results[0].loss, rtol=1e-5, atol=0)
+        padding = [result.padding for result in results]
+        assert padding[0] > padding[1] > padding[2] == 0
+
+
+def test_a_setting_that_fails_leaves_the_others_measured(tmp_path, monkeypatch):
+    job = on_processor(try_only=True)[0]
+    runners = [Runner(job, setting, "cpu", tmp_path) for setting in job.settings[:2]]
+    monkeypatch.setattr(runners[0], "step", lambda wait: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    failed, measured = interleaved(runners, rounds=1)
+    assert failed == "out of memory"
+    assert measured.samples > 0
+
+
+def test_llava_s_samples_with_a_picture_are_as_long_as_its_file_says():
+    llava = {name: INSTRUCTIONS[name] for name in list(INSTRUCTIONS)[:10]}
+    lengths = [sample.text for sample in draw(llava, 10_000, 577, 2048) if sample.pictures]
+    assert sum(lengths) / len(lengths) == pytest.approx(200, rel=0.1)
