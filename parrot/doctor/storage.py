@@ -1,11 +1,13 @@
-"""Where MLflow's store lies, and whether there is room for what will be written."""
+"""Whether MLflow's store answers, here and for jobs on other nodes."""
 
 from __future__ import annotations
 
+import base64
 import os
 import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ from parrot.file_systems import network_file_system
 from parrot.store import without_password
 
 SECONDS_TO_ANSWER = 5
-SERVER = "run `mlflow server --host 0.0.0.0` on this machine, and export MLFLOW_TRACKING_URI=http://{host}:5000"
+SERVER = "start a server, as the README says, and name it in MLFLOW_TRACKING_URI"
 
 
 def check_store(uri: str, elsewhere: bool) -> Finding:
@@ -28,13 +30,13 @@ def check_store(uri: str, elsewhere: bool) -> Finding:
 
 
 def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
-    server = SERVER.format(host=os.uname().nodename)
     network = network_file_system(path)
     if network is not None:
-        return failed("mlflow", f"{path}: SQLite on {network}, where several writers break it", server)
+        advice = f"{SERVER}; or keep the file on this machine's own disk, without live curves"
+        return failed("mlflow", f"{path}: SQLite on {network}, where several writers break it", advice)
     if path.exists():
         try:
-            with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_ANSWER) as database:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
                 database.execute("select count(*) from experiments").fetchone()
         except sqlite3.Error as error:
             return failed("mlflow", f"{path}: not a store of MLflow's: {error}", "move it away")
@@ -42,7 +44,7 @@ def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
         return failed("mlflow", f"{path}: its folder cannot be written to", "set MLFLOW_TRACKING_URI")
     if elsewhere:
         found = f"{path}: on this machine's own disk, where other nodes log nothing"
-        return warning("mlflow", found, f"curves come when a run is finished; to see them live, {server}")
+        return warning("mlflow", found, f"curves come when a run is finished; to see them live, {SERVER}")
     return ok("mlflow", f"{path}" + ("" if path.exists() else ", made by the first run"))
 
 
@@ -52,13 +54,26 @@ def _check_server(uri: str, elsewhere: bool) -> Finding:
         found = f"{shown}: other nodes find nothing at {host}"
         advice = f"name this machine: MLFLOW_TRACKING_URI=http://{os.uname().nodename}:{urlsplit(uri).port or 5000}"
         return failed("mlflow", found, advice)
+    # A server's health tells nothing of hosts and users that it refuses.
+    asked = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER)
+        urllib.request.urlopen(urllib.request.Request(asked, headers=_identity(uri)), timeout=SECONDS_TO_ANSWER)
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            found = f"{shown} asks who you are"
-            return warning("mlflow", found, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-        return failed("mlflow", f"{shown}: {error}", "is it MLflow's server that answers there?")
+        advice = {
+            401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            403: f"start it with {urlsplit(uri).netloc.rpartition('@')[2]} among --allowed-hosts",
+        }.get(error.code, "is it MLflow's server that answers there?")
+        return failed("mlflow", f"{shown}: {error}", advice)
     except OSError as error:
         return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", "start the server")
     return ok("mlflow", f"{shown} answers")
+
+
+def _identity(uri: str) -> dict[str, str]:
+    """Who MLflow's client would say it is."""
+    at = urlsplit(uri)
+    user, password = at.username or os.environ.get("MLFLOW_TRACKING_USERNAME"), at.password
+    if user is None:
+        return {}
+    given = f"{user}:{password or os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+    return {"Authorization": f"Basic {base64.b64encode(given.encode()).decode()}"}

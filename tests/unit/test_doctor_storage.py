@@ -1,5 +1,6 @@
 """`parrot doctor`: data, room on disk and MLflow's store."""
 
+import base64
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from parrot.runs import Suite
 
 ROOT = Path(__file__).parents[2]
 HOST = os.uname().nodename
-SERVER = f"run `mlflow server --host 0.0.0.0` on this machine, and export MLFLOW_TRACKING_URI=http://{HOST}:5000"
+SERVER = "start a server, as the README says, and name it in MLFLOW_TRACKING_URI"
 SCALES = {"mini": (), "paper": ("config/paper.yaml",)}
 
 
@@ -128,7 +129,8 @@ def test_file_that_is_no_store(here):
 def test_store_in_a_file_on_a_network(here, monkeypatch):
     monkeypatch.setattr(storage, "network_file_system", lambda path: "nfs4")
     assert str(storage.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=True)) == (
-        f"failed   mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it; {SERVER}"
+        f"failed   mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it; {SERVER}; "
+        "or keep the file on this machine's own disk, without live curves"
     )
 
 
@@ -140,29 +142,46 @@ def test_server_that_only_this_machine_finds():
 
 
 @pytest.mark.parametrize(
-    ("code", "line"),
+    ("user", "code", "line"),
     [
-        (200, "ok       mlflow      {} answers"),
+        ("me", 200, "ok       mlflow      {} answers"),
         (
+            "other",
             401,
-            "warning  mlflow      {} asks who you are; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            "failed   mlflow      {}: HTTP Error 401: Unauthorized; "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
         ),
-        (404, "failed   mlflow      {}: HTTP Error 404: Not Found; is it MLflow's server that answers there?"),
+        (
+            "me",
+            403,
+            "failed   mlflow      {}: HTTP Error 403: Forbidden; start it with {} among --allowed-hosts",
+        ),
+        (
+            "me",
+            404,
+            "failed   mlflow      {}: HTTP Error 404: Not Found; is it MLflow's server that answers there?",
+        ),
     ],
 )
-def test_server(code, line):
-    class Health(BaseHTTPRequestHandler):
+def test_server(monkeypatch, user, code, line):
+    expected = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    class Server(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(code if self.path == "/health" else 500)
+            right = self.path.startswith("/api/2.0/mlflow/experiments/search")
+            known = self.headers.get("Authorization") == expected
+            self.send_response(500 if not right else 401 if not known else code)
             self.end_headers()
 
         def log_message(self, *arguments):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Health)
+    server = HTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.handle_request, daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    assert str(storage.check_store(uri, elsewhere=False)) == line.format(uri)
+    where = f"127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    found = storage.check_store(f"http://{user}@{where}", elsewhere=False)
+    assert str(found) == line.replace("{}", f"http://{where}", 1).replace("{}", where)
     server.server_close()
 
 
