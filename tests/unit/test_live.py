@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -171,6 +175,27 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     assert curves(server.store, resumed) == record.curves()
     assert resumed.data.params["tune.learning_rate"] == "0.01"
     assert resumed.data.tags["slurm_job_id"] == "2"
+
+
+def test_a_training_that_is_killed_outright_is_told_apart_from_one_that_goes_on(server: Server, tmp_path: Path):
+    record = Record(tmp_path / "work")
+    record.grow(range(1, 5))
+    record.save(3)
+    identity, folders = "tiny/outright/seed0/tune", f"Path({str(record.folder)!r}), Path('output')"
+    code = f"""
+import os, signal
+from pathlib import Path
+from parrot.train.live import shown_live
+with shown_live({identity!r}, {folders}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"MLFLOW_TRACKING_URI": server.uri}
+    # The process that sends holds stderr open, so this waits until it has left too.
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    run = runs_of(server.store)[identity]
+    assert run.info.status == "FAILED"
+    assert {point[1] for point in curves(server.store, run)} == {1, 2, 3}
 
 
 def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_path: Path):
