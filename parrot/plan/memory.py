@@ -18,7 +18,7 @@ from parrot.plan.shapes import Parameters
 
 GIB = 1 << 30
 RESERVE = 2 * GIB  # CUDA's context, workspaces of its libraries, holes between tensors
-BUCKETS = 2 * 500_000_000  # elements that DeepSpeed gathers and reduces at a time, each by its default
+GATHERED = 500_000_000  # elements that ZeRO-2 gathers at a time, DeepSpeed's default
 LIVE = 1_000_000_000  # parameters that ZeRO-3 keeps gathered, its default
 
 
@@ -63,16 +63,17 @@ def memory(
         parameters.trained * each.optimizer,
     )
     computing = _element(recipe)
+    bucket = config.text_config.hidden_size**2  # of gradients being reduced, or of weights fetched ahead: Trainer's
     match hardware.strategy:
         case "ddp":
             # Autocast's copies of what it casts, and the gradients' once more where they are exchanged.
             buffers = 2 * parameters.trained * (recipe.precision == "bf16") + gradients * (processes > 1)
         case "zero2":
             gradients, optimizer = gradients // processes, optimizer // processes
-            buffers = computing * min(BUCKETS, 2 * parameters.trained)
+            buffers = computing * (min(GATHERED, parameters.trained) + bucket)
         case "zero3":
             weights, gradients, optimizer = weights // processes, gradients // processes, optimizer // processes
-            buffers = computing * min(LIVE + BUCKETS, parameters.total)
+            buffers = computing * (min(LIVE, parameters.total) + 2 * bucket)
         case "fsdp2":
             weights, gradients, optimizer = weights // processes, gradients // processes, optimizer // processes
             buffers = computing * 2 * parameters.largest

@@ -34,12 +34,14 @@ class Where(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One job on GPUs: what it computes, its GPU-hours by utilisation ("20 %") or at the rate measured for it, and the
-    bytes of its checkpoints and of what it leaves."""
+    """One job on GPUs: what it computes, its GPU-hours by utilisation ("20 %"), and the bytes of its checkpoints and of
+    what it leaves. Where rates are measured on the device, "measured" has the hours at the job's, or, if it has none
+    (`is_measured`), at the usual utilisation."""
 
     job: Job
     work: Work
-    gpu_hours: dict[str, float | None]
+    gpu_hours: dict[str, float]
+    is_measured: bool
     checkpoints: int
     model: int
 
@@ -61,13 +63,13 @@ class Plan(NamedTuple):
     jobs: dict[str, tuple[int, int]]
     where: Where | None
     rows: list[Row]
-    wall_clock: dict[str, float | None]
+    wall_clock: dict[str, float]
     disk: Disk
 
     @property
-    def total(self) -> dict[str, float | None]:
-        """GPU-hours of all rows, by column; None where one of them is not known."""
-        return {name: _sum([row.gpu_hours[name] for row in self.rows]) for name in self.wall_clock}
+    def total(self) -> dict[str, float]:
+        """GPU-hours of all rows, by column."""
+        return total(self.rows)
 
 
 def where(
@@ -115,13 +117,15 @@ def rows_of(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> list
     for job in to_do:
         if job.rule in ON_GPUS:
             work = costs.work(job)
-            hours: dict[str, float | None] = {column(u): _hours(work, device, u) for u in UTILISATIONS}
+            hours = {column(u): _hours(work, device, u) for u in UTILISATIONS}
+            entry = facts.nearest(on.device, job.rule, work.parameters)
             if is_measured:
-                entry = facts.nearest(on.device, job.rule, work.parameters)
-                hours[MEASURED] = work.needed / (1e12 * entry.rate * HOUR) if entry else None
+                hours[MEASURED] = work.needed / (1e12 * entry.rate * HOUR) if entry else hours[column(USUAL)]
             trains = job.rule in TRAININGS
             checkpoints = CHECKPOINTS * checkpoint_bytes(costs, job) if trains else 0
-            found.append(Row(job, work, hours, checkpoints, model_bytes(costs, job) if trains else 0))
+            found.append(
+                Row(job, work, hours, entry is not None, checkpoints, model_bytes(costs, job) if trains else 0)
+            )
     return found
 
 
@@ -133,33 +137,27 @@ def _hours(work: Work, device: Device, utilisation: float) -> float:
     return work.needed / (utilisation * device.peak(work.precision) * HOUR)
 
 
-def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, name: str) -> float | None:
-    hours = dict.fromkeys(to_do, 0.0)
-    for row in rows:
-        gpu_hours = row.gpu_hours[name]
-        if gpu_hours is None:
-            return None
-        hours[row.job] = gpu_hours / on.gpus_of(row.job)
+def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, name: str) -> float:
+    hours = dict.fromkeys(to_do, 0.0) | {row.job: row.gpu_hours[name] / on.gpus_of(row.job) for row in rows}
     return wall_clock(hours, {job: step.after for job, step in jobs.steps.items()}, on.at_a_time)
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+def total(rows: Sequence[Row]) -> dict[str, float]:
+    """GPU-hours of all rows, by column."""
+    return {name: sum(row.gpu_hours[name] for row in rows) for name in (rows[0].gpu_hours if rows else ())}
 
 
 def line(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
     """What is about to be submitted, in one line."""
     rows = rows_of(to_do, costs, facts, on)
-    columns = list(rows[0].gpu_hours) if rows else []
-    total = {name: _sum([row.gpu_hours[name] for row in rows]) for name in columns}
-    name, least = facts.devices[on.device].name, "" if all(row.is_known for row in rows) else "at least "
-    if (measured := total.get(MEASURED)) is not None:
-        hours = f"{least}{measured:,.0f} GPU-hours at rates measured on {name}"
+    hours, name = total(rows), facts.devices[on.device].name
+    least = "" if all(row.is_known for row in rows) else "at least "
+    if MEASURED in hours:
+        rest = "" if all(row.is_measured for row in rows) else f", others at {column(USUAL)} of its peak"
+        said = f"{hours[MEASURED]:,.0f} GPU-hours at rates measured on {name}{rest}"
     else:
-        usual = total.get(column(USUAL)) or 0
-        hours = f"{least}{usual:,.0f} GPU-hours at {column(USUAL)} of {name}'s peak (not measured)"
-    return f"plan: {count(to_do)}, {hours}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
+        said = f"{hours.get(column(USUAL), 0):,.0f} GPU-hours at {column(USUAL)} of {name}'s peak (not measured)"
+    return f"plan: {count(to_do)}, {least}{said}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
 
 
 def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:
@@ -170,7 +168,7 @@ def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence
         "jobs": {rule: {"to_do": left, "all": every} for rule, (left, every) in plan.jobs.items()},
         "where": plan.where._asdict() if plan.where else None,
         "rows": [
-            {**row.job._asdict(), **row.work._asdict(), "gpu_hours": row.gpu_hours}
+            {**row.job._asdict(), **row.work._asdict(), "gpu_hours": row.gpu_hours, "is_measured": row.is_measured}
             | {"checkpoints": row.checkpoints, "model": row.model}
             for row in plan.rows
         ],

@@ -10,7 +10,7 @@ from parrot.plan.disk import GIGABYTE
 from parrot.plan.facts import Facts
 from parrot.plan.fits import Fit
 from parrot.plan.jobs import count
-from parrot.plan.plan import Plan, Row, Where
+from parrot.plan.plan import MEASURED, USUAL, Plan, Row, Where, column
 
 EXA = 10**18
 WIDTH = 120
@@ -67,7 +67,7 @@ def _hours(plan: Plan) -> str:
     lines = [_row(row, columns) for row in plan.rows]
     total = sum(row.work.needed for row in plan.rows) / EXA
     known = "all" if all(row.is_known for row in plan.rows) else "all that is counted"
-    lines.append([known, "", "", f"{total:,.2f}", *(_number(plan.total[name]) for name in columns), "", ""])
+    lines.append([known, "", "", _number(total), *(_number(plan.total[name]) for name in columns), "", ""])
     lines.append(["wall-clock, hours", "", "", "", *(_number(plan.wall_clock[name]) for name in columns), "", ""])
     return "GPU-hours by utilisation of that peak, and disk\n" + table(head, lines, left=3)
 
@@ -79,7 +79,9 @@ def _row(row: Row, columns: Sequence[str]) -> list[str]:
     if not row.work.needed and not row.is_known:
         return [name, row.job.rule, row.work.precision, *"?" * (1 + len(columns)), *sizes]
     hours = [_number(row.gpu_hours[name]) for name in columns]
-    return [name, row.job.rule, row.work.precision, f"{row.work.needed / EXA:,.2f}", *hours, *sizes]
+    if MEASURED in columns and not row.is_measured:
+        hours[columns.index(MEASURED)] = f"~{hours[columns.index(MEASURED)]}"
+    return [name, row.job.rule, row.work.precision, _number(row.work.needed / EXA), *hours, *sizes]
 
 
 def _calibration(where: Where, facts: Facts) -> str:
@@ -93,7 +95,8 @@ def _calibration(where: Where, facts: Facts) -> str:
     said = [
         f"  {each.rule}: {each.rate:g} TFLOP/s a GPU, {each.sizes} ({each.date}, {each.source})" for each in entries
     ]
-    return f"Measured on {name}; each job takes the rate of the size nearest to its own:\n" + "\n".join(said)
+    how = f"each job takes the rate of the size nearest to its own; ~ has none and is at {column(USUAL)}"
+    return f"Measured on {name}: {how}\n" + "\n".join(said)
 
 
 def _disk(plan: Plan) -> str:
@@ -170,10 +173,9 @@ def _unknown(rows: Sequence[Row]) -> str:
     return "Not counted, for want of an estimate:\n" + "\n".join(lines) if lines else ""
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+def _number(value: float) -> str:
+    """Three digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> str:

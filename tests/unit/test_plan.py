@@ -97,9 +97,9 @@ def test_measured_rates_take_the_nearest_size(costs: Costs, tmp_path: Path):
     plan = make(jobs, ["parrot"], costs, known, where(costs.suite.config.hardware, known))
     hours = {row.job.rule: row.gpu_hours["measured"] for row in plan.rows}
     assert hours["project"] == pytest.approx(100 * ALIGNED / 20 / 3600)
-    assert hours["predict"] is None
-    assert plan.total["measured"] is None
-    assert plan.wall_clock["measured"] is None
+    assert hours["predict"] == pytest.approx((20 * ANSWERED + 5 * VISION) / (0.4 * 10) / 3600)  # at the usual 40 %
+    assert [row.is_measured for row in plan.rows] == [True, True, False]
+    assert plan.total["measured"] == pytest.approx(sum(hours.values()))
     assert "measured" not in make(jobs, [], costs, known, where(costs.suite.config.hardware, known, "fast")).total
 
 
@@ -114,6 +114,9 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     said = line(to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
     needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
     assert f", {round(needed / 100 / 3600)} GPU-hours at rates measured on Slow, " in said
+    measured = measured[:2]
+    said = line(to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
+    assert "measured on Slow, others at 40 % of its peak, " in said
     assert "at least 0 GPU-hours" in line([Job("predict", "asked")], costs, facts(), on)
 
 

@@ -81,13 +81,14 @@ def announce(jobs):
     """Print the plan's line; whatever is wrong with it, the jobs go on."""
     asked = command_line()
     targets = [target for target in (asked.targets if asked else ()) if target in known_targets(suite)] or ["all"]
-    options = [word for name in (asked.profile if asked else None) or () for word in ("--profile", name)]
-    if any(word.startswith("--configfile") for word in sys.argv):
+    options = [word for name in (asked and asked.profile) or () for word in ("--profile", name)]
+    if asked and any(word.startswith("--configfile") for word in sys.argv):
         options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
     try:
         said = planned(jobs, targets)
     except Exception as error:
-        said = f"plan: not known: {(getattr(error, 'stderr', None) or str(error)).strip()}"
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        said = f"plan: not known: {reason[-1] if reason else error!r}"
     print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
