@@ -88,7 +88,7 @@ def announce(jobs):
         said = planned(jobs, targets)
     except Exception as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        said = f"plan: not known: {reason[-1] if reason else error!r}"
+        said = f"plan: not known: {reason[-1] if reason else type(error).__name__}"
     print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
