@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from feeding import Row, decode, loader, write_pictures
+from gpu import clock
 from settings import Job, Setting
 from subjects import NO_EXPERTS, OURS, build
 
@@ -47,6 +47,7 @@ class Runner:
             self.folder.mkdir()
             write_pictures(self.folder, PICTURES, side)
         self.pictures = [str(self.folder / f"{number}.jpg") for number in range(PICTURES)]
+        self.now = clock(device)
         self.seconds: list[float] = []
         self.loss = torch.tensor(0.0)
 
@@ -92,12 +93,12 @@ class Runner:
         def lap(part: int, since: float) -> float:
             if wait and self.device == "cuda":
                 torch.cuda.synchronize()
-            now = time.perf_counter()
+            now = self.now()
             parts[part] += now - since
             return now
 
         supervised = sum(sample.supervised for sample in job.samples)
-        now = time.perf_counter()
+        now = self.now()
         for _ in range(len(job.samples) // self.setting.micro.size):
             given = next(self.batches)
             self.positions += given["input_ids"].numel()
@@ -124,9 +125,9 @@ class Runner:
             self.step(wait=True)
 
     def timed(self) -> None:
-        start = time.perf_counter()
+        start = self.now()
         self.step(wait=False)
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(self.now() - start)
 
     def result(self) -> Result:
         """After the timed steps: what they came to, and the parts of one more."""

@@ -13,11 +13,12 @@ changes what it names. All settings see the same samples, and their losses must 
 - MFU: operations that the step has to compute (`parrot.model.flops`) over its time and over the rate of a large matrix
   product measured just before; where features are stored, the encoder's are not counted.
 
-On a processor this is the mini scale, settings in turn. `--gpu`: CLIP ViT-L/14-336 with Qwen1.5-1.8B's sizes in both
-stages and with Qwen1.5-7B's in stage 1, random weights, float32 with bfloat16 autocast as `parrot train` has it on one
-GPU, a sweep of micro-batches, flash attention where it is installed, packing and compiling; settings that do not fit in
-memory, or in `--minutes`, are said to. It needs torch and transformers alone, and ends with lines for config/plan.yaml,
-of the fastest settings that compute features in every step, as the plan reckons.
+On a processor this is the mini scale, settings in turn, and time is the process's own, since others share the machine:
+what another process loads costs nothing there, as on a core that is free. `--gpu`: CLIP ViT-L/14-336 with
+Qwen1.5-1.8B's sizes in both stages and with Qwen1.5-7B's in stage 1, random weights, float32 with bfloat16 autocast as
+`parrot train` has it on one GPU, a sweep of micro-batches, flash attention where it is installed, packing and
+compiling; settings that do not fit in memory, or in `--minutes`, are said to. It needs torch and transformers alone,
+and ends with lines for config/plan.yaml, of the fastest settings that compute features in every step, as the plan does.
 """
 
 from __future__ import annotations
