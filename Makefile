@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-common test-lmms lint bench ui docs schemas backbones sources data clean
+.PHONY: help demo test test-common test-lmms test-slurm lint bench ui docs schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -27,6 +27,9 @@ test-common: $(STAMP) $(COMMON)  ## transformers' own tests of every model, over
 
 test-lmms: .venv-lmms/installed results/mini/scores.csv  ## lmms-eval on the demo's model
 	.venv-lmms/bin/python -m pytest tests/lmms
+
+test-slurm: $(STAMP)  ## trainings and doctor on a Slurm cluster that it starts here; as root, with Debian's packages
+	pytest tests/slurm
 
 lint: $(STAMP)  ## what pre-commit runs
 	ruff check .

@@ -156,11 +156,11 @@ def _train_in(
         if whole and main:
             facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
             _write(stage, finished, processor, facts, folder, output)
+    if main and not whole:
+        requeue()
+    trainer.accelerator.wait_for_everyone()  # the first process of a Slurm step to end ends the others
     if not whole:
-        if main:
-            requeue()
         raise SystemExit(STOPPED)
-    trainer.accelerator.wait_for_everyone()
 
 
 def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:

@@ -22,8 +22,9 @@ STATE = Path("/var/lib/parrot-slurm")
 MARK = "# Written by Parrot's tests/slurm/cluster.py, which removes it when the cluster stops.\n"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 
-# A requeued job waits until the credentials of its first start have expired, hence their short life. Nodes claim what
-# this machine may not have. `urgent` pre-empts `gpu`: its jobs are told by SIGTERM, and requeued after the grace time.
+# A requeued job waits until the credentials of its first start have expired, hence their short life. Nodes claim the
+# memory that the paper's scale asks for, and cores for one training at a time. `urgent` pre-empts `gpu`, whose jobs are
+# told by SIGTERM and requeued after the grace time.
 SLURM_CONF = """
 ClusterName=parrot
 SlurmctldHost={host}(127.0.0.1)
@@ -44,7 +45,7 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 MpiDefault=none
 GresTypes=gpu
-ReturnToService=2
+ReturnToService=1
 SlurmdParameters=config_overrides
 StateSaveLocation={state}/slurmctld
 SlurmctldPidFile={state}/slurmctld.pid
@@ -52,7 +53,7 @@ SlurmctldLogFile={state}/slurmctld.log
 SlurmdPidFile={state}/slurmd.%n.pid
 SlurmdSpoolDir={state}/slurmd.%n
 SlurmdLogFile={state}/slurmd.%n.log
-NodeName=gpu[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=4 RealMemory=10000 Gres=gpu:2
+NodeName=gpu[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=2 RealMemory=1000000 Gres=gpu:2
 PartitionName=gpu Nodes=gpu[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=urgent Nodes=gpu[1-2] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -98,7 +99,8 @@ def start() -> None:
 def stop() -> None:
     """Cancel all jobs and end the daemons by their own process ids; munge stays."""
     if running():
-        subprocess.run(["scancel", "--partition=gpu,urgent"], check=False)
+        for partition in ("gpu", "urgent"):
+            subprocess.run(["scancel", f"--partition={partition}"], check=True)
         _wait_for("an empty queue", lambda: not _words("squeue", "--noheader"))
     for file in STATE.glob("*.pid"):
         _end(int(file.read_text()))

@@ -118,3 +118,26 @@ def test_own_data_is_checked_before_its_run_alone(project):
         file.write("my_run: {data: {instructions: {en: [mini_sft_en, mine]}}}\n")
     assert len([job for job in project.scheduled("my_run") if job[0] == "fetch"]) == 2
     assert len([job for job in project.scheduled("all") if job[0] == "fetch"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked"),
+    [
+        ("nodes: 1, gpus: 4", {"nodes=1", "gpu=4"}),
+        ("nodes: 1, gpus: 4, gpu_model: h100", {"nodes=1", "gpu=4", "gpu_model=h100"}),
+        ("nodes: 2, gpus: 4", {"nodes=2", "mpi=srun", "tasks=2", "tasks_per_gpu=0", "gres=gpu:4"}),
+        (
+            "nodes: 2, gpus: 4, gpu_model: h100",
+            {"nodes=2", "mpi=srun", "tasks=2", "tasks_per_gpu=0", "gres=gpu:h100:4"},
+        ),
+        ("nodes: 2, gpus: 4, device: cpu", {"nodes=2", "mpi=srun", "tasks=2", "tasks_per_gpu=0"}),
+    ],
+)
+def test_trainings_ask_slurm_for_their_hardware(pristine, tmp_path, hardware, asked):
+    (tmp_path / "over.yaml").write_text(f"hardware: {{{hardware}}}\n")
+    files = ("config/paper.yaml", str(tmp_path / "over.yaml"))
+    done = pristine.snakemake("--profile", "slurm", "--configfile", *files, "--dry-run", "align")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (resources,) = re.findall(r"^    resources: (.*gpus_per_node=4.*)$", done.stdout, re.MULTILINE)
+    names = ("nodes", "gpu", "gpu_model", "mpi", "tasks", "tasks_per_gpu", "gres")
+    assert {one for one in resources.split(", ") if one.split("=")[0] in names} == asked
