@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from parrot.config import read_yaml
+from parrot.plan.facts import read_facts
 from parrot.plan.jobs import Job, Jobs
+from parrot.plan.where import where
 from parrot.runs import DEFAULT_CONFIG, Suite
 
 
@@ -33,16 +35,15 @@ def plan(
     """Print jobs, GPU-hours, wall-clock, disk and memory of targets, less what is done."""
     files, at_a_time = _of_profile(profile) if profile else ([], 1)
     suite = Suite.load((*DEFAULT_CONFIG, *(configfile or files)))
-    every = Jobs(suite, targets)
+    every, facts = Jobs(suite, targets), read_facts()
+    on = where(suite.config.hardware, facts, gpu, nodes, gpus, jobs or at_a_time)
     from parrot.plan.against import aims, implied
     from parrot.plan.cost import Costs
-    from parrot.plan.facts import read_facts
     from parrot.plan.fits import fits
-    from parrot.plan.plan import as_dict, line, make, where
+    from parrot.plan.plan import as_dict, line, make
     from parrot.plan.text import text
 
-    costs, facts = Costs(suite), read_facts()
-    on = where(suite.config.hardware, facts, gpu, nodes, gpus, jobs or at_a_time)
+    costs = Costs(suite)
     if scheduled is not None:
         assert on is not None, "without GPUs the line is Snakemake's own"
         print(line([Job(*job) for job in json.loads(scheduled.read_text())], costs, facts, on))

@@ -9,7 +9,7 @@ from parrot.plan.cost import Costs
 from parrot.plan.facts import Facts
 from parrot.plan.jobs import TRAININGS, Jobs, Training, training
 from parrot.plan.memory import GIB, memory, smallest
-from parrot.plan.plan import Where
+from parrot.plan.where import Where
 
 TUNINGS: tuple[Tuning, ...] = ("full", "lora", "frozen")
 # Strategy and offload.

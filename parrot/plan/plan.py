@@ -5,32 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from parrot.hardware import Hardware
 from parrot.plan.cost import Costs, Work
 from parrot.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_bytes
 from parrot.plan.facts import Device, Facts
 from parrot.plan.jobs import ON_GPUS, TRAININGS, Job, Jobs, count
 from parrot.plan.schedule import wall_clock
+from parrot.plan.where import Where
 
 UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak
 USUAL = 0.4
 MEASURED = "measured"
 HOUR = 3600
-
-
-class Where(NamedTuple):
-    """What the jobs run on: a device of config/plan.yaml, nodes and GPUs a node of a training, jobs at a time."""
-
-    device: str
-    nodes: int
-    gpus: int
-    at_a_time: int
-
-    def gpus_of(self, job: Job) -> int:
-        """GPUs that one job takes, as the rules say."""
-        if job.rule == "predict_before":
-            return 1
-        return self.gpus * (self.nodes if job.rule in TRAININGS else 1)
 
 
 class Row(NamedTuple):
@@ -70,22 +55,6 @@ class Plan(NamedTuple):
     def total(self) -> dict[str, float]:
         """GPU-hours of all rows, by column."""
         return total(self.rows)
-
-
-def where(
-    hardware: Hardware,
-    facts: Facts,
-    gpu: str | None = None,
-    nodes: int | None = None,
-    gpus: int | None = None,
-    at_a_time: int = 1,
-) -> Where | None:
-    """The config's hardware, or what is given in its place; None where there are no GPUs at all."""
-    number = gpus or hardware.gpus * (hardware.device == "cuda") or int(gpu is not None)
-    if not number:
-        return None
-    name = gpu or hardware.gpu_model or facts.default
-    return Where(facts.device(name), nodes or hardware.nodes, number, at_a_time)
 
 
 def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Where | None) -> Plan:

@@ -10,7 +10,8 @@ from parrot.plan.disk import GIGABYTE
 from parrot.plan.facts import Facts
 from parrot.plan.fits import Fit
 from parrot.plan.jobs import count
-from parrot.plan.plan import MEASURED, USUAL, Plan, Row, Where, column
+from parrot.plan.plan import MEASURED, USUAL, Plan, Row, column
+from parrot.plan.where import Where
 
 EXA = 10**18
 WIDTH = 120

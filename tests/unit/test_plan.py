@@ -15,8 +15,9 @@ from parrot.plan.cost import Costs
 from parrot.plan.disk import disk
 from parrot.plan.facts import Facts, read_facts
 from parrot.plan.jobs import Job, Jobs
-from parrot.plan.plan import line, make, where
+from parrot.plan.plan import line, make
 from parrot.plan.schedule import wall_clock
+from parrot.plan.where import where
 
 # Operations of one of tiny_plan's samples.
 VISION = 2 * 4 * 12 + 2 * 5 * (4 * 16 + 2 * 4 * 8) + 2 * (2 * 25 * 4)  # patches, one layer, its attention

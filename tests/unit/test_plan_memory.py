@@ -17,8 +17,8 @@ from parrot.plan.facts import read_facts
 from parrot.plan.fits import fits
 from parrot.plan.jobs import Jobs
 from parrot.plan.memory import GIB, kept_activations, memory, smallest
-from parrot.plan.plan import where
 from parrot.plan.shapes import Parameters, Shapes
+from parrot.plan.where import where
 from parrot.runs import DEFAULT_CONFIG, Suite
 
 

@@ -19,6 +19,7 @@ def finished_once(pristine, tmp_path_factory):
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr
+    assert "\nplan: 19 jobs (4 trainings); details: parrot plan all\n" in done.stderr
     assert (project / "results/mini/report.html").exists()
     return project
 
