@@ -119,7 +119,7 @@ def test_training_went_on_where_it_was_stopped(finished, disturbed):
     for run in RUNS:
         assert [row["step"] for row in losses(finished / run)] == list(range(1, STEPS + 1))
         assert 10 <= provenance(finished / run)["resumed_from_step"] < STEPS
-    assert disturbed.output.count("rule tune:") == len(RUNS)  # Slurm started them again, not Snakemake
+    assert disturbed.output.count("\nrule tune:") == len(RUNS)  # Slurm started them again, not Snakemake
     assert "SLURM status is: 'CANCELLED'" in disturbed.output
 
 
