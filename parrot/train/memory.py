@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ def fitting(folder: Path, hardware: TrainingHardware, processes: int, stage: str
     micro_batch = left.pop("micro_batch", hardware.micro_batch)
     if micro_batch >= hardware.micro_batch or left != _alike(hardware, processes):
         return hardware
-    told = f"{stage}: micro_batch {micro_batch} in place of {hardware.micro_batch}, which ran out of GPU memory"
-    print(told, file=sys.stderr)
+    if int(os.environ.get("RANK", 0)) == 0:
+        told = f"{stage}: micro_batch {micro_batch} in place of {hardware.micro_batch}, which ran out of GPU memory"
+        print(told, file=sys.stderr)
     return hardware.model_copy(update={"micro_batch": micro_batch})
 
 

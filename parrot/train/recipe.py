@@ -124,11 +124,11 @@ def _train_in(
     arguments = training_arguments(recipe, hardware, settings.seed, _processes(), folder)
     model, processor = build(settings, stage.projector)
     kernels.choose(model, hardware, recipe.precision, f"hardware.{stage.name}")
-    strategy.settle(model, hardware)
     facts = provenance.describe(settings, hardware, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
+    strategy.settle(model, hardware, recipe, arguments.device)
     rows = load(settings.data, processor, work / "datasets")
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, work / "datasets")

@@ -102,11 +102,17 @@ def _deepspeed(hardware: TrainingHardware, recipe: Recipe, accumulation: int) ->
     }
 
 
-def settle(model: Any, hardware: TrainingHardware) -> None:
-    """Prepare a built model for the strategy."""
+def settle(model: Any, hardware: TrainingHardware, recipe: Recipe, device: torch.device) -> None:
+    """Prepare a model, of which is known what trains, for the strategy; `device` is the process' own."""
     if hardware.strategy in SPLIT_WEIGHTS:
         # What one process gathers all gather, in the same order, or they wait for each other for ever.
         model.model.always_visual = True
+    if hardware.strategy == "zero3":
+        # DeepSpeed expects all where its own pieces are, and as they are; of what trains it keeps a float32 copy.
+        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        for parameter in model.parameters():
+            if not hasattr(parameter, "ds_id"):
+                parameter.data = parameter.data.to(device, dtype)
     # FSDP gathers a layer of either encoder at once; transformers names layers of CLIP's text encoder too.
     layers = (model.model.language_model.layers, model.model.vision_tower.encoder.layers)
     model._no_split_modules = {type(layer).__name__ for part in layers for layer in part}

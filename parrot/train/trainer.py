@@ -82,10 +82,12 @@ class StageTrainer(Trainer):
         if "loss" not in logs:
             return
         if wrong := complaint(logs, self.state.log_history[:-1], self.args.max_grad_norm):
-            good = newest_whole(Path(self.args.output_dir))
+            names = suspects(self.micro_batches)
+            if not self.is_world_process_zero():
+                raise SystemExit(1)  # all find the same; the first one tells
             raise ConfigError(
-                f"step {self.state.global_step}: {wrong}; the batch's samples are "
-                f"{', '.join(suspects(self.micro_batches))}; the last good checkpoint is {good or 'none'}"
+                f"step {self.state.global_step}: {wrong}; the batch's samples are {', '.join(names)}; "
+                f"the last good checkpoint is {newest_whole(Path(self.args.output_dir)) or 'none'}"
             )
         self.micro_batches.clear()
 
