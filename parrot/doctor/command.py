@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ class Answer:
         """The command's last word."""
         if self.code is None:
             return "it did not answer in time"
-        said = (self.err.strip() or self.out.strip()).splitlines()
-        return said[-1] if said else f"exit code {self.code}"
+        said = re.findall(r"^.*\w.*$", self.err.strip() or self.out, re.MULTILINE)
+        return said[-1].strip("│ ") if said else f"exit code {self.code}"
 
 
 def ask(*command: str, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> Answer:
