@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from parrot.config import ConfigError, Strict
-from parrot.report.scores import read_scores
 from parrot.runs import Run
 from parrot.store import Planned, Point
 from parrot.tracked_training import flat, read_training
@@ -88,6 +87,9 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
 
     Shares, and accuracies by another scoring than the benchmark's first one, stand in the control's place.
     """
+    # Brings scipy along, and every start of Snakemake reads this module.
+    from parrot.report.scores import read_scores
+
     found: dict[str, list[Point]] = {}
     shown: dict[str, str] = {}
     for score in read_scores([path]):
