@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from parrot.strict import Strict
+from parrot.strict import ConfigError, Strict
 
 
 class TrainingHardware(Strict):
@@ -57,3 +57,35 @@ class Hardware(Strict):
     predict_batch: int = Field(gt=0, description="questions at once")
     align: TrainingHardware
     tune: TrainingHardware
+
+    @property
+    def processes(self) -> int:
+        """Processes of a training job."""
+        return self.nodes * max(self.gpus, 1)
+
+
+def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> int:
+    """Micro-batches that a process accumulates for one optimiser step.
+
+    Raises ConfigError when `micro_batch` x `processes` does not divide the global batch; the message names the nearest
+    micro-batches, or numbers of processes, that would.
+    """
+    if global_batch % (micro_batch * processes) == 0:
+        return global_batch // (micro_batch * processes)
+    if global_batch % processes:
+        raise ConfigError(
+            f"global_batch {global_batch} cannot be split over {processes} processes; "
+            f"the nearest numbers that divide it: {_nearest(global_batch, processes)}"
+        )
+    raise ConfigError(
+        f"micro_batch: {micro_batch} x {processes} processes does not divide global_batch {global_batch}; "
+        f"the nearest that do: {_nearest(global_batch // processes, micro_batch)}"
+    )
+
+
+def _nearest(number: int, wanted: int) -> str:
+    """The divisors of `number` next to `wanted`."""
+    fitting = [size for size in range(1, number + 1) if number % size == 0]
+    below = max((size for size in fitting if size < wanted), default=None)
+    above = min((size for size in fitting if size > wanted), default=None)
+    return " and ".join(str(size) for size in (below, above) if size)

@@ -33,6 +33,7 @@ from parrot.config import (
 )
 from parrot.digest import key
 from parrot.families import expand
+from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
 
 DEFAULT_CONFIG = ("config/config.yaml",)
@@ -267,10 +268,17 @@ class Run:
         return key(self.config.model_dump(exclude={"seed", "report", "hardware"}))
 
     def check(self) -> None:
-        """Resolve every stage's settings; ConfigError for a name that no catalogue has."""
+        """Resolve every stage's settings; ConfigError for unknown names and for hardware that no batch fits."""
         _ = self.fetch, self.predict, self.score
         if self.asked is None:
-            _ = self.align, self.tune
+            self._check_spread("align", self.align.recipe, self.config.hardware.align)
+            self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
+
+    def _check_spread(self, stage: str, recipe: Recipe, hardware: TrainingHardware) -> None:
+        try:
+            accumulation_steps(recipe.global_batch, hardware.micro_batch, self.config.hardware.processes)
+        except ConfigError as error:
+            raise ConfigError(f"run {self.name}: hardware.{stage}: {error}") from None
 
     @cached_property
     def stage1_key(self) -> str | None:

@@ -8,10 +8,9 @@ import torch
 from transformers import TrainingArguments
 
 from parrot.config import Recipe
-from parrot.hardware import TrainingHardware
+from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.train import strategy
 from parrot.train.loading import workers
-from parrot.train.order import accumulation_steps
 
 PREFETCHED = 4  # micro-batches that a loading process keeps ready
 

@@ -13,29 +13,8 @@ from itertools import islice
 import numpy as np
 from torch.utils.data import Sampler
 
-from parrot.config import ConfigError, Recipe
+from parrot.config import Recipe
 from parrot.train.layout import Micro, laid_out
-
-
-def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> int:
-    """Micro-batches that a process accumulates for one optimiser step.
-
-    Raises ConfigError when `micro_batch` x `processes` does not divide the global batch; the message names the nearest
-    micro-batches that would.
-    """
-    if global_batch % (micro_batch * processes) == 0:
-        return global_batch // (micro_batch * processes)
-    if global_batch % processes:
-        raise ConfigError(f"global_batch {global_batch} cannot be split over {processes} processes")
-    share = global_batch // processes
-    fitting = [size for size in range(1, share + 1) if share % size == 0]
-    below = max((size for size in fitting if size < micro_batch), default=None)
-    above = min((size for size in fitting if size > micro_batch), default=None)
-    nearest = " and ".join(str(size) for size in (below, above) if size)
-    raise ConfigError(
-        f"micro_batch: {micro_batch} x {processes} processes does not divide global_batch {global_batch}; "
-        f"the nearest that do: {nearest}"
-    )
 
 
 def optimiser_steps(recipe: Recipe, samples: int) -> int:

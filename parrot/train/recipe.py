@@ -23,7 +23,7 @@ from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, new_folder, write_json
-from parrot.hardware import TrainingHardware
+from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable, without_weights
 from parrot.runs import AlignSettings, TuneSettings
 from parrot.train import kernels, provenance, sharded, strategy
@@ -38,7 +38,7 @@ from parrot.train.live import shown_live
 from parrot.train.loading import plain_errors
 from parrot.train.lock import only_one
 from parrot.train.memory import fitting, halve
-from parrot.train.order import GlobalBatches, accumulation_steps, optimiser_steps
+from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 

@@ -144,3 +144,15 @@ def test_what_a_run_that_trains_nothing_may_not_say(tmp_path: Path, run: str, me
 def test_a_config_file_names_no_model_to_ask():
     with pytest.raises(ConfigError, match=r"^config: model\.hf: expected in a run of config/runs\.yaml"):
         Suite(overlay(load_config(CONFIG), {"model": {"hf": "mini_qwen"}}))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        ({"gpus": 7}, "hardware.align: global_batch 48 cannot be split over 7 processes; .*: 6 and 8$"),
+        ({"nodes": 2, "gpus": 2, "align": {"micro_batch": 12}}, "hardware.tune: micro_batch: 48 x 4 processes .*: 12$"),
+    ],
+)
+def test_processes_that_the_batch_does_not_fit_are_refused_before_any_job(hardware, said):
+    with pytest.raises(ConfigError, match=f"run parrot: {said}"):
+        Suite(overlay(load_config(CONFIG), {"hardware": hardware})).run("parrot").check()
