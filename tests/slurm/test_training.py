@@ -38,8 +38,8 @@ def local(project, refused, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def aligned(project, refused):
-    """Stage 1, whose first attempt gets less memory than it needs."""
+def aligned(project, local):
+    """Stage 1, whose first attempt gets less memory than it needs; `local` is a copy from before there was any."""
     less = ("project:mem_mb=300 if attempt == 1 else 8000", "project:slurm_extra='--open-mode=append'")
     run = Run(project, "--retries", "1", "--set-resources", *less, "--", "align")
     assert run.finish() == 0, run.output
@@ -126,6 +126,7 @@ def test_training_went_on_where_it_was_stopped(finished, disturbed):
 def test_two_nodes_train_as_one_process_does(finished, local):
     (here,), (there,) = ((results / "align").iterdir() for results in (finished, local))
     for ours, theirs in ((here, there), (finished / "parrot", local / "parrot")):
+        assert [provenance(folder)["processes"] for folder in (ours, theirs)] == [4, 1]
         ours, theirs = losses(ours), losses(theirs)
         assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
     ours, theirs = accuracies(finished), accuracies(local)
