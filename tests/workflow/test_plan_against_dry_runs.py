@@ -54,14 +54,14 @@ def test_what_is_done_is_left_out(project, done, missing, asked):
 
 
 def test_the_line_has_hours_where_there_are_gpus(project):
-    (project / "over.yaml").write_text("hardware: {gpus: 2, gpu_model: a100}\n")
+    (project / "over.yaml").write_text("hardware: {gpus: 1, gpu_model: a100}\n")
     done = project.snakemake("results/mini/tracking", "--configfile", "over.yaml")
     said = "plan: 1 job (0 trainings), 0 GPU-hours at 40 % of A100's peak (not measured), 0.0 TB disk"
     assert f"\n{said}; details: parrot plan all --configfile over.yaml\n" in done.stderr
 
 
 def test_a_plan_that_fails_stops_nothing(project):
-    (project / "over.yaml").write_text("hardware: {gpus: 2, gpu_model: abacus}\n")
+    (project / "over.yaml").write_text("hardware: {gpus: 1, gpu_model: abacus}\n")
     done = project.snakemake("results/mini/tracking", "--configfile", "over.yaml")
     assert done.returncode == 0, done.stderr
     assert "\nplan: not known: parrot: error: unknown GPU abacus; config/plan.yaml has v100, " in done.stderr
