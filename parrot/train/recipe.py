@@ -42,7 +42,7 @@ from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 
-HELD_OUT_SAMPLES = 128  # of each held-out set; its loss is a curve to look at, not a result
+HELD_OUT_SAMPLES = 128  # of each language; their loss is a curve to look at, not a result
 
 
 class Stage(NamedTuple):
@@ -253,10 +253,11 @@ def _processes() -> int:
 
 def _held_out(stage: Stage, processor: Any, cache: Path) -> dict[str, Dataset]:
     held_out = {}
-    for entry in stage.validation:
-        rows = load((entry,), processor, cache)
+    for language in dict.fromkeys(entry.language for entry in stage.validation):
+        sets = tuple(entry for entry in stage.validation if entry.language == language)
+        rows = load(sets, processor, cache)
         chosen = np.random.default_rng(0).permutation(len(rows))[:HELD_OUT_SAMPLES]
-        held_out[entry.language] = rows.select(sorted(chosen.tolist()))
+        held_out[language] = rows.select(sorted(chosen.tolist()))
     return held_out
 
 

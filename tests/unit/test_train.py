@@ -37,8 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(folder: Path):
+    """Two sets of held-out English, apart from each other."""
     data = (write_set(folder, "sft_en"), write_set(folder, "sft_zh", "zh"))
-    return tune_settings(folder, data, (write_set(folder, "val_en"), write_set(folder, "val_zh", "zh")), eval_steps=4)
+    held_out = (write_set(folder, "val_en"), write_set(folder, "val_zh", "zh"), write_set(folder, "val_more_en"))
+    return tune_settings(folder, data, held_out, eval_steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +103,15 @@ def test_every_step_and_held_out_loss_is_recorded(settings, tuned):
     assert steps[-1]["loss"] < steps[0]["loss"] / 1.2
 
 
-def test_held_out_loss_is_the_mean_over_supervised_tokens(folder, settings, tuned):
+def test_held_out_loss_is_the_mean_over_the_supervised_tokens_of_a_languages_sets(folder, settings, tuned):
     model, processor = load(tuned / "model")
     total = count = 0
-    for sample in json.loads(Path(settings.validation[0].file).read_text()):
+    english = [entry for entry in settings.validation if entry.language == "en"]
+    for sample in (sample for entry in english for sample in json.loads(Path(entry.file).read_text())):
         ids, labels = processor.format_conversation(sample["conversations"])
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         if "image" in sample:
-            picture = Image.open(Path(settings.validation[0].images, sample["image"])).convert("RGB")
+            picture = Image.open(Path(english[0].images, sample["image"])).convert("RGB")
             inputs["pixel_values"] = processor.image_processor([picture], return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             scores = model(**inputs).logits[0, :-1].log_softmax(-1)
