@@ -12,6 +12,7 @@ from scipy.stats import t
 
 LEVEL = (2.5, 97.5)
 POWER = 0.8
+ROUNDING = 1e-9  # points; a standard error below it is none
 BySeed = Mapping[int, pd.DataFrame]
 """A run's units by the seed that it was trained with."""
 
@@ -100,6 +101,8 @@ def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
         parts += [(found.var(ddof=1) / len(found), len(found) - 1)] if len(found) > 1 else []
     points = float(sum(sign * found.mean() for sign, found in zip(signs, observed, strict=True)))
     error = float(np.std(resampled, ddof=1))
+    if error < ROUNDING:
+        error, resampled = 0.0, np.full(resamples, points)
     freedom = _freedom(parts, error)
     low, high = points + t.ppf([0.025, 0.975], freedom) * error if parts else np.percentile(resampled, LEVEL)
     return Estimate(

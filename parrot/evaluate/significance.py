@@ -33,7 +33,7 @@ def exact_mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """`p_values` adjusted by Holm's step-down procedure, so that 5 % holds for all of them together; NaN stays NaN."""
-    p = np.asarray(p_values, dtype=np.float64)
+    p = np.array(p_values, dtype=np.float64)
     known = ~np.isnan(p)
     if known.any():
         p[known] = multipletests(p[known], method="holm")[1]

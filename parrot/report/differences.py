@@ -21,7 +21,7 @@ def rows(
     columns: Sequence[tuple[str, tuple[str, ...]]],
     units: Units,
 ) -> tuple[Rows, int]:
-    """Three rows, as in `MEASURES`, for each house and comparison of reported `runs`; and how many claims they make.
+    """Three rows, as in `MEASURES`, for each house and comparison of reported `runs`; and how many claims have a p.
 
     `columns` are benchmarks with the languages that a column pools. Every cell is a claim of its own.
     """
@@ -34,12 +34,13 @@ def rows(
         if {run, other} <= set(runs)
     }
     claims = [comparison for found in compared.values() for comparison in found if comparison is not None]
-    adjusted = iter(holm([claim.p for claim in claims]))
+    p_values = holm([claim.p for claim in claims])
+    adjusted = iter(p_values)
     table: Rows = []
     for (house, pair), found in compared.items():
         cells = [_cells(comparison, next(adjusted)) if comparison else (MISSING,) * 3 for comparison in found]
         table += [((house, pair, name), tuple(each[i] for each in cells)) for i, name in enumerate(MEASURES)]
-    return table, len(claims)
+    return table, sum(p == p for p in p_values)
 
 
 def _cells(comparison: Comparison, p: float) -> tuple[Cell, ...]:

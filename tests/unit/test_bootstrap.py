@@ -74,6 +74,18 @@ def test_accuracy_of_one_run_and_what_no_resampling_can_tell() -> None:
     assert np.isnan(paired_difference(always, never).p)
 
 
+@pytest.mark.parametrize(("languages", "better"), [("abc", "a"), ("abc", "ab"), ("abcdefg", "abc"), ("abcdef", "a")])
+def test_a_run_better_on_every_picture_alike_leaves_nothing_to_resample(languages: str, better: str) -> None:
+    """The answers are right in the languages `better` and wrong in the others, those of the other run all wrong."""
+    (all_wrong,) = run(0, 0, languages).values()
+    some_right = all_wrong.assign(hit=all_wrong["language"].isin(list(better)).astype(int))
+    found = paired_difference({0: some_right}, {0: all_wrong})
+    assert found.points == pytest.approx(100 * len(better) / len(languages))
+    assert (found.standard_error, found.detectable) == (0, 0)
+    assert found.low == found.points == found.high
+    assert np.isnan(found.p)
+
+
 def several(seeds: tuple[int, ...], levels: tuple[float, ...]) -> dict[int, pd.DataFrame]:
     """A run at several seeds, each at its own level of accuracy."""
     return {seed: run(10 * place, level, "a")[0] for place, (seed, level) in enumerate(zip(seeds, levels, strict=True))}

@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from parrot.evaluate.bootstrap import Estimate
 from parrot.evaluate.significance import exact_mcnemar, holm, independent
+from parrot.report import differences
+from parrot.report.settings import ReportItem
+from parrot.report.units import Comparison
 
 
 def units(hits: str, language: str = "en") -> pd.DataFrame:
@@ -39,8 +43,25 @@ def test_answers_that_share_a_picture_or_come_in_several_languages_are_refused()
 
 
 def test_holm_multiplies_by_the_claims_left_and_never_goes_down() -> None:
-    found = holm([0.01, np.nan, 0.04, 0.03])
+    given = np.array([0.01, np.nan, 0.04, 0.03])
+    found = holm(given)
+    assert given[0] == 0.01
     assert found[0] == pytest.approx(0.03)
     assert np.isnan(found[1])
     assert found[2:] == pytest.approx([0.06, 0.06])
     assert holm([]) == []
+
+
+def test_a_claim_without_p_is_not_among_those_that_a_table_adjusts_for() -> None:
+    p_values = iter([0.02, np.nan, 0.01])
+
+    class Answered:
+        def compare(self, *_: object) -> Comparison:
+            p = next(p_values)
+            return Comparison(Estimate(1, 1, 1, 0, 0, p, questions=8, pictures=8), p, exact=False)
+
+    item = ReportItem(kind="differences", title="", benchmarks=("MMMB",), comparisons=(("a", "b"),))
+    columns = [("MMMB", (language,)) for language in ("en", "zh", "tr")]
+    rows, claims = differences.rows(item, ["a", "b"], ["all"], columns, Answered())
+    assert claims == 2
+    assert [cell.value for cell in rows[2][1]] == [0.02, None, 0.02]
