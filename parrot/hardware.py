@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from parrot.strict import ConfigError, Strict
+
+GPU_MODEL = re.compile(r"[a-zA-Z0-9_.]+")  # Snakemake's plugin for Slurm refuses others, when it submits a job
 
 
 class TrainingHardware(Strict):
@@ -52,11 +55,19 @@ class Hardware(Strict):
     )
     nodes: int = Field(1, gt=0, description="nodes of a training job")
     gpus: int = Field(0, ge=0, description="GPUs of a node, all of which a job takes; 0: one process, on what there is")
-    gpu_model: str | None = Field(None, description="as Slurm names it, e.g. h100; none: any")
+    gpu_model: str | None = Field(None, description="as Slurm names it, e.g. h100, without hyphens; none: any")
     threads: int = Field(1, gt=0, description="processor cores of a job on one node")
     predict_batch: int = Field(gt=0, description="questions at once")
     align: TrainingHardware
     tune: TrainingHardware
+
+    @field_validator("gpu_model")
+    @classmethod
+    def _can_be_submitted(cls, name: str | None) -> str | None:
+        if name is not None and not GPU_MODEL.fullmatch(name):
+            instead = "leave it out and name a feature of the nodes, `constraint` in the profile"
+            raise ValueError(f"expected letters, digits, _ and . alone, found {name!r}; {instead}")
+        return name
 
     @property
     def processes(self) -> int:

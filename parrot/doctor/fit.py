@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from parrot.doctor.cluster import Node, Partition
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.doctor.profile import Request
+from parrot.hardware import GPU_MODEL
 
 
 def fit(request: Request, where: list[Partition]) -> list[Finding]:
@@ -34,7 +35,8 @@ def _too_much(request: Request, nodes: list[Node], partition: str) -> Iterator[F
     known = not model or model in kinds
     if not known:
         found = f"{request.rule}: GPU model {model} is not known on partition {partition}, which has "
-        advice = "set hardware.gpu_model to what sinfo -o %G says, or to null"
+        other = "name one of them, or " if any(map(GPU_MODEL.fullmatch, kinds)) else ""
+        advice = f"hardware.gpu_model: {other}leave it out and choose nodes by `constraint` in the profile"
         yield failed("resources", found + (", ".join(kinds) or "no models named"), advice)
     asked = [
         (f"{model or ''} GPUs".strip(), request.gpus if known else 0, [node.gpus_of(model) for node in nodes]),

@@ -30,7 +30,7 @@ def test_what_would_stop_a_training(project):
     assert code == 1
     assert [line for line in lines if line.startswith("failed ") and " tune: " in line] == [
         "failed   resources   tune: GPU model h100 is not known on partition gpu, which has no models named; "
-        "set hardware.gpu_model to what sinfo -o %G says, or to null",
+        "hardware.gpu_model: leave it out and choose nodes by `constraint` in the profile",
         "failed   resources   tune: asks 3 nodes, partition gpu has 2; lower hardware.nodes, or name another partition",
     ]
 

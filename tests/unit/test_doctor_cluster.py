@@ -130,7 +130,15 @@ def test_too_much_of_everything(slurm):
 def test_unknown_gpu_model(slurm):
     assert fitted(gpu_model="h200") == [
         "failed   resources   tune: GPU model h200 is not known on partition gpu, which has h100; "
-        "set hardware.gpu_model to what sinfo -o %G says, or to null"
+        "hardware.gpu_model: name one of them, or leave it out and choose nodes by `constraint` in the profile"
+    ]
+
+
+def test_unknown_gpu_model_where_no_known_one_can_be_named(slurm):
+    slurm.says("sinfo", "gpu*|up|infinite|gpu1|gpu1|idle|32|500000|gpu:nvidia_a100-sxm4-80gb:8")
+    assert fitted(gpu_model="a100") == [
+        "failed   resources   tune: GPU model a100 is not known on partition gpu, which has nvidia_a100-sxm4-80gb; "
+        "hardware.gpu_model: leave it out and choose nodes by `constraint` in the profile"
     ]
 
 

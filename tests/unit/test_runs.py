@@ -1,9 +1,13 @@
 """Runs by name: overrides, families, shared stage 1, and errors that name the place."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+from snakemake_interface_common.exceptions import WorkflowError
 
 from parrot.config import ConfigError, HubFolder, load_config, overlay
 from parrot.runs import Suite
@@ -156,3 +160,15 @@ def test_a_config_file_names_no_model_to_ask():
 def test_processes_that_the_batch_does_not_fit_are_refused_before_any_job(hardware, said):
     with pytest.raises(ConfigError, match=f"run parrot: {said}"):
         Suite(overlay(load_config(CONFIG), {"hardware": hardware})).run("parrot").check()
+
+
+TAKEN, REFUSED = ("h100", "nvidia_h100_80gb_hbm3", "1g.10gb"), ("nvidia_a100-sxm4-80gb", "'h100'", "a100 ")
+
+
+@pytest.mark.parametrize("name", TAKEN + REFUSED)
+def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name):
+    ours = pytest.raises(ConfigError, match=r"^config: hardware\.gpu_model: .* letters, digits, _ and \. alone, found")
+    with ours if name in REFUSED else nullcontext():
+        Suite(overlay(load_config(CONFIG), {"hardware": {"gpus": 8, "gpu_model": name}}))
+    with pytest.raises(WorkflowError) if name in REFUSED else nullcontext():
+        set_gres_string(SimpleNamespace(resources={"gpu": 8, "gpu_model": name}))
