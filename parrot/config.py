@@ -327,7 +327,7 @@ class Config(Strict):
     evaluate: EvaluateSettings
     report: ReportSettings
     hardware: Hardware
-    data_pin: str = Field(description="DVC file that pins this scale's data, e.g. data.dvc")
+    data_pin: str | None = Field(description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned")
 
 
 def validate(kind: Any, value: Any, where: str) -> Any:

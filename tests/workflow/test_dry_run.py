@@ -23,6 +23,16 @@ def test_every_target_dry_runs(pristine, scale):
     assert len({job for job in jobs if job[0] == "project"}) == 4
 
 
+@pytest.mark.parametrize(("configfile", "pin"), [("config/config.yaml", ["--pin data.dvc"]), ("config/paper.yaml", [])])
+def test_data_is_held_to_a_pin_where_the_config_names_one(pristine, configfile, pin):
+    done = pristine.snakemake(
+        "--configfile", configfile, "--dry-run", "--printshellcmds", "--until", "fetch", "--", "all"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (command,) = re.findall(r"parrot fetch --settings .*", done.stdout)
+    assert re.findall(r"--pin \S+", command) == pin
+
+
 def test_slurm_profile_is_found_and_brings_the_paper_scale(pristine):
     done = pristine.snakemake("--profile", "slurm", "--dry-run", "all")
     assert done.returncode == 0, done.stdout + done.stderr

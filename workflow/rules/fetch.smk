@@ -2,15 +2,15 @@
 
 
 rule fetch:
-    """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to its pin."""
+    """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to the config's pin."""
     input:
-        pin=branch(exists(suite.config.data_pin), then=suite.config.data_pin),
+        pin=branch(suite.config.data_pin and exists(suite.config.data_pin), then=suite.config.data_pin),
         given=lambda w: [file for file in suite.with_data(w.data).fetch.given if exists(file)],
     output:
         report="<results>/data/{data}.json",
     params:
         settings=lambda w: settings_file(suite.with_data(w.data).fetch),
-        pin=lambda w: suite.config.data_pin,
+        pin=lambda w: ["--pin", suite.config.data_pin] if suite.config.data_pin else [],
         code=code_digest("parrot.data.fetch"),
     log:
         "<logs>/fetch/{data}.log",
@@ -24,4 +24,4 @@ rule fetch:
         mem_mb=2000,
         runtime="12h",
     shell:
-        "parrot fetch --settings {params.settings} --pin {params.pin} --report {output.report} 2>&1 | log {log}"
+        "parrot fetch --settings {params.settings} {params.pin} --report {output.report} 2>&1 | log {log}"
