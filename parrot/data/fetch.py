@@ -26,6 +26,7 @@ from parrot.files import atomic_path, write_json
 
 RESOURCES = Path("workflow/resources/mini")
 COMPOSED = Path("data/mini")
+SILENCE = 60  # seconds without a byte after which a web server is given up
 # What transformers reads of a model repository; other formats of the same weights stay where they are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
@@ -90,8 +91,14 @@ def _download(url: str, target: Path) -> None:
     if target.exists():
         return
     try:
-        with atomic_path(target) as partial, urllib.request.urlopen(url) as answer, open(partial, "wb") as file:
+        with (
+            atomic_path(target) as partial,
+            urllib.request.urlopen(url, timeout=SILENCE) as answer,
+            open(partial, "wb") as file,
+        ):
             shutil.copyfileobj(answer, file)
+    except TimeoutError:
+        raise ConfigError(f"{url}: cannot be downloaded: no byte came for {SILENCE} s") from None
     except OSError as error:
         raise ConfigError(f"{url}: cannot be downloaded: {' '.join(str(error).split())}") from None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
+
+from packaging.specifiers import SpecifierSet
 
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.hardware import Hardware
@@ -14,10 +15,9 @@ from parrot.hardware import Hardware
 def check_python() -> Finding:
     """Whether this Python is one that the package asks for."""
     wanted = importlib.metadata.metadata("parrot")["Requires-Python"]
-    # An order of versions, lowest first, whatever the order in which the bounds are written.
-    lowest, highest = sorted(tuple(map(int, bound.split("."))) for bound in re.findall(r"[\d.]+", wanted))
     here = platform.python_version()
-    if lowest <= tuple(map(int, here.split(".")[:2])) < highest:
+    # A build from between two releases ends in a plus, which is no part of a version.
+    if SpecifierSet(wanted).contains(here.rstrip("+"), prereleases=True):
         return ok("python", here)
     return failed("python", f"{here}, expected {wanted}", "make the environment anew with that Python")
 

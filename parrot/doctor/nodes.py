@@ -73,6 +73,8 @@ def _imported(told: dict, gpus: int) -> Finding:
     broken = [f"{name}: {why}" for name, why in told["broken"].items()]
     if broken:
         advice = "install environment.yml or pip install -c constraints.txt -e '.[gpu]' in the jobs' environment"
+        if list(told["broken"]) == ["flash_attn"]:
+            advice = "pip install --no-build-isolation -c constraints.txt -e '.[gpu,flash]' in the jobs' environment"
         return failed("imports", f"{host}: {listed(broken)}", advice)
     if gpus and len(seen) != gpus:
         advice = "compare with nvidia-smi -L in such a job, and torch.version.cuda with the driver"

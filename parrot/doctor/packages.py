@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Mapping
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from parrot.doctor.finding import Finding, failed, listed, ok, warning
 from parrot.hardware import Hardware
 
-PIN = re.compile(r"([\w.-]+)==([^\s;]+)(; extra == \"(\w+)\")?")
 INSTALL = "pip install -c constraints.txt -e ."
 
 
 def check_packages() -> Finding:
     """Whether everything that parrot needs is installed, at its pin."""
-    missing, others = [], []
-    for name, version in _pins().items():
+    pins, missing, others = _pins(), [], []
+    for name, pin in pins.items():
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
             continue
-        if _release(found) != version:
-            others.append(f"{name} {found} (pinned: {version})")
+        if _release(found) != pin:
+            others.append(f"{name} {found} (pinned: {pin})")
     if missing:
         return failed("packages", f"missing: {listed(missing)}", INSTALL)
     if others:
         return warning("packages", f"not as pinned: {listed(others)}", INSTALL)
-    return ok("packages", f"{len(_pins())} as pinned")
+    return ok("packages", f"{len(pins)} as pinned")
 
 
 def needed(hardware: Hardware) -> list[str]:
@@ -44,19 +45,23 @@ def needed(hardware: Hardware) -> list[str]:
 
 def misfits(versions: Mapping[str, str]) -> list[str]:
     """Those of the modules' versions that are not their pins, as what is pinned."""
-    pins = _pins("gpu")
-    wanted = {module: pins.get(module.replace("_", "-")) for module in versions}
+    pins = _pins("gpu", "flash")
+    wanted = {module: pins[name] for module in versions if (name := module.replace("_", "-")) in pins}
     # Built from source, flash-attn leaves out what stands behind the third number.
-    return [f"{name} {pin}" for name, pin in wanted.items() if pin and not pin.startswith(_release(versions[name]))]
+    return [
+        f"{module} {pin}"
+        for module, pin in wanted.items()
+        if _release(versions[module]) not in (pin, Version(pin.base_version))
+    ]
 
 
-def _pins(extra: str | None = None) -> dict[str, str]:
-    """What parrot itself pins, and what its `extra` does."""
-    lines = importlib.metadata.requires("parrot") or []
-    matches = [match for line in lines if (match := PIN.fullmatch(line))]
-    return {match[1]: match[2] for match in matches if match[4] in (None, extra)}
+def _pins(*extras: str) -> dict[str, Version]:
+    """What parrot itself pins, and what its `extras` do."""
+    lines = [Requirement(line) for line in importlib.metadata.requires("parrot") or []]
+    asked = [line for line in lines if not line.marker or any(line.marker.evaluate({"extra": one}) for one in extras)]
+    return {line.name: Version(pin.version) for line in asked for pin in line.specifier}
 
 
-def _release(version: str) -> str:
+def _release(version: str) -> Version:
     """The version without its build, such as +cpu or +cu130."""
-    return version.partition("+")[0]
+    return Version(Version(version).public)

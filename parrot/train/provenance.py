@@ -19,7 +19,7 @@ from parrot.runs import AlignSettings, TuneSettings
 
 PACKAGES = (
     "parrot", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "pillow",
-    "pyarrow", "torchvision", "deepspeed", "flash-attn", "liger-kernel", "peft",
+    "pyarrow", "torchvision", "deepspeed", "flash-attn", "peft",
 )  # fmt: skip
 
 

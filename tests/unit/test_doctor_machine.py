@@ -115,6 +115,8 @@ def test_what_jobs_ask_for(monkeypatch):
 
 def test_python(monkeypatch):
     assert str(machine.check_python()) == f"ok       python      {platform.python_version()}"
+    monkeypatch.setattr(platform, "python_version", lambda: "3.11.2+")
+    assert machine.check_python().status == "ok"
     monkeypatch.setattr(platform, "python_version", lambda: "3.12.1")
     assert str(machine.check_python()) == (
         "failed   python      3.12.1, expected <3.12,>=3.11; make the environment anew with that Python"

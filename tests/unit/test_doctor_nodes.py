@@ -1,5 +1,6 @@
 """`parrot doctor`: what compute nodes see and import, by way of an srun that runs everything here."""
 
+import importlib.metadata
 import json
 import sys
 
@@ -118,6 +119,23 @@ def test_a_package_that_does_not_import(slurm):
         "failed   imports     gpu1: deepspeed: ModuleNotFoundError: No module named 'deepspeed'; "
         "install environment.yml or pip install -c constraints.txt -e '.[gpu]' in the jobs' environment"
     ]
+
+
+def test_flash_attention_alone_is_installed_behind_all_else(slurm):
+    slurm.says("srun", told(broken={"flash_attn": "ModuleNotFoundError: No module named 'flash_attn'"}))
+    assert imported() == [
+        "failed   imports     gpu1: flash_attn: ModuleNotFoundError: No module named 'flash_attn'; "
+        "pip install --no-build-isolation -c constraints.txt -e '.[gpu,flash]' in the jobs' environment"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [("2.8.3", []), ("2.8.3.post2", []), ("2.8.2", ["flash_attn 2.8.3.post2"])]
+)
+def test_flash_attention_built_from_source_names_its_release_alone(monkeypatch, version, told):
+    pinned = ["torch==2.13.0", 'flash-attn==2.8.3.post2; extra == "flash"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: pinned)
+    assert packages.misfits({"torch": "2.13.0+cu130", "flash_attn": version}) == told
 
 
 def test_a_version_that_is_not_the_pinned_one(slurm):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,15 @@ def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
     (tmp_path / "here" / "Quiz_cn.tsv").unlink()
     with pytest.raises(ConfigError, match=r"web/Quiz_cn\.tsv: cannot be downloaded: "):
         fetch({}, {"quiz": entry}, check=False, report=None)
+
+
+def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "SILENCE", 0.1)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listens_and_never_answers:
+        url = f"http://127.0.0.1:{listens_and_never_answers.getsockname()[1]}"
+        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
+        with pytest.raises(ConfigError) as raised:
+            fetch({}, {"quiz": entry}, check=False, report=None)
+    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: no byte came for 0.1 s"
+    assert list((tmp_path / "here").iterdir()) == []
