@@ -118,17 +118,23 @@ def _in_processes(
     arguments = (processes, settings, build, work, folder, batch, said)
     context = multiprocessing.spawn(_process, arguments, nprocs=processes, join=False)
     assert context is not None
-    running = True
-    while running:
-        running = not context.join(timeout=1)
-        while True:
-            try:
-                message = said.get_nowait()
-            except queue.Empty:
-                break
-            if isinstance(message, str):
-                raise ConfigError(message)
-            report(message)
+    try:
+        running = True
+        while running:
+            running = not context.join(timeout=1)
+            while True:
+                try:
+                    message = said.get_nowait()
+                except queue.Empty:
+                    break
+                if isinstance(message, str):
+                    raise ConfigError(message)
+                report(message)
+    finally:
+        for child in context.processes:
+            child.terminate()
+        for child in context.processes:
+            child.join()
 
 
 def _process(
@@ -170,7 +176,7 @@ def _key(settings: PredictSettings, questions: Sequence[Question], model: Any, p
         asked.update(hashlib.sha256(prompt.encode()).digest() + digests[question.picture])
     weights = hashlib.sha256()
     for parameter in model.parameters():
-        weights.update(parameter.detach().contiguous().view(torch.uint8).cpu().numpy())
+        weights.update(parameter.detach().reshape(-1).view(torch.uint8).cpu().numpy())
     code = code_digest("parrot.evaluate.predict")
     return key([settings.model_dump(mode="json"), asked.hexdigest(), weights.hexdigest(), code])
 

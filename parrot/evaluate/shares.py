@@ -39,7 +39,8 @@ def shares(
         cost, number = heapq.heappop(cheapest)
         members[number].append(key)
         heapq.heappush(cheapest, (cost + costs[key], number))
-    made = [_share([key for key in about if key in set(keys)], about, questions, lengths, batch) for keys in members]
+    order = {key: number for number, key in enumerate(about)}
+    made = [_share(sorted(keys, key=order.__getitem__), about, questions, lengths, batch) for keys in members]
     return [made[process::processes] for process in range(processes)]
 
 

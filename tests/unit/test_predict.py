@@ -169,6 +169,16 @@ def test_same_questions_same_bytes(built, settings: PredictSettings, tmp_path: P
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+def test_a_parameter_may_be_a_single_number(built, settings: PredictSettings, tmp_path: Path) -> None:
+    model, _ = built
+    model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
+    try:
+        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    finally:
+        del model.scale
+    assert (tmp_path / "out" / "MMMB_en.tsv").exists()
+
+
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -106,13 +108,23 @@ def test_two_processes_write_the_same_answers(saved, settings, tmp_path):  # noq
         assert one.drop(columns="router_weights").equals(two.drop(columns="router_weights"))
 
 
-def test_what_is_wrong_in_one_of_two_processes_is_one_line(saved, settings, tmp_path):  # noqa: F811
+def load_and_answer_slowly(folder: Path):
+    """The model of `folder`; one that takes minutes for an answer in a process of its own."""
+    model, processor = load(folder)
+    if multiprocessing.parent_process() is not None:
+        model.register_forward_pre_hook(lambda *_: time.sleep(120))
+    return model, processor
+
+
+def test_what_is_wrong_in_one_of_two_processes_is_one_line_and_ends_the_other(saved, settings, tmp_path, capfd):  # noqa: F811
     table = read_tsv(tmp_path / "MMMB_en.tsv")
     table.loc[3, "image"] = "A" * 100
     write_tsv(table, tmp_path / "MMMB_en.tsv")
     with pytest.raises(ConfigError, match=r"MMMB_en.tsv: row 3: expected a readable picture") as caught:
-        predict(settings, partial(load, saved), tmp_path / "out", tmp_path / "work", BATCH, processes=2)
+        predict(settings, partial(load_and_answer_slowly, saved), tmp_path / "out", tmp_path / "work", BATCH, 2)
     assert "\n" not in str(caught.value)
+    assert multiprocessing.active_children() == []
+    assert capfd.readouterr().err == ""
 
 
 def test_a_journal_gives_back_what_it_was_given(tmp_path):
