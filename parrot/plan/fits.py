@@ -45,7 +45,7 @@ def fits(jobs: Jobs, costs: Costs, facts: Facts, on: Where) -> list[Fit]:
     """For the largest model of each stage among the jobs, on one GPU and on those that a training takes."""
     found = []
     for of in _largest(jobs, costs):
-        for gpus in dict.fromkeys((1, on.nodes * on.gpus)):
+        for gpus in dict.fromkeys((1, on.all_gpus)):
             for tuning in TUNINGS if of.stage == "tune" else (None,):
                 found += [_fit(of, costs, facts, gpus, on, tuning, *way) for way in WAYS]
     return found
@@ -68,6 +68,6 @@ def _fit(
     hardware = of.hardware.model_copy(update={"strategy": strategy, "offload": offload})
     parameters = costs.shapes.parameters(of.run, of.stage, tuning)
     needed = memory(costs.shapes.config(of.run, of.stage), parameters, of.recipe, hardware, gpus).total
-    own = gpus == on.nodes * on.gpus and hardware == of.hardware and tuning in (None, of.run.config.tune.language_model)
+    own = gpus == on.all_gpus and hardware == of.hardware and tuning in (None, of.run.config.tune.language_model)
     device = smallest(facts.devices, needed, of.recipe.precision)
     return Fit(of.stage, tuning, gpus, strategy, offload, hardware.micro_batch, needed / GIB, device, own)

@@ -37,9 +37,10 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`jobs` counts by rule, as (left to do, all); `wall_clock` has hours by the columns of the rows' GPU-hours.
+    """`jobs` counts by rule, as (left to do, all). Without a device there are no rows.
 
-    Without a device there are no rows.
+    Hours of wall-clock, by the columns of the rows' GPU-hours: `wall_clock` on the GPUs that a training takes and no
+    others, `wall_clock_at_once` where every job that Snakemake submits at a time finds GPUs of its own.
     """
 
     targets: tuple[str, ...]
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     where: Where | None
     rows: list[Row]
     wall_clock: dict[str, float]
+    wall_clock_at_once: dict[str, float]
     disk: Disk
 
     @property
@@ -65,7 +67,6 @@ def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Whe
         rule: (sum(job.rule == rule for job in to_do), sum(job.rule == rule for job in jobs.steps)) for rule in rules
     }
     rows = rows_of(to_do, costs, facts, on) if on else []
-    columns = list(rows[0].gpu_hours) if rows else []
     return Plan(
         targets=tuple(targets),
         scale=jobs.suite.config.scale,
@@ -73,7 +74,8 @@ def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Whe
         jobs=counted,
         where=on,
         rows=rows,
-        wall_clock={name: _wall_clock(jobs, to_do, rows, on, name) for name in columns} if on else {},
+        wall_clock=_wall_clock(jobs, to_do, rows, on, alone=True) if on else {},
+        wall_clock_at_once=_wall_clock(jobs, to_do, rows, on, alone=False) if on else {},
         disk=disk(costs, to_do, on.at_a_time if on else 1),
     )
 
@@ -106,9 +108,14 @@ def _hours(work: Work, device: Device, utilisation: float) -> float:
     return work.needed / (utilisation * device.peak(work.precision) * HOUR)
 
 
-def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, name: str) -> float:
-    hours = dict.fromkeys(to_do, 0.0) | {row.job: row.gpu_hours[name] / on.gpus_of(row.job) for row in rows}
-    return wall_clock(hours, {job: step.after for job, step in jobs.steps.items()}, on.at_a_time)
+def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, alone: bool) -> dict[str, float]:
+    after = {job: step.after for job, step in jobs.steps.items()}
+    gpus = {row.job: on.gpus_of(row.job) for row in rows}
+    found = {}
+    for name in rows[0].gpu_hours if rows else ():
+        hours = dict.fromkeys(to_do, 0.0) | {row.job: row.gpu_hours[name] / gpus[row.job] for row in rows}
+        found[name] = wall_clock(hours, after, on.at_a_time, gpus if alone else None, of=on.all_gpus)
+    return found
 
 
 def total(rows: Sequence[Row]) -> dict[str, float]:
@@ -143,6 +150,7 @@ def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence
         ],
         "gpu_hours": plan.total,
         "wall_clock_hours": plan.wall_clock,
+        "wall_clock_hours_at_once": plan.wall_clock_at_once,
         "disk": {**plan.disk._asdict(), "total": plan.disk.total},
         "fits": [fit._asdict() for fit in fits],
         "published": [{**each._asdict(), "published": each.published.model_dump()} for each in held],

@@ -28,7 +28,7 @@ def text(plan: Plan, facts: Facts, fits: Sequence[Fit], held: Sequence[Implied],
         )
     else:
         parts += [_hardware(plan.where, facts)]
-        parts += [_hours(plan)] if plan.rows else []
+        parts += [_hours(plan, plan.where)] if plan.rows else []
         parts.append(_calibration(plan.where, facts))
     parts += [_disk(plan), _fits(fits, facts), _published(held, facts), _aims(aims, facts)]
     parts += [_estimated(plan.rows), _unknown(plan.rows)]
@@ -62,15 +62,20 @@ def _hardware(where: Where, facts: Facts) -> str:
     )
 
 
-def _hours(plan: Plan) -> str:
+def _hours(plan: Plan, where: Where) -> str:
     columns = list(plan.wall_clock)
     head = ["row", "job", "precision", "10^18 FLOP", *columns, "left, GB", "checkpoints"]
     lines = [_row(row, columns) for row in plan.rows]
     total = sum(row.work.needed for row in plan.rows) / EXA
     known = "all" if all(row.is_known for row in plan.rows) else "all that is counted"
     lines.append([known, "", "", _number(total), *(_number(plan.total[name]) for name in columns), "", ""])
-    lines.append(["wall-clock, hours", "", "", "", *(_number(plan.wall_clock[name]) for name in columns), "", ""])
-    return "GPU-hours by utilisation of that peak, and disk\n" + table(head, lines, left=3)
+    clocks = {f"hours on {where.all_gpus} GPU{'s' * (where.all_gpus > 1)} alone": plan.wall_clock}
+    if where.at_a_time > 1:
+        clocks[f"hours, {where.at_a_time} jobs at once"] = plan.wall_clock_at_once
+    for name, hours in clocks.items():
+        lines.append([name, "", "", "", *(_number(hours[column]) for column in columns), "", ""])
+    title = "GPU-hours by utilisation of that peak, below them hours of wall-clock; and disk"
+    return f"{title}\n{table(head, lines, left=3)}"
 
 
 def _row(row: Row, columns: Sequence[str]) -> list[str]:

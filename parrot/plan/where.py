@@ -17,11 +17,16 @@ class Where(NamedTuple):
     gpus: int
     at_a_time: int
 
+    @property
+    def all_gpus(self) -> int:
+        """GPUs of a training."""
+        return self.nodes * self.gpus
+
     def gpus_of(self, job: Job) -> int:
         """GPUs that one job takes, as the rules say."""
         if job.rule == "predict_before":
             return 1
-        return self.gpus * (self.nodes if job.rule in TRAININGS else 1)
+        return self.all_gpus if job.rule in TRAININGS else self.gpus
 
 
 def where(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -86,8 +87,22 @@ def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):
     assert set(plan.wall_clock) == {"20 %", "30 %", "40 %", "50 %"}
     # Four GPUs train, two of one node predict, one after another.
     chain = 100 * ALIGNED / 100 / 4 + tuned / 10 / 4 + (20 * ANSWERED + 5 * VISION) / 10 / 2
-    assert plan.wall_clock["40 %"] == pytest.approx(chain / 0.4 / 3600)
+    assert plan.wall_clock["40 %"] == plan.wall_clock_at_once["40 %"] == pytest.approx(chain / 0.4 / 3600)
     assert plan.total["40 %"] == pytest.approx(sum(each["40 %"] for each in hours.values()))
+
+
+def test_hours_on_a_training_s_gpus_alone(tmp_path: Path):
+    costs = Costs(tiny_suite(tmp_path, "parrot: {}\nenglish: {data: {languages: [en]}}\n"), work=tmp_path)
+    jobs = Jobs(costs.suite, ["parrot", "english"], tmp_path)
+    plan = make(jobs, [], costs, facts(), where(costs.suite.config.hardware, facts(), at_a_time=16))
+    hours = {(row.job.rule, row.job.name): row.gpu_hours["50 %"] for row in plan.rows}
+    stage1 = next(hours.pop(job) for job in list(hours) if job[0] == "project") / 4
+    tuned = [hours.pop(("tune", run)) / 4 for run in ("parrot", "english")]
+    asked = list(hours.values())
+    assert asked[0] == asked[1]
+    # Four GPUs train one run after another, then two predict for each.
+    assert plan.wall_clock["50 %"] == pytest.approx(stage1 + sum(tuned) + asked[0] / 2)
+    assert plan.wall_clock_at_once["50 %"] == pytest.approx(stage1 + max(tuned) + asked[0] / 2)
 
 
 def test_measured_rates_take_the_nearest_size(costs: Costs, tmp_path: Path):
@@ -148,6 +163,14 @@ def test_wall_clock(at_a_time: int, hours: float):
     assert wall_clock({a: 2.0, b: 4.0, c: 3.0, d: 1.0}, after, at_a_time) == hours  # d fits behind c, beside b
 
 
+@pytest.mark.parametrize(("of", "hours"), [(4, 9), (6, 8), (7, 6)])
+def test_wall_clock_on_so_many_gpus(of: int, hours: float):
+    a, b, c, d = (Job("tune", name) for name in "abcd")
+    after = {a: (), b: (a,), c: (a,), d: (a,)}
+    # Behind a: all in turn; b, then both others; b and c, then d before b ends.
+    assert wall_clock({a: 2.0, b: 4.0, c: 2.0, d: 1.0}, after, 16, {a: 4, b: 4, c: 3, d: 3}, of) == hours
+
+
 def test_the_longest_chain_starts_first():
     short, first, second = (Job("tune", name) for name in ("short", "first", "second"))
     assert wall_clock({short: 2.0, first: 1.0, second: 3.0}, {short: (), first: (), second: (first,)}, 1) == 6
@@ -186,6 +209,9 @@ def test_the_paper_s_model(monkeypatch, capsys):
     assert err == ""
     assert max(map(len, out.splitlines())) <= 120
     assert "Reckoned for 2 nodes x 8 A100 a training and 8 a prediction, 16 jobs at a time." in out
+    assert re.search(
+        r"^  hours on 16 GPUs alone( +[\d.]+){4}\n  hours, 16 jobs at once( +[\d.]+){4}$", out, re.MULTILINE
+    )
     assert "Not measured on this device" in out
     assert "16 x A100 x 21 h" in out
     whole = json.loads(run(monkeypatch, capsys, "parrot", "--configfile", "config/paper.yaml", "--json")[0])
