@@ -12,7 +12,7 @@ from scipy.stats import t
 
 LEVEL = (2.5, 97.5)
 POWER = 0.8
-ROUNDING = 1e-9  # points; a standard error below it is none
+ROUNDING = 1e-9  # points; a standard error or difference below it is none
 BySeed = Mapping[int, pd.DataFrame]
 """A run's units by the seed that it was trained with."""
 
@@ -44,6 +44,24 @@ def intervals(hits: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> tupl
     return low, high
 
 
+def means_over_languages(
+    language: np.ndarray, picture: np.ndarray, hits: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """(resamples, S): the mean of the languages' accuracies (0 to 1), however many questions each has.
+
+    `language` (Q,) and `picture` (Q,), a position, are those of the questions, `hits` (Q, S) the answers, `weights`
+    (resamples, pictures). NaN where a resample draws no picture of a language, and so says nothing about the mean.
+    """
+    accuracies = []
+    for name in np.unique(language):
+        asked = language == name
+        values = np.column_stack([hits[asked], np.ones(asked.sum())])
+        totals = weights @ totals_by_picture(picture[asked], weights.shape[1], values)
+        with np.errstate(invalid="ignore"):
+            accuracies.append(totals[:, :-1] / totals[:, -1:])
+    return np.mean(accuracies, axis=0)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """An accuracy in per cent, or a difference of two in points, with its 95 % interval.
@@ -70,7 +88,7 @@ def accuracy(run: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
 
 
 def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Accuracy of run `a` minus that of run `b` on the same questions, all languages together.
+    """Accuracy of run `a` minus that of run `b` on the same questions; of several languages the mean of theirs.
 
     A run is its units, as `parrot.evaluate.accuracy.load_units` gives them or the same subset of all, by the seed that
     it was trained with. Pictures are resampled with all that was asked about them, in all languages and for both runs.
@@ -88,21 +106,21 @@ def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0
 def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
     """The first of `runs`, minus the second where there is one."""
     runs = [dict(sorted(run.items())) for run in runs]
-    picture, hits = _aligned(runs)
+    questions, hits = _aligned(runs)
     if len({tuple(run) for run in runs}) == 1:
         # With the same seeds on both sides the difference has one value a seed.
         hits = [hits[0] - sum(hits[1:])]
-    observed = [100 * hit.mean(axis=0) for hit in hits]
     signs = (1, -1)[: len(hits)]
-    resampled, parts = np.zeros(resamples), []
+    observed, by_seed = _by_seed(questions, hits, resamples, seed)
+    resampled, parts = np.zeros(len(by_seed[0])), []
     rng = np.random.default_rng([seed, 1])
-    for sign, found, values in zip(signs, observed, _by_seed(picture, hits, resamples, seed), strict=True):
-        resampled += sign * (values.mean(axis=1) + _draw(_seed_effects(found, values), resamples, rng))
+    for sign, found, values in zip(signs, observed, by_seed, strict=True):
+        resampled += sign * (values.mean(axis=1) + _draw(_seed_effects(found, values), len(values), rng))
         parts += [(found.var(ddof=1) / len(found), len(found) - 1)] if len(found) > 1 else []
     points = float(sum(sign * found.mean() for sign, found in zip(signs, observed, strict=True)))
     error = float(np.std(resampled, ddof=1))
     if error < ROUNDING:
-        error, resampled = 0.0, np.full(resamples, points)
+        error, resampled = 0.0, np.full_like(resampled, points)
     freedom = _freedom(parts, error)
     low, high = points + t.ppf([0.025, 0.975], freedom) * error if parts else np.percentile(resampled, LEVEL)
     return Estimate(
@@ -111,14 +129,14 @@ def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
         high=float(high),
         standard_error=error,
         detectable=float(t.ppf(0.975, freedom) + t.ppf(POWER, freedom)) * error,
-        p=float(2 * t.sf(abs(points) / error, freedom)) if error else (1.0 if points == 0 else np.nan),
-        questions=len(picture),
-        pictures=len(set(picture)),
+        p=float(2 * t.sf(abs(points) / error, freedom)) if error else (1.0 if abs(points) < ROUNDING else np.nan),
+        questions=len(questions),
+        pictures=questions["picture"].nunique(),
     )
 
 
-def _aligned(runs: Sequence[BySeed]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The picture of each question (Q,), and each run's hits (Q, seeds)."""
+def _aligned(runs: Sequence[BySeed]) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The questions' languages and pictures (Q rows), and each run's hits (Q, seeds)."""
     keys = ["language", "index"]
     tables = [[units.sort_values(keys, ignore_index=True) for units in run.values()] for run in runs]
     first = tables[0][0]
@@ -127,15 +145,23 @@ def _aligned(runs: Sequence[BySeed]) -> tuple[np.ndarray, list[np.ndarray]]:
             common = len(table[keys].merge(first[keys]))
             raise ValueError(f"different questions were answered: {len(first)} and {len(table)}, {common} in common")
     hits = [np.column_stack([table["hit"] for table in run]).astype(np.float64) for run in tables]
-    return first["picture"].to_numpy(), hits
+    return first[["language", "picture"]], hits
 
 
-def _by_seed(picture: np.ndarray, hits: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
-    """Means (resamples, seeds) of `hits` (Q, seeds) in per cent where pictures are resampled, all by the same draws."""
-    position, names = pd.factorize(picture, sort=True)
-    weights = picture_weights(len(names), resamples, seed)
-    counts = weights @ totals_by_picture(position, len(names), np.ones((len(picture), 1)))
-    return [100 * (weights @ totals_by_picture(position, len(names), hit)) / counts for hit in hits]
+def _by_seed(
+    questions: pd.DataFrame, hits: Sequence[np.ndarray], resamples: int, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Means in per cent of each of `hits` (Q, seeds): observed, (seeds,), and where pictures are resampled.
+
+    The latter are (resamples, seeds), all by the same draws, without those that draw no picture of a language.
+    """
+    language = questions["language"].to_numpy()
+    position, names = pd.factorize(questions["picture"], sort=True)
+    once, drawn = np.ones((1, len(names))), picture_weights(len(names), resamples, seed)
+    observed, resampled = (
+        [100 * means_over_languages(language, position, hit, weights) for hit in hits] for weights in (once, drawn)
+    )
+    return [means[0] for means in observed], [means[~np.isnan(means).any(axis=1)] for means in resampled]
 
 
 def _seed_effects(observed: np.ndarray, resampled: np.ndarray) -> np.ndarray:

@@ -12,13 +12,13 @@ import pandas as pd
 from parrot.config import ConfigError
 from parrot.evaluate.accuracy import load_units
 from parrot.evaluate.bootstrap import (
+    LEVEL,
     BySeed,
     Estimate,
     accuracy,
-    intervals,
+    means_over_languages,
     paired_difference,
     picture_weights,
-    totals_by_picture,
 )
 from parrot.evaluate.significance import exact_mcnemar, independent
 from parrot.report.scores import MISSING, Cell
@@ -49,17 +49,18 @@ class Units:
         return load_units(self._benchmarks[benchmark], folder, self._runs[run].conventions)
 
     def non_english_interval(self, run: str, benchmark: str, house: str) -> tuple[float, float]:
-        """95 % interval in per cent of the accuracy over all languages but English together."""
+        """95 % interval in per cent of the mean accuracy of all languages but English."""
         units = self.load(run, benchmark)
         chosen = of_house(units, house) & (units["language"] != "en").to_numpy()
         picture, names = pd.factorize(units["picture"], sort=True)
-        members = chosen[:, None].astype(np.float64)
-        low, high = intervals(
-            totals_by_picture(picture, len(names), members * units[["hit"]].to_numpy()),
-            totals_by_picture(picture, len(names), members),
+        means = means_over_languages(
+            units["language"].to_numpy()[chosen],
+            picture[chosen],
+            units[["hit"]].to_numpy()[chosen],
             picture_weights(len(names), self._settings.resamples, self._settings.seed),
         )
-        return 100 * float(low[0]), 100 * float(high[0])
+        low, high = 100 * np.nanpercentile(means, LEVEL)
+        return float(low), float(high)
 
     def accuracy(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> Cell:
         """Accuracy of `run` over all the seeds that it is reported at, pictures and seeds resampled.

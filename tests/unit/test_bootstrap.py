@@ -74,6 +74,41 @@ def test_accuracy_of_one_run_and_what_no_resampling_can_tell() -> None:
     assert np.isnan(paired_difference(always, never).p)
 
 
+def asked(language: str, pictures: int, hit: int) -> pd.DataFrame:
+    index = range(pictures)
+    table = pd.DataFrame({"index": index, "picture": [f"p{n}" for n in index], "hit": hit})
+    return table.assign(language=language)
+
+
+def test_each_language_counts_alike_however_many_questions_it_has() -> None:
+    right, wrong = asked("zh", 100, hit=1), asked("tr", 10, hit=0)
+    units = {0: pd.concat([right, wrong], ignore_index=True)}
+    found = accuracy(units)
+    assert (found.points, found.low, found.high) == (50, 50, 50)
+    assert (found.questions, found.pictures) == (110, 100)
+    nothing_right = {0: units[0].assign(hit=0)}
+    assert paired_difference(units, nothing_right).points == 50
+    seeds = units | {1: nothing_right[0]}
+    assert accuracy(seeds).points == 25
+
+
+def test_resamples_without_a_language_say_nothing_about_the_mean() -> None:
+    right, wrong = asked("zh", 3, hit=1), asked("tr", 1, hit=0)
+    found = accuracy({0: pd.concat([right, wrong], ignore_index=True)}, resamples=100)
+    assert (found.low, found.high, found.standard_error) == (50, 50, 0)
+
+
+def test_languages_that_ask_about_the_same_pictures_are_as_if_pooled() -> None:
+    rng = np.random.default_rng(0)
+    units = run(1, 0.8, "abc")[0].assign(hit=rng.integers(0, 2, 3 * PICTURES))
+    found = accuracy({0: units}, resamples=500, seed=3)
+    place, _ = pd.factorize(units["picture"], sort=True)
+    hits = totals_by_picture(place, PICTURES, units[["hit"]].to_numpy())
+    low, high = intervals(hits, np.full_like(hits, 3), picture_weights(PICTURES, 500, seed=3))
+    assert (found.low, found.high) == pytest.approx((100 * low[0], 100 * high[0]))
+    assert found.points == pytest.approx(100 * units["hit"].mean())
+
+
 @pytest.mark.parametrize(("languages", "better"), [("abc", "a"), ("abc", "ab"), ("abcdefg", "abc"), ("abcdef", "a")])
 def test_a_run_better_on_every_picture_alike_leaves_nothing_to_resample(languages: str, better: str) -> None:
     """The answers are right in the languages `better` and wrong in the others, those of the other run all wrong."""
