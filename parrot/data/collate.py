@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from parrot.config import LANGUAGES, ConfigError
 from parrot.data.features import Features
-from parrot.data.pictures import read_picture
+from parrot.data.pictures import open_picture
 
 IGNORED = -100  # label of positions without supervision
 
@@ -73,7 +73,10 @@ class Collator:
         if self.features is not None:
             batch["image_features"] = self.features([row["image"] for row in pictured])
         elif pictured:
-            pictures = [read_picture(row["image"], f"{row['source']}: sample {row['id']}") for row in pictured]
+            pictures = [
+                open_picture(row["image"], f"{row['source']}: sample {row['id']}: image: {row['image']}")
+                for row in pictured
+            ]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
         if pictured:
             batch["language_ids"] = torch.tensor([LANGUAGES.index(row["language"]) for row in pictured])

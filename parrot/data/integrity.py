@@ -43,9 +43,8 @@ def inspect(datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark]
     pictures: dict[Path, str] = {}  # each with the first sample that shows it
     for name, entry in conversations.items():
         _inspect_conversations(name, entry, pictures, findings)
-    for path, broken in zip(pictures, _map(fault, pictures), strict=True):
-        if broken:
-            findings.problems.append(f"{pictures[path]}: image: {path} {broken}")
+    shown = [(path, f"{where}: image: {path}") for path, where in pictures.items()]
+    findings.problems += filter(None, _map(lambda picture: fault(*picture), shown))
     for name, backbone in datasets.items():
         if isinstance(backbone, BackboneFolder):
             _inspect_backbone(name, backbone, findings)

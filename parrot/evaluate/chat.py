@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from parrot.config import LANGUAGES, ConfigError, Language
+from parrot.data.pictures import open_picture
 from parrot.evaluate.generate import generate, use_accelerator
 from parrot.evaluate.streaming import TextStream
-from parrot.evaluate.tsv import open_picture
 from parrot.model.build import load
 
 

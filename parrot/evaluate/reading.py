@@ -47,13 +47,15 @@ def read_benchmark(
     Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
     a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
-    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`. With a
+    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`, or has a
+    cell that swallowed rows. With a
     list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
     otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
     """
     table = read_tsv(path, REQUIRED[kind], rejected)
     if table.empty and not rejected:
         raise ConfigError(f"{path}: expected at least one row")
+    _check_quotes(table, path)
     table = _without(_indices(table), table, path, rejected)
     table = _without(_references(table), table, path, rejected)
     # Before rows with other faults are left out: their pictures may be what sound rows refer to.
@@ -82,6 +84,18 @@ def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
             if differs.any():
                 row = table["index"].iloc[int(differs.argmax())]
                 raise ConfigError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
+
+
+def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
+    """ConfigError for a quotation mark that another row's closes: how many rows are lost within is anybody's guess.
+
+    From a cell of one row to the same one of another there are as many tabs as in a row.
+    """
+    for column in table:
+        odd = table[column].str.contains("\n") & (table[column].str.count("\t") >= len(table.columns) - 1)
+        if odd.any():
+            index = table["index"][odd].iloc[0]
+            raise ConfigError(f"{path}: row {index}: {column}: a quotation mark at its start is closed in another row")
 
 
 def _without(faults: Faults, table: pd.DataFrame, path: str | Path, rejected: list[Rejection] | None) -> pd.DataFrame:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import csv
 import hashlib
 import io
@@ -16,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from parrot.config import ConfigError, Control
+from parrot.data.pictures import open_picture
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.files import atomic_path
 
@@ -35,18 +35,16 @@ csv.field_size_limit(2**31 - 1)
 def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Rejection] | None = None) -> pd.DataFrame:
     """All cells of `path` as strings; ConfigError when it cannot be read, is ragged or lacks a `required` column.
 
+    Blank lines are skipped, as pandas and with it VLMEvalKit skips them.
     With a list `rejected`, rows that have another number of cells than the header, or are not UTF-8, are named there
     and left out; the others keep their place in the file as the table's index.
     """
     try:
         # Bytes of another encoding become lone surrogates, by which their row is told.
         text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except csv.Error as error:
-        raise ConfigError(f"{path}: expected a UTF-8 TSV: {_one_line(error)}") from None
-    header, *rows = lines or [[]]
+    header, *rows = _lines(text, path) or [[]]
     if any(map(_is_foreign, header)):
         raise ConfigError(f"{path}: header: expected UTF-8")
     for column in (*required, *header):
@@ -111,22 +109,10 @@ def picture_id(image: str) -> str:
 def decode_picture(image: str, where: str) -> Image.Image:
     """A base64 picture as RGB; ConfigError starting with `where` (file and row) when it cannot be decoded."""
     try:
-        return open_picture(io.BytesIO(base64.b64decode(image, validate=True)), where)
-    except binascii.Error:
+        picture = base64.b64decode(image, validate=True)
+    except ValueError:
         raise ConfigError(f"{where}: image: expected a base64 picture") from None
-
-
-def open_picture(source: str | Path | io.BytesIO, where: str) -> Image.Image:
-    """A picture file as RGB; ConfigError starting with `where` when it is missing, corrupt or too large to be safe."""
-    try:
-        with Image.open(source) as picture:
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise ConfigError(f"{where}: no such picture") from None
-    # Pillow's decoders raise many kinds of errors on corrupt input.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        why = "unknown format" if isinstance(error, UnidentifiedImageError) else _one_line(error)
-        raise ConfigError(f"{where}: expected a readable picture: {why}") from None
+    return open_picture(io.BytesIO(picture), f"{where}: image")
 
 
 def check_indices(table: pd.DataFrame, path: str | Path) -> None:
@@ -142,14 +128,23 @@ def check_indices(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def is_index(text: str) -> bool:
-    """Whether `text` is a whole number that fits 64 bits."""
-    return text.isascii() and text.isdigit() and int(text) < 2**63
+    """Whether `text` is a whole number that fits 64 bits, of 19 digits at most."""
+    return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63
+
+
+def _lines(text: str, path: str | Path) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
+    lines: list[list[str]] = []
+    start = 1
+    try:
+        for line in reader:
+            start = reader.line_num + 1
+            lines += [line] if line else []
+    except csv.Error:
+        raise ConfigError(f"{path}: line {start}: a quotation mark at a cell's start must close at its end") from None
+    return lines
 
 
 def _is_foreign(cell: str) -> bool:
     """Whether `cell` holds bytes that are not UTF-8."""
     return not cell.isascii() and FOREIGN.search(cell) is not None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import ConfigError, Language
+from parrot.data.pictures import open_picture
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
 from parrot.evaluate.questions import IMAGE
-from parrot.evaluate.tsv import LETTERS, open_picture
+from parrot.evaluate.tsv import LETTERS
 from parrot.integrations.answering import Answerer, with_pictures
 
 # Ends of data sets' names, as they are written there: MMMB_cn is asked in Chinese, MMBench_DEV_CN by its text alone.

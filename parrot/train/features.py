@@ -23,7 +23,7 @@ from transformers import TrainingArguments
 
 from parrot.config import ConfigError
 from parrot.data.features import Features, digests_of, remember, stored, write_block
-from parrot.data.pictures import read_picture
+from parrot.data.pictures import open_picture
 from parrot.digest import code_digest, key
 
 BLOCK = 64  # pictures encoded at once and kept in one file: 72 MiB of CLIP ViT-L/14-336's features in bfloat16
@@ -124,7 +124,7 @@ def _compute(
     """Encode and write `blocks` of pictures; `path` finds a picture by its digest."""
 
     def decode(block: list[str]) -> tuple[list[str], torch.Tensor]:
-        pictures = [read_picture(path[digest], where[path[digest]]) for digest in block]
+        pictures = [open_picture(path[digest], f"{where[path[digest]]}: image: {path[digest]}") for digest in block]
         return block, processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
     model.model.vision_tower.to(args.device)

@@ -100,7 +100,7 @@ def test_the_wrapper_shows_the_picture_of_a_file(folder: Path, tmp_path: Path) -
         assert wrapper.generate(message, "MMMB_en") == expected
         answers.add(expected)
     assert len(answers) == 2
-    with pytest.raises(ConfigError, match="no such picture"):
+    with pytest.raises(ConfigError, match="is missing"):
         wrapper.generate([{"type": "image", "value": str(tmp_path / "missing.png")}])
     with pytest.raises(ConfigError, match="expected parts of type text or image, found video"):
         wrapper.generate([{"type": "video", "value": "a.mp4"}])

@@ -220,10 +220,10 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
 @pytest.mark.parametrize(
     ("arguments", "where", "expected"),
     [
-        (("?",), {"image": "absent.png"}, "absent.png: no such picture"),
-        (("?",), {"image": "text.png"}, "text.png: expected a readable picture: unknown format"),
-        (("?",), {"image": "cut.png"}, "cut.png: expected a readable picture: "),
-        (("?",), {"image": "model"}, "model: expected a readable picture: "),
+        (("?",), {"image": "absent.png"}, "absent.png is missing"),
+        (("?",), {"image": "text.png"}, "text.png cannot be decoded: unknown format"),
+        (("?",), {"image": "cut.png"}, "cut.png cannot be decoded: "),
+        (("?",), {"image": "model"}, "model cannot be decoded: "),
         (("?",), {"model": "absent"}, "absent: no such model folder"),
         (("?",), {"model": "picture.png"}, "picture.png: no such model folder"),
         (("?",), {"model": "backbones"}, "backbones: no config.json"),

@@ -84,6 +84,8 @@ class Hostile:
     left: list[str] | None
 
 
+# What starts as a DDS picture, on which Pillow's decoder raises NotImplementedError.
+DDS = b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 0, 0, 0) + bytes(44) + struct.pack("<2I", 32, 0) + bytes(44)
 WITHOUT_4 = ["1", "1000001", "2", "3"]
 CASES = {
     "no header": Hostile(text(table()).split("\n", 1)[1], "no column index; expected a header line with index", None),
@@ -99,14 +101,25 @@ CASES = {
     ),
     "base64 cut between groups": Hostile(
         with_cell(4, "image", lambda image: image[: len(image) // 8 * 4]),
-        "row 4: expected a readable picture",
+        "row 4: image cannot be decoded",
         WITHOUT_4,
     ),
     "base64 cut short": Hostile(
         with_cell(4, "image", lambda image: image[:40]), "row 4: image: expected a base64", WITHOUT_4
     ),
     "picture of 40,000 x 40,000": Hostile(
-        with_cell(4, "image", lambda _: huge()), "row 4: expected a readable picture: Image size (1600000000", WITHOUT_4
+        with_cell(4, "image", lambda _: huge()), "row 4: image cannot be decoded: Image size (1600000000", WITHOUT_4
+    ),
+    "image that is no ASCII": Hostile(
+        with_cell(4, "image", lambda _: "картинка" * 20), "row 4: image: expected a base64 picture", WITHOUT_4
+    ),
+    "broken picture of a rare format": Hostile(
+        with_cell(4, "image", lambda _: base64.b64encode(DDS).decode()),
+        "row 4: image cannot be decoded: unknown format",
+        WITHOUT_4,
+    ),
+    "index of 5,000 digits": Hostile(
+        with_cell(4, "index", lambda _: "4" * 5_000), "index: expected a whole number, found '444", WITHOUT_4
     ),
     "rotations that disagree": Hostile(
         with_cell(1, "answer", lambda _: "A"),
@@ -120,6 +133,20 @@ CASES = {
     "row that is cut off": Hostile(
         text(table()).rsplit("\t", 2)[0] + "\n", "row number 5: expected 6 cells, found 4", WITHOUT_4
     ),
+    "quotation marks that swallow rows": Hostile(
+        text(table()).replace("\t".join(("2", "Есть")), '2\t"Есть').replace("4\tWhich?", '4\t5"'),
+        "row 2: question: a quotation mark at its start is closed in another row",
+        None,
+    ),
+    "quotation mark within a cell": Hostile(
+        text(table()).replace("Есть", '"Есть"'),
+        "line 4: a quotation mark at a cell's start",
+        None,
+    ),
+    "quotation mark that is never closed": Hostile(
+        text(table()).replace("Есть", '"Есть'), "line 4: a quotation mark at a cell's start", None
+    ),
+    "blank lines": Hostile(text(table()).replace("\n", "\n\n") + "\n", "", INDICES),
     "CRLF": Hostile(text(table()).replace("\n", "\r\n"), "", INDICES),
     "byte-order mark": Hostile("\ufeff" + text(table()), "", INDICES),
     "CRLF and byte-order mark": Hostile("\ufeff" + text(table()).replace("\n", "\r\n"), "", INDICES),

@@ -182,7 +182,7 @@ def test_a_parameter_may_be_a_single_number(built, settings: PredictSettings, tm
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        ("image", "A" * 100, "row 3: expected a readable picture"),
+        ("image", "A" * 100, "row 3: image cannot be decoded"),
         ("shuffled", "99", "row 3: shuffled"),
         ("picture_text", "", "row 3: picture_text"),
         ("answer", "D", "row 3: answer 'D'"),

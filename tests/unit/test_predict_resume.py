@@ -120,7 +120,7 @@ def test_what_is_wrong_in_one_of_two_processes_is_one_line_and_ends_the_other(sa
     table = read_tsv(tmp_path / "MMMB_en.tsv")
     table.loc[3, "image"] = "A" * 100
     write_tsv(table, tmp_path / "MMMB_en.tsv")
-    with pytest.raises(ConfigError, match=r"MMMB_en.tsv: row 3: expected a readable picture") as caught:
+    with pytest.raises(ConfigError, match=r"MMMB_en.tsv: row 3: image cannot be decoded") as caught:
         predict(settings, partial(load_and_answer_slowly, saved), tmp_path / "out", tmp_path / "work", BATCH, 2)
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []

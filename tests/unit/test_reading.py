@@ -32,7 +32,10 @@ BAD = {
     "column twice": ("index\tquestion\tA\tB\tanswer\timage\tA\n", "more than one column A"),
     "dangling reference": (HEADER + "1\tq\tx\ty\tA\t99\n", "row 1: image"),
     "reference to a reference": (HEADER + "1\tq\tx\ty\tA\t2\n2\tq\tx\ty\tA\t1\n", "row 1: image"),
-    "unclosed quote": (HEADER + '1\t"q\tx\ty\tA\tRED\n', "expected a UTF-8 TSV"),
+    "unclosed quote": (
+        HEADER + '1\t"q\tx\ty\tA\tRED\n',
+        "line 2: a quotation mark at a cell's start must close at its end",
+    ),
     "placeholder in an option": (HEADER + "3\tq\tx\t<image>\tA\tRED\n", "row 3: expected no <image>"),
 }
 

@@ -178,7 +178,7 @@ def test_a_loading_process_s_error_is_one_line(folder, settings, tmp_path):
     shutil.copytree(folder / "images", broken)
     (broken / "sft_en-1.png").write_bytes(b"noise")
     data = tuple(entry.model_copy(update={"images": str(broken)}) for entry in settings.data)
-    with pytest.raises(ConfigError, match=r"^\S+sft_en\.json: sample sft_en-1: image: \S+ cannot be decoded$"):
+    with pytest.raises(ConfigError, match=r"^\S+sft_en\.json: sample sft_en-1: image: \S+ cannot be decoded: unknown"):
         trained(folder, settings.model_copy(update={"data": data}), tmp_path / "run", workers=1)
 
 

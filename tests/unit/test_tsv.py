@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,10 @@ import pytest
 from PIL import Image
 
 from parrot.config import ConfigError
+from parrot.data.pictures import open_picture
 from parrot.evaluate.tsv import (
     as_vlmevalkit_reads,
     decode_picture,
-    open_picture,
     options,
     picture_id,
     read_tsv,
@@ -99,7 +100,7 @@ def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
     ids=["cut", "not base64", "not an image"],
 )
 def test_unreadable_pictures_are_one_line(image: str) -> None:
-    with pytest.raises(ConfigError, match=r"^t\.tsv: row 3: .*picture") as caught:
+    with pytest.raises(ConfigError, match=r"^t\.tsv: row 3: image.*(picture|cannot be decoded)") as caught:
         decode_picture(image, "t.tsv: row 3")
     assert "\n" not in str(caught.value)
 
@@ -107,5 +108,13 @@ def test_unreadable_pictures_are_one_line(image: str) -> None:
 def test_pictures_decode_as_rgb(tmp_path: Path) -> None:
     assert picture_id(RED) != picture_id(BLUE)
     assert decode_picture(BLUE, "").getpixel((0, 0)) == (0, 0, 255)
-    with pytest.raises(ConfigError, match="no such picture"):
+    with pytest.raises(ConfigError, match="^absent.png is missing$"):
         open_picture(tmp_path / "absent.png", "absent.png")
+
+
+def test_whatever_a_decoder_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "p.png"
+    Image.new("RGB", (3, 2)).save(path)
+    monkeypatch.setattr(Image.Image, "load", lambda self: struct.unpack("<I", b""))
+    with pytest.raises(ConfigError, match="^p cannot be decoded: unpack requires a buffer of 4 bytes$"):
+        open_picture(path, "p")
