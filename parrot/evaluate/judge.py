@@ -62,7 +62,7 @@ def judge(
 
     An answer to a row with options names one of them; without options it says Yes or No.
 
-    hit, unmatched and other_language are 0 or 1; options counts the offered ones. `sentences` are those that the
+    hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
     asked = asked_in(language, conventions)
@@ -85,7 +85,8 @@ def judge(
                 [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)],
                 dtype=np.float64,
             ),
-            "options": np.array([len(choices) for choices in offered], dtype=np.int64),
+            # As in the file, whatever was read of them: a question has so many rotations.
+            "options": np.array([len(options(row)) for row in records(predictions)], dtype=np.int64),
         }
     )
     # Without pictures in the predictions (files made elsewhere) every question stands for itself.

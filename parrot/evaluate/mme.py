@@ -9,6 +9,7 @@ import pandas as pd
 
 from parrot.config import Benchmark, ConfigError
 from parrot.evaluate.bootstrap import LEVEL, picture_weights, totals_by_picture
+from parrot.evaluate.tsv import L2
 
 
 def pair_ids(judged: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:
@@ -24,9 +25,8 @@ def sums(
     A category's points are 100 x accuracy + 100 x accuracy plus, at most 200. `rows` are judged rows, `pairs` the units
     of the scoring pairs. Intervals resample pictures. ConfigError where a category of a sum has no question.
     """
-    # Kinds of a sum are named as l2-categories are, see `parrot.evaluate.score.L2`.
     added = {"all": tuple(category for categories in benchmark.sums.values() for category in categories)}
-    added |= {f"l2-category/{name}": categories for name, categories in benchmark.sums.items()}
+    added |= {f"{L2}{name}": categories for name, categories in benchmark.sums.items()}
     for language, asked in rows.groupby("language", sort=False):
         found = sorted(set(asked["category"]))
         lacking = [category for category in added["all"] if category not in found]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Kind, Language
 from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import IMAGE, ROTATION, decode_picture, is_index, options, read_tsv, records
+from parrot.evaluate.tsv import IMAGE, L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
 
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     "multiple_choice": ("index", "question", "A", "B", "answer", "image"),
@@ -20,6 +20,9 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 # In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
 LONGEST_REFERENCE = 64
+
+# What scores.csv calls parts of a benchmark, and nothing in a file may be called.
+TAKEN = {"category": ("all", *SUBSETS), "split": ("all",), "house": ("all",)}
 
 Faults = dict[int, str]
 """What is wrong with rows, by their place."""
@@ -33,7 +36,8 @@ def read_language(benchmark: Benchmark, language: Language) -> tuple[pd.DataFram
     path = Path(benchmark.folder, benchmark.files[language])
     rejected: list[Rejection] = []
     listed = rejected if benchmark.rejected_rows == "list" else None
-    return read_benchmark(path, listed, benchmark.rotations_agree, benchmark.kind), rejected
+    rotations_agree = benchmark.rotations_agree and benchmark.scoring == "circular"
+    return read_benchmark(path, listed, rotations_agree, benchmark.kind), rejected
 
 
 def read_benchmark(
@@ -47,8 +51,8 @@ def read_benchmark(
     Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
     a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
-    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`, or has a
-    cell that swallowed rows. With a
+    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`, has a
+    cell that swallowed rows, or gives a category, split or house a name of `TAKEN`. With a
     list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
     otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
     """
@@ -56,6 +60,7 @@ def read_benchmark(
     if table.empty and not rejected:
         raise ConfigError(f"{path}: expected at least one row")
     _check_quotes(table, path)
+    _check_names(table, path)
     table = _without(_indices(table), table, path, rejected)
     table = _without(_references(table), table, path, rejected)
     # Before rows with other faults are left out: their pictures may be what sound rows refer to.
@@ -96,6 +101,13 @@ def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
         if odd.any():
             index = table["index"][odd].iloc[0]
             raise ConfigError(f"{path}: row {index}: {column}: a quotation mark at its start is closed in another row")
+
+
+def _check_names(table: pd.DataFrame, path: str | Path) -> None:
+    for column, taken in TAKEN.items():
+        for name in table[column].unique() if column in table else ():
+            if name in taken or name.startswith(L2):
+                raise ConfigError(f"{path}: {column}: expected another name than {name}, by which scores have a subset")
 
 
 def _without(faults: Faults, table: pd.DataFrame, path: str | Path, rejected: list[Rejection] | None) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_pict
 from parrot.evaluate.judge import read_rejected, read_rows
 from parrot.evaluate.mme import sums
 from parrot.evaluate.review import relative, reviewed
+from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings
 
@@ -26,26 +27,22 @@ COLUMNS = (
 )  # fmt: skip
 WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")
-# What a kind of score is called that is an l2-category, whose names may be those of categories.
-L2 = "l2-category/"
 DECIMALS = 4
 
 
-def score(
-    settings: ScoreSettings, predictions: Path, before: Path | None, output: Path, before_name: str | None = None
-) -> None:
+def score(settings: ScoreSettings, predictions: Path, before: Path | None, output: Path) -> None:
     """Write one run's rows of scores.csv (accuracies and shares in per cent) to `output`.
 
     `predictions` is the run's folder of prediction TSVs. `before`, where given, is that of its stage 1, scored under
-    the text control as run `before_name`, by default ``align/{key}`` with the key read off the folder
-    (``align/{key}/predictions`` or ``align/{key}``). A judge's reviews are kept in ``reviews`` beside `output`.
+    the text control as run ``align/{key}`` with the key read off the folder (``align/{key}/predictions`` or
+    ``align/{key}``). A judge's reviews are kept in ``reviews`` beside `output`.
     ConfigError when a prediction file is missing or malformed, and where a judge does not answer.
     """
     parts: list[tuple[str, Path, tuple[Control, ...]]] = [(settings.run, predictions, settings.controls)]
     if before is not None:
         folder = before.parent if before.name == "predictions" else before
         text: tuple[Control, ...] = tuple(control for control in settings.controls if control == "text")
-        parts.append((before_name or f"align/{folder.name}", before, text))
+        parts.append((f"align/{folder.name}", before, text))
     rows = [
         row
         for run, folder, controls in parts
@@ -91,9 +88,9 @@ def _scored(
     rows = read_rows(benchmark, folder, settings, control)
     for scoring in scorings(rows, benchmark.scoring):
         if scoring == "mme":
-            found = sums(rows, units(rows, "pairs"), benchmark, *drawn)
+            found = sums(rows, units(rows, "pairs", benchmark.scoring), benchmark, *drawn)
         else:
-            found = _accuracies(units(rows, scoring), *drawn)
+            found = _accuracies(units(rows, scoring, benchmark.scoring), *drawn)
         for subset in found:
             yield scoring, subset
 
@@ -131,7 +128,7 @@ def _intervals(scored: pd.DataFrame, members: np.ndarray, resamples: int, seed: 
         low[some], high[some] = intervals(
             totals_by_picture(picture, len(names), members[:, some] * scored[["hit"]].to_numpy()),
             totals_by_picture(picture, len(names), members[:, some]),
-            # The same draws for every run and control, whose scores can so be compared picture by picture.
+            # The same draws for every control and every run at this seed, which can so be compared picture by picture.
             picture_weights(len(names), resamples, seed),
         )
     return low, high

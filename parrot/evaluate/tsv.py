@@ -27,6 +27,10 @@ LETTERS = string.ascii_uppercase
 IMAGE = "<image>"
 # Rotation k of question i has the index i + k * ROTATION.
 ROTATION = 1_000_000
+# What a kind of score is called that is an l2-category, whose names may be those of categories.
+L2 = "l2-category/"
+# Kinds of scores that are neither categories nor l2-categories.
+SUBSETS = ("four_option", "easy", "hard", "seen_in_language", "unseen_in_language")
 FOREIGN = re.compile("[\udc80-\udcff]")
 # Python's csv module refuses cells beyond 128 KiB by default; base64 pictures are larger.
 csv.field_size_limit(2**31 - 1)

@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control, Language
-from parrot.evaluate.tsv import read_tsv
+from parrot.config import Benchmark, ConfigError, Language
+from parrot.evaluate.tsv import prediction_file, read_tsv
 from parrot.report.settings import ReportStage
 
 
-def prediction_file(
-    results: Path, run: str, benchmark: Benchmark, language: Language, control: Control = "none"
-) -> Path:
-    """Where the predictions of one benchmark file are, below the scale's results folder."""
-    suffix = "" if control == "none" else f".{control}"
-    return results / run / "predictions" / f"{Path(benchmark.files[language]).stem}{suffix}.tsv"
+def run_predictions(results: Path, run: str, benchmark: Benchmark, language: Language) -> Path:
+    """Where a run's predictions of one benchmark file are, below the scale's results folder."""
+    return prediction_file(results / run / "predictions", Path(benchmark.files[language]).stem, "none")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -73,7 +70,7 @@ def mean_router_weights(
         if benchmark.name not in benchmarks:
             continue
         for language in benchmark.files:
-            table = read_predictions(prediction_file(results, run, benchmark, language))
+            table = read_predictions(run_predictions(results, run, benchmark, language))
             found.setdefault(language, []).extend(json.loads(text) for text in table["router_weights"] if text)
     return {language: np.mean(weights, axis=0) for language, weights in found.items() if any(weights)}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from parrot.config import LANGUAGES, Control, Language
-from parrot.evaluate.score import L2
+from parrot.evaluate.tsv import L2
 from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import MISSING, UNBOUNDED, Cell, Scores

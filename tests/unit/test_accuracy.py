@@ -23,17 +23,32 @@ def found(groups: pd.DataFrame, *columns: str) -> list[list]:
 
 
 def test_vanilla_counts_every_row_or_of_rotations_the_first() -> None:
-    assert found(units(rows((1, 1, ""), (2, 0, "")), "vanilla"), "index", "hit", "counted") == [
+    assert found(units(rows((1, 1, ""), (2, 0, "")), "vanilla", "vanilla"), "index", "hit", "counted") == [
         [1, 1, True],
         [2, 0, True],
     ]
-    assert found(units(ROTATED, "vanilla"), "index", "hit") == [[1, 1], [2, 1]]
-    # A file of large numbers none of which is a rotation of another.
-    assert found(units(rows((7_000_000, 1, ""), (8_000_001, 0, "")), "vanilla"), "hit") == [[1], [0]]
+    assert found(units(ROTATED, "vanilla", "circular"), "index", "hit", "counted") == [[1, 1, True], [2, 1, True]]
+
+
+def test_large_numbers_are_rotations_only_where_the_benchmark_is_circular() -> None:
+    table = rows((5, 1, ""), (1_000_005, 0, ""), (7, 1, "a"), (2_000_007, 1, "a"))
+    assert found(units(table, "vanilla", "vanilla"), "index", "hit", "counted") == [
+        [5, 1, True],
+        [7, 1, True],
+        [1_000_005, 0, True],
+        [2_000_007, 1, True],
+    ]
+    assert found(units(table, "pairs", "vanilla"), "index", "hit", "counted") == [[7, 1, True]]
+
+
+def test_units_without_a_first_rotation_are_there_and_do_not_count() -> None:
+    table = rows((1, 1, "a"), (1_000_001, 1, "a"), (1_000_002, 1, "b"), (2_000_002, 1, "b"))
+    for scoring, expected in (("vanilla", [True, False]), ("circular", [True, False]), ("pairs", [False, False])):
+        assert units(table, scoring, "circular")["counted"].tolist() == expected
 
 
 def test_circular_groups_hit_where_every_rotation_does() -> None:
-    groups = units(ROTATED, "circular")
+    groups = units(ROTATED, "circular", "circular")
     assert found(groups, "index", "hit", "unmatched", "incomplete", "counted") == [
         [1, 1, 0.0, False, True],
         [2, 0, 0.5, False, True],
@@ -42,7 +57,7 @@ def test_circular_groups_hit_where_every_rotation_does() -> None:
 
 def test_circular_groups_of_several_languages_stay_apart() -> None:
     both = pd.concat([ROTATED, ROTATED.assign(hit=0, language="pt")])
-    assert found(units(both, "circular"), "language", "index", "hit") == [
+    assert found(units(both, "circular", "circular"), "language", "index", "hit") == [
         ["en", 1, 1],
         ["pt", 1, 0],
         ["en", 2, 0],
@@ -51,7 +66,8 @@ def test_circular_groups_of_several_languages_stay_apart() -> None:
 
 
 def test_a_group_counts_by_the_rotations_that_are_there_and_not_without_the_first() -> None:
-    groups = units(rows((1, 1, ""), (1_000_001, 1, ""), (2_000_001, 0, ""), (2, 1, ""), (1_000_003, 1, "")), "circular")
+    table = rows((1, 1, ""), (1_000_001, 1, ""), (2_000_001, 0, ""), (2, 1, ""), (1_000_003, 1, ""))
+    groups = units(table, "circular", "circular")
     assert found(groups, "index", "hit", "incomplete", "counted") == [
         [1, 0, False, True],
         [2, 1, True, True],
@@ -60,7 +76,7 @@ def test_a_group_counts_by_the_rotations_that_are_there_and_not_without_the_firs
 
 
 def test_a_pair_hits_where_both_rows_do_and_counts_where_there_are_two() -> None:
-    pairs = units(rows((1, 1, "a"), (2, 1, "a"), (3, 1, "b"), (4, 0, "b"), (5, 1, "c"), (6, 1, "")), "pairs")
+    pairs = units(rows((1, 1, "a"), (2, 1, "a"), (3, 1, "b"), (4, 0, "b"), (5, 1, "c"), (6, 1, "")), "pairs", "pairs")
     assert found(pairs, "index", "hit", "unmatched", "counted") == [
         [1, 1, 0.0, True],
         [3, 0, 0.5, True],
@@ -70,7 +86,11 @@ def test_a_pair_hits_where_both_rows_do_and_counts_where_there_are_two() -> None
 
 def test_pairs_that_rotate_count_once() -> None:
     table = rows((1, 1, "a"), (2, 1, "a"), (1_000_001, 0, "a"), (1_000_002, 0, "a"))
-    assert found(units(table, "pairs"), "index", "hit", "counted") == [[1, 1, True]]
+    assert found(units(table, "pairs", "circular"), "index", "hit", "counted") == [[1, 1, True]]
+
+
+def test_no_pair_at_all_is_no_unit() -> None:
+    assert units(rows((1, 1, "")), "pairs", "pairs").empty
 
 
 @pytest.mark.parametrize(
@@ -79,7 +99,7 @@ def test_pairs_that_rotate_count_once() -> None:
         (rows((1, 1, ""), (2, 1, "")), "vanilla", ("vanilla",)),
         (ROTATED, "circular", ("circular", "vanilla")),
         (rows((1, 1, "a"), (2, 1, "a")), "vanilla", ("vanilla", "pairs")),
-        (rows((1, 1, "a"), (1_000_001, 1, "a")), "pairs", ("pairs", "vanilla", "circular")),
+        (rows((1, 1, "a"), (1_000_001, 1, "a")), "pairs", ("pairs", "vanilla")),
         # What the entry asks for is counted even where nothing in the file is rotated.
         (
             rows(

@@ -133,6 +133,13 @@ CASES = {
     "row that is cut off": Hostile(
         text(table()).rsplit("\t", 2)[0] + "\n", "row number 5: expected 6 cells, found 4", WITHOUT_4
     ),
+    "category called as all questions are": Hostile(
+        text(table().assign(category="all")), "category: expected another name than all, by which scores", None
+    ),
+    "category called as easy ones are": Hostile(
+        text(table().assign(category=["x"] * 4 + ["easy"])), "than easy,", None
+    ),
+    "split called as all of them": Hostile(text(table().assign(split="all")), "split: expected another name", None),
     "quotation marks that swallow rows": Hostile(
         text(table()).replace("\t".join(("2", "Есть")), '2\t"Есть').replace("4\tWhich?", '4\t5"'),
         "row 2: question: a quotation mark at its start is closed in another row",
@@ -219,6 +226,11 @@ def test_rotations_in_other_words_may_be_let_pass(tmp_path: Path) -> None:
         read_language(benchmark(tmp_path, reworded), "en")
     rows, rejected = read_language(benchmark(tmp_path, reworded, rotations_agree=False), "en")
     assert (list(rows["index"]), rejected) == (INDICES, [])
+
+
+def test_rotations_belong_to_circular_benchmarks(tmp_path: Path) -> None:
+    entry = benchmark(tmp_path, with_cell(1, "answer", lambda _: "A"), scoring="vanilla")
+    assert list(read_language(entry, "en")[0]["index"]) == INDICES
 
 
 def test_a_picture_is_shown_although_its_own_row_is_rejected(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from parrot.config import Benchmark, Conventions
 from parrot.evaluate.accuracy import units
 from parrot.evaluate.judge import read_rows
-from parrot.evaluate.score import L2, score
-from parrot.evaluate.tsv import read_tsv, write_tsv
+from parrot.evaluate.score import score
+from parrot.evaluate.tsv import L2, read_tsv, write_tsv
 from parrot.runs import ScoreSettings
 
 FILES = {"vanilla": "mmmb_golden.json", "circular": "mmbench_golden.json"}
@@ -57,7 +57,7 @@ def _benchmark(golden: Path, tmp_path: Path, name: str, scoring: str, entry: dic
 
 def test_hits(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
     rows = read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key]))
-    found = units(rows, benchmark.scoring)
+    found = units(rows, benchmark.scoring, benchmark.scoring)
     found = found[found["counted"]]
     expected = {row["index"]: row["hit"] for row in entry[key]["rows"]}
     assert dict(zip(found["index"], found["hit"], strict=True)) == expected
@@ -91,7 +91,8 @@ def test_scores_csv_holds_the_accuracies_by_split_ability_and_category(
 
 
 def test_groups_that_lack_rotations_are_counted(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
-    found = units(read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key])), benchmark.scoring)
+    rows = read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key]))
+    found = units(rows, benchmark.scoring, benchmark.scoring)
     lacking = {index % 1_000_000 for index in entry.get("dropped_rows", [])} - {entry.get("dropped_group")}
     without_first = {index for index in entry.get("dropped_rows", []) if index < 1_000_000}
     assert set(found["index"][found["incomplete"] & found["counted"]]) == lacking - without_first
