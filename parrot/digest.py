@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+TEMPLATES = frozenset({".css", ".j2", ".js"})
 # Resolved values reach a job's params already, hardware decides nothing, and tracking is a view: edits there make no
 # result stale.
-TEMPLATES = frozenset({".css", ".j2", ".js"})
 LEFT_OUT = frozenset(
     f"parrot.{name}"
-    for name in (
-        "cli", "config", "strict", "runs", "hardware", "digest", "track", "train.launch", "train.live",
-        "train.system_metrics",
-    )
-)  # fmt: skip
+    for name in ("config", "strict", "runs", "hardware", "digest", "train.launch", "train.live", "train.system_metrics")
+)
 
 
 def canonical(value: Any) -> str:

@@ -58,5 +58,12 @@ def test_templates_count_with_the_package_they_lie_in(package: Path):
 def test_code_outside_the_closure_does_not_count(package: Path):
     before = digest(package)
     (package / "parrot/three.py").write_text("X = 1\n")
-    (package / "parrot/config.py").write_text((package / "parrot/config.py").read_text() + "\nX = 1\n")
+    assert digest(package) == before
+
+
+def test_imported_code_whose_values_reach_the_job_otherwise_does_not_count(package: Path):
+    one, config = package / "parrot/one.py", package / "parrot/config.py"
+    one.write_text("from parrot import config\n" + one.read_text())
+    before = digest(package)
+    config.write_text(config.read_text() + "\nX = 1\n")
     assert digest(package) == before

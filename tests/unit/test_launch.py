@@ -159,6 +159,7 @@ def test_a_job_that_slurm_does_not_take_back_says_so(slurm, capsys):
     assert "is not put back in the queue: scontrol requeue 31234: Job has been disabled" in capsys.readouterr().err
 
 
-def test_outside_of_slurm_nothing_is_requeued(tmp_path, monkeypatch):
+def test_outside_of_slurm_nothing_is_requeued(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))  # no command would be found
     requeue()
+    assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """The whole chain at the size of a minute, nothing mocked: data, both stages, answers, scores, report, MLflow."""
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -59,8 +60,12 @@ def test_scores_cover_runs_languages_and_controls(smoke):
 
 def test_report_and_tables_are_whole(smoke):
     results = smoke / "results/mini"
-    table = (results / "tables/table1.md").read_text(encoding="utf-8")
-    assert "MMBench_dev" in table
+    table = rows(results / "tables/table1.csv")
+    cells = {(row["house"], row["run"], row["language"]): row for row in table if row["language"] in LANGUAGES}
+    assert set(cells) == set(itertools.product(("twemoji", "openmoji"), ("parrot", "english"), LANGUAGES))
+    for cell in cells.values():
+        assert cell["benchmark"] == "MMBench_dev"
+        assert 0 <= float(cell["low"]) <= float(cell["value"]) <= float(cell["high"]) <= 100
     assert (results / "figures/fig7a.svg").stat().st_size > 1000
     page = (results / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/") >= 10
