@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from parrot.config import ConfigError, read_yaml, validate
+from parrot.plan.devices import device_of
 from parrot.strict import Strict
 
 FILE = "plan.yaml"
@@ -80,12 +81,11 @@ class Facts(Strict):
         return self
 
     def device(self, name: str) -> str:
-        """The device that `name`, a user's or Slurm's word, means; ConfigError for none or more than one."""
-        word = name.lower().replace(" ", "").replace("-", "_")
-        found = [word] if word in self.devices else [key for key in self.devices if key in word]
-        if len(found) != 1:
+        """The device that `name` means; ConfigError for none or more than one."""
+        found = device_of(name, self.devices)
+        if found is None:
             raise ConfigError(f"unknown GPU {name}; config/{FILE} has {', '.join(self.devices)}")
-        return found[0]
+        return found
 
     def nearest(self, device: str, rule: str, parameters: float) -> Measured | None:
         """The rate measured on `device` for `rule` at the size nearest to so many parameters; None without any."""

@@ -31,6 +31,13 @@ class Setting:
     checkpointing: bool = False
 
 
+# What config/paper.yaml sets for one GPU of a node, by rule: those settings are what a plan's rates are for.
+CONFIGURED = {
+    rule: Setting("as config/paper.yaml", Micro(size), shuffled=False, workers=1, checkpointing=True)
+    for rule, size in (("project", 16), ("tune", 4))
+}
+
+
 @dataclass(frozen=True)
 class Job:
     """A stage (its rule's name) of a model on the samples of one optimiser step; `half`: bfloat16 autocast."""
@@ -79,7 +86,7 @@ def _tuning(micro: Micro, on_processor: bool) -> list[Setting]:
     loaded = replace(laid_out, name="laid out, loaded by 8 processes", workers=8)
     packed = replace(loaded, name="packed", micro=micro._replace(packed=True))
     stored = replace(packed, name="packed, stored features", stored=True)
-    settings = [plain, laid_out, loaded, packed, stored]
+    settings = [plain, CONFIGURED["tune"], laid_out, loaded, packed, stored]
     if is_flash_attn_2_available():
         settings += [replace(each, name=f"{each.name}, flash attention", attention=FLASH) for each in (loaded, stored)]
     settings += [replace(packed, micro=packed.micro._replace(size=size)) for size in (4, 16)]
@@ -96,6 +103,7 @@ def _aligning(micro: Micro) -> list[Setting]:
     stored = replace(loaded, name="stored features", stored=True)
     return [
         plain,
+        CONFIGURED["project"],
         loaded,
         stored,
         *(replace(stored, micro=Micro(size)) for size in (micro.size // 2, 2 * micro.size)),

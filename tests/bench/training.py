@@ -7,7 +7,7 @@ order, padded, loaded by the training process itself, `sdpa`, the vision encoder
 changes what it names. All settings see the same samples, and their losses must agree.
 
 - tokens/s: real ones, visual ones included, padding not;
-- of plain: samples/s over those of the plain settings;
+- of plain: samples/s over those of the plain settings, where they ran;
 - data, forward, backward, optimiser: shares of the time of a step that waits for each, so that loading counts as far
   as it is waited for;
 - MFU: operations that the step has to compute (`parrot.model.flops`) over its time and over the rate of a large matrix
@@ -18,7 +18,7 @@ what another process loads costs nothing there, as on a core that is free. `--gp
 Qwen1.5-1.8B's sizes in both stages and with Qwen1.5-7B's in stage 1, random weights, float32 with bfloat16 autocast as
 `parrot train` has it on one GPU, a sweep of micro-batches, flash attention where it is installed, packing and
 compiling; settings that do not fit in memory, or in `--minutes`, are said to. It needs torch and transformers alone,
-and ends with lines for config/plan.yaml, of the fastest settings that compute features in every step, as the plan does.
+and ends with lines for config/plan.yaml: not of the fastest settings but of config/paper.yaml's, which will run.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a machine with a GPU may not have the package installed
 
 import torch
+from calibration import entry
 from gpu import MFU_GOAL, matrix_product_rate
 from machine import describe
 from mix import print_layouts
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def run(job: Job, rounds: int, device: str, folder: Path, deadline: float) -> list[str]:
-    """Print a job's table; its fastest setting as an entry of config/plan.yaml's `measured`."""
+    """Print a job's table; on a GPU its entry of config/plan.yaml's `measured`."""
     dtype = torch.bfloat16 if job.half else torch.float32
     rate = matrix_product_rate(1024 if device == "cpu" else 8192, device, dtype)
     print(f"### {job.title}\n")
@@ -91,32 +92,20 @@ def run(job: Job, rounds: int, device: str, folder: Path, deadline: float) -> li
                 print(f"{start} {result} |", flush=True)
                 continue
             results[setting] = result
-            plain = next(iter(results.values()))
-            torch.testing.assert_close(result.loss, plain.loss, rtol=0.03 if job.half else 1e-4, atol=0)
-            parts = " | ".join(f"{100 * part / sum(result.parts):.1f}" for part in result.parts)
-            print(
-                f"{start} {result.samples:.1f} | {result.tokens:.0f} | {result.samples / plain.samples:.2f} | "
-                f"{100 * result.padding:.1f} | {parts} | {result.memory / 2**30:.1f} | "
-                f"{100 * result.operations / rate:.1f} |",
-                flush=True,
-            )
+            first = next(iter(results.values()))
+            torch.testing.assert_close(result.loss, first.loss, rtol=0.03 if job.half else 1e-4, atol=0)
+            print(f"{start} {cells(result, results.get(job.settings[0]), rate)} |", flush=True)
     print(flush=True)
-    computed = {setting: result for setting, result in results.items() if not setting.stored}
-    return _entry(job, computed) if device == "cuda" and computed else []
+    return entry(job, results, torch.cuda.get_device_name()) if device == "cuda" else []
 
 
-def _entry(job: Job, results: dict[Setting, Result]) -> list[str]:
-    setting, best = max(results.items(), key=lambda item: item[1].samples)
-    return [
-        f"  - device: {torch.cuda.get_device_name().split()[1].lower()}",
-        f"    rule: {job.rule}",
-        f"    sizes: {job.title}, micro-batch {setting.micro.size}, {setting.name}",
-        f"    parameters: {best.parameters / 1e9:.4g}",
-        f"    rate: {best.operations / 1e12:.4g}",
-        f"    tokens_per_second: {best.tokens:.0f}",
-        f'    date: "{datetime.date.today()}"',
-        "    source: tests/bench/training.py --gpu",
-    ]
+def cells(result: Result, plain: Result | None, rate: float) -> str:
+    """A row's figures, those of the plain settings to compare with and of a matrix product's operations a second."""
+    parts = " | ".join(f"{100 * part / sum(result.parts):.1f}" for part in result.parts)
+    return (
+        f"{result.samples:.1f} | {result.tokens:.0f} | {f'{result.samples / plain.samples:.2f}' if plain else ''} | "
+        f"{100 * result.padding:.1f} | {parts} | {result.memory / 2**30:.1f} | {100 * result.operations / rate:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+
+from parrot.config import validate
+from parrot.plan.facts import Facts, read_facts
+from parrot.runs import Suite
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import prediction
+import training
+from calibration import entry
 from evaluation import counted, made_up, released_way
 from gpu import measure
 from mix import INSTRUCTIONS, draw
-from settings import on_processor
-from steps import Runner, interleaved
+from settings import CONFIGURED, on_gpu, on_processor
+from steps import Result, Runner, interleaved
 from subjects import (
     LLAVA,
     NO_EXPERTS,
@@ -118,3 +125,60 @@ def test_llava_s_samples_with_a_picture_are_as_long_as_its_file_says():
     llava = {name: INSTRUCTIONS[name] for name in list(INSTRUCTIONS)[:10]}
     lengths = [sample.text for sample in draw(llava, 10_000, 577, 2048) if sample.pictures]
     assert sum(lengths) / len(lengths) == pytest.approx(200, rel=0.1)
+
+
+def test_the_plan_s_rates_are_of_what_the_paper_s_config_runs():
+    config = Suite.load(("config/config.yaml", "config/paper.yaml")).config
+    hardware = config.hardware
+    for rule, recipe, stage in (("project", config.align, hardware.align), ("tune", config.tune, hardware.tune)):
+        setting = CONFIGURED[rule]
+        assert (setting.micro.size, setting.micro.packed) == (stage.micro_batch, recipe.packing)
+        assert (setting.attention, setting.compile) == (stage.attention, stage.compile)
+        assert (setting.checkpointing, setting.stored) == (recipe.gradient_checkpointing, stage.features == "disk")
+        assert setting.workers == hardware.threads // hardware.gpus - 1  # what training leaves of a GPU's cores
+        assert stage.workers is None
+        assert (setting.shuffled, recipe.precision) == (False, "bf16")
+        assert all(setting in job.settings for job in on_gpu(try_only=True) if job.rule == rule)
+
+
+def test_a_step_of_the_paper_s_config_gives_the_same_loss(tmp_path):
+    for job in on_gpu(try_only=True)[:2]:
+        configured = replace(CONFIGURED[job.rule], workers=0)
+        runners = [Runner(job, setting, "cpu", tmp_path) for setting in (job.settings[0], configured)]
+        plain, ours = interleaved(runners, rounds=1)
+        torch.testing.assert_close(ours.loss, plain.loss, rtol=0.02, atol=0)
+
+
+def result(**fields) -> Result:
+    made_up = Result(10.0, 4321.0, 4e14, 0.0, (1.0, 1.0, 1.0, 1.0), 0, torch.tensor(1.0), 2_000_000_000)
+    return made_up._replace(**fields)
+
+
+def test_the_fastest_settings_are_not_the_plan_s():
+    job = on_gpu(try_only=True)[0]
+    fastest = next(setting for setting in job.settings if setting.micro.packed)
+    results = {fastest: result(operations=6e14), CONFIGURED["tune"]: result(), job.settings[0]: result(operations=1e14)}
+    lines = "\n".join(["measured:", *entry(job, results, "NVIDIA A100-SXM4-80GB")])
+    facts = yaml.safe_load(Path("config/plan.yaml").read_text(encoding="utf-8"))
+    (measured,) = validate(Facts, facts | yaml.safe_load(lines), "here").measured
+    assert (measured.device, measured.rule, measured.rate, measured.parameters) == ("a100", "tune", 400, 2)
+    assert "micro-batch 4, as config/paper.yaml but on one GPU, without DeepSpeed" in measured.sizes
+    del results[CONFIGURED["tune"]]
+    assert entry(job, results, "NVIDIA H200") == [
+        "  # Stage 2, Qwen1.5-1.8B: the settings as config/paper.yaml has them did not run"
+    ]
+    assert entry(job, results, "K80") == ["  # Stage 2, Qwen1.5-1.8B: K80 is none of the devices above"]
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("NVIDIA GeForce RTX 4090", "rtx4090"), ("Tesla V100-SXM2-32GB", "v100"), ("NVIDIA H100 80GB HBM3", "h100")],
+)
+def test_devices_by_the_driver_s_names(name, device):
+    assert read_facts().device(name) == device
+
+
+def test_nothing_is_compared_with_plain_settings_that_did_not_run():
+    fast = result(samples=20.0)
+    assert training.cells(fast, result(), 1e15).startswith("20.0 | 4321 | 2.00 | 0.0 | 25.0 | ")
+    assert training.cells(fast, None, 1e15).startswith("20.0 | 4321 |  | 0.0 | 25.0 | ")
