@@ -185,7 +185,7 @@ def _write(sheet: Sheet, processor: Words, answers: Sequence[Answer]) -> None:
     texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
     prompts = [processor.format_prompt(question.query) for question in sheet.questions]
     table = sheet.table.assign(
-        prediction=[text.strip() for text in texts],
+        prediction=texts,
         prompt_sha256=[hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts],
         stop_reason=[answer.stop_reason for answer in answers],
         router_weights=[json.dumps([round(w, ROUTER_DECIMALS) for w in answer.router_weights]) for answer in answers],

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import string
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -129,7 +130,7 @@ def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:
         "Context": row["caption"],
         "Question": row["question"],
         "Answer 1": row["gpt4_ans"],
-        "Answer 2": row["prediction"],
+        "Answer 2": row["prediction"].strip(string.whitespace),  # as VLMEvalKit's wrapper stores it
         "Task": judge.request or REQUEST,
     }
     return "\n\n".join(f"[{name}]\n{text}" for name, text in parts.items())

@@ -71,8 +71,9 @@ function card(row) {
   fill(part(".hint"), row.hint, row.asked_in);
   const choices = row.options.length ? row.options : [["", row.answer]];
   part(".options").append(...choices.map((choice) => option(row, choice)));
-  part(".answer bdi").textContent = row.prediction || "(no answer)";
-  part(".answer bdi").lang = row.prediction ? row.asked_in : "en";
+  const said = row.prediction.trim();
+  part(".answer bdi").textContent = said ? row.prediction : "(no answer)";
+  part(".answer bdi").lang = said ? row.asked_in : "en";
   part(".answer b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
   experts(part(".experts"), row.weights);
   return element;

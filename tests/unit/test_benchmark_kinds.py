@@ -167,7 +167,7 @@ def test_free_answers_are_rated_by_the_judge_once(tmp_path: Path, server: tuple[
         {"question": "What?", "caption": "A cat.", "gpt4_ans": "Cat", "category": category, "image": PICTURES["p"]}
         for category in ("conv", "conv", "detail")
     ]
-    assert answer(benchmark, rows, ["4", "a lot", "6"], tmp_path) == ["<image>\nWhat?"] * 3
+    assert answer(benchmark, rows, ["\n4 ", "a lot", "6"], tmp_path) == ["<image>\nWhat?"] * 3
     judge = JudgeSettings(name="rater", url=url, attempts=2)
     found = scores(benchmark, tmp_path, judge=judge)
     assert found["accuracy"].to_dict() == {

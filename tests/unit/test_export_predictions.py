@@ -22,7 +22,7 @@ COLUMNS = ["index", "question", "hint", "A", "B", "answer", "category"]
 ADDED = ["picture", "prediction", "prompt_sha256", "stop_reason", "router_weights"]
 NEWEST = 1_790_000_000  # 2026-09-21, 14:13:20 UTC
 FOLDER = "mine/T20260921-141320"
-TEXTS = ["None", "NA", "", "=1+1", "+5", "007", "a\tb\nc", "http://a.b/c", '"quoted"', "猫。", "#N/A"]
+TEXTS = ["None", "NA", "", "=1+1", "+5", "007", "a\tb\nc", "http://a.b/c", '"quoted"', "猫。", "#N/A", "\u3000B. kedi"]
 
 
 def prediction_table(answers: list[str]) -> pd.DataFrame:

@@ -58,6 +58,13 @@ def test_answers_are_shortened_where_the_prompt_ended_in_english(
     assert judge(told, language, conventions)["hit"].item() == hit
 
 
+@pytest.mark.parametrize(("start", "unmatched"), [("", 0), (" \n", 0), ("\u3000", 1), ("\xa0", 1)])
+def test_the_wrapper_takes_off_ascii_blanks_alone(start: str, unmatched: int) -> None:
+    answer = f"{start}B. It is the second of the animals in the picture above"
+    judged = judge(table({"index": "1", "prediction": answer, "C": "pato", "answer": "B"}), "en", OURS)
+    assert (judged["hit"].item(), judged["unmatched"].item()) == (1 - unmatched, unmatched)
+
+
 def test_words_for_nothing_are_answers_unless_read_as_vlmevalkit_does() -> None:
     told = table(
         {"index": "1", "A": "None", "B": "two", "prediction": "None"},

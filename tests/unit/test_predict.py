@@ -17,7 +17,8 @@ from PIL import Image
 from tiny_training import talkative_model
 
 from parrot.config import Benchmark, ConfigError
-from parrot.evaluate.generate import generate
+from parrot.evaluate.asker import Asker
+from parrot.evaluate.generate import Answer, generate
 from parrot.evaluate.predict import predict
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
@@ -160,6 +161,16 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
     asked = processor.format_prompt("<image>\nWhich colour?\nA. red\nB. NA\nAnswer.")
     assert table["prompt_sha256"][0] == hashlib.sha256(asked.encode()).hexdigest()
     assert set(table["stop_reason"]) <= {"eos", "length"}
+
+
+@pytest.mark.parametrize("said", ["\u3000B. It is the second one", "\xa0A: a cat", " B\r\n", "\n"])
+def test_an_answer_is_stored_as_it_was_said(
+    built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    tokens = built[1].tokenizer(said)["input_ids"]
+    monkeypatch.setattr(Asker, "ask", lambda _, places: [Answer(tokens, "eos") for _ in places])
+    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    assert set(read_tsv(tmp_path / "out" / "MMMB_en.tsv")["prediction"]) == {said}
 
 
 def test_same_questions_same_bytes(built, settings: PredictSettings, tmp_path: Path) -> None:
