@@ -9,13 +9,14 @@ from typing import Literal
 import pandas as pd
 
 from parrot.config import ConfigError
-from parrot.evaluate.judge import REQUIRED, stored_answers
+from parrot.evaluate.judge import stored_answers
 from parrot.evaluate.prompts import instructions
 from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, write_tsv
 from parrot.files import atomic_path
 from parrot.runs import ScoreSettings
 
 FileFormat = Literal["xlsx", "tsv"]
+REQUIRED = ("index", "question", "prediction")
 # Columns of a prediction file that are not the benchmark's.
 OURS = ("picture", "prediction", "prompt_sha256", "stop_reason", "router_weights")
 # VLMEvalKit's names of Parrot's two benchmarks, whose published files are called the same in lower case.

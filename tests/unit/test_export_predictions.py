@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from parrot import cli
-from parrot.config import Benchmark, ConfigError
+from parrot.config import Benchmark, ConfigError, JudgeSettings
 from parrot.digest import canonical
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
 from parrot.evaluate.tsv import read_tsv, write_tsv
@@ -100,3 +100,20 @@ def test_the_command_prints_what_it_wrote(
     printed = [Path(line) for line in capsys.readouterr().out.split()]
     assert sorted(printed) == sorted((tmp_path / "out").glob("parrot/T*/*.tsv"))
     assert len(printed) == 3
+
+
+def test_a_judged_benchmark_has_no_right_answer_and_keeps_what_its_judge_reads(tmp_path: Path) -> None:
+    fields = {"folder": "x", "files": {"en": "LLaVABench.tsv"}, "max_new_tokens": 5}
+    benchmark = Benchmark(name="LLaVABench", kind="judged", scoring="relative", **fields)
+    columns = ["index", "question", "caption", "gpt4_ans", "category"]
+    row = ["1", "What?", "A cat.", "Cat", "conv", "0f", " A. It is a cat.\n", "00", "eos", "[]"]
+    write_tsv(pd.DataFrame([row], columns=columns + ADDED, dtype=str), tmp_path / "LLaVABench.tsv")
+    judge = JudgeSettings(name="rater", url="http://127.0.0.1:9")
+    settings = ScoreSettings(
+        run="parrot", seed=0, benchmarks=(benchmark,), controls=("none",), resamples=1, judge=judge
+    )
+    (path,) = export_predictions(settings, tmp_path, tmp_path / "out", "mine", "xlsx")
+    assert path.name == "mine_LLaVABench.xlsx"
+    cells = pd.read_excel(path)
+    assert list(cells.columns) == [*columns, "prediction"]
+    assert cells["prediction"].item() == "A. It is a cat."
