@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from parrot.doctor.command import Answer, ask
@@ -46,7 +47,8 @@ def check_shared(request: Request, wait: int) -> Finding:
 
 
 def check_imports(request: Request, hardware: Hardware, wait: int) -> list[Finding]:
-    """Whether a training's modules import on the nodes that `request` asks for, and torch sees the GPUs."""
+    """Whether a training's modules import on the nodes that `request` asks for, torch sees the GPUs, and MLflow's
+    server answers there too."""
     gpus = request.gpus if hardware.device == "cuda" else 0
     asked = request.gpu_options if gpus else []
     command = [sys.executable, "-m", "parrot.doctor.probe", *needed(hardware)]
@@ -54,7 +56,10 @@ def check_imports(request: Request, hardware: Hardware, wait: int) -> list[Findi
     told = [json.loads(line) for line in answer.out.splitlines() if line.startswith('{"host"')]
     if answer.code != 0 or len(told) < request.nodes:
         return [_not_run("imports", answer, wait)]
-    return [_imported(each, gpus) for each in sorted(told, key=lambda each: str(each["host"]))]
+    told = sorted(told, key=lambda each: str(each["host"]))
+    servers = [(each["host"], Finding(**each["server"])) for each in told if "server" in each]
+    answers = [replace(finding, found=f"{host}: {finding.found}") for host, finding in servers]
+    return [_imported(each, gpus) for each in told] + answers
 
 
 def check_imports_here(hardware: Hardware) -> Finding:

@@ -1,4 +1,5 @@
-"""Run where jobs run: a line of JSON tells which of the named modules import, and which GPUs torch sees."""
+"""Run where jobs run: a line of JSON tells which of the named modules import, which GPUs torch sees, and whether
+MLflow's server, where there is one, answers."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ import importlib
 import json
 import os
 import sys
+
+from parrot.doctor.storage import check_store
+from parrot.store import store_uri
 
 
 def main() -> None:
@@ -22,7 +26,10 @@ def main() -> None:
 
         gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
     host = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
-    print(json.dumps({"host": host, "versions": versions, "broken": broken, "gpus": gpus}), flush=True)
+    told = {"host": host, "versions": versions, "broken": broken, "gpus": gpus}
+    if store_uri().startswith("http"):
+        told["server"] = vars(check_store(store_uri(), elsewhere=False))
+    print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def check_store(uri: str, elsewhere: bool) -> Finding:
 def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
     network = network_file_system(path)
     if network is not None:
-        advice = f"{SERVER}; or keep the file on this machine's own disk, without live curves"
-        return failed("mlflow", f"{path}: SQLite on {network}, where several writers break it", advice)
+        found = f"{path}: SQLite on {network}, where several writers break it: jobs leave it alone"
+        return warning("mlflow", found, f"runs appear in it when all is done; to see curves live, {SERVER}")
     if path.exists():
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
@@ -65,7 +65,8 @@ def _check_server(uri: str, elsewhere: bool) -> Finding:
         }.get(error.code, "is it MLflow's server that answers there?")
         return failed("mlflow", f"{shown}: {error}", advice)
     except OSError as error:
-        return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", "start the server")
+        advice = "start it, under a name and at a port that are reached from there"
+        return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", advice)
     return ok("mlflow", f"{shown} answers")
 
 

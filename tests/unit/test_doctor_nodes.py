@@ -3,6 +3,8 @@
 import importlib.metadata
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from fake_slurm import SRUN, FakeSlurm
@@ -151,6 +153,29 @@ def test_the_probe_tells_what_it_could_not_import(slurm, monkeypatch):
     assert imported() == [
         "failed   imports     gpu1: no_such_module: ModuleNotFoundError: No module named 'no_such_module'; "
         "install environment.yml or pip install -c constraints.txt -e '.[gpu]' in the jobs' environment"
+    ]
+
+
+def test_a_server_is_asked_from_the_nodes_too(slurm, monkeypatch):
+    monkeypatch.setattr(nodes, "needed", lambda hardware: ["yaml"])
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # which knows no page
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert imported(device="cpu")[1:] == [
+        f"failed   mlflow      gpu1: {uri}: HTTP Error 501: Unsupported method ('GET'); "
+        "is it MLflow's server that answers there?"
+    ]
+    server.server_close()
+    assert imported(device="cpu")[1:] == [
+        f"failed   mlflow      gpu1: {uri} does not answer: [Errno 111] Connection refused; "
+        "start it, under a name and at a port that are reached from there"
+    ]
+    answers = {"status": "ok", "check": "mlflow", "found": f"{uri} answers", "advice": ""}
+    slurm.says("srun", told(server=answers, host="gpu2") + "\n" + told(server=answers))
+    assert [line.partition(": ")[0] for line in imported()] == [
+        *("ok       imports     gpu1", "ok       imports     gpu2"),
+        *("ok       mlflow      gpu1", "ok       mlflow      gpu2"),
     ]
 
 

@@ -129,8 +129,8 @@ def test_file_that_is_no_store(here):
 def test_store_in_a_file_on_a_network(here, monkeypatch):
     monkeypatch.setattr(storage, "network_file_system", lambda path: "nfs4")
     assert str(storage.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=True)) == (
-        f"failed   mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it; {SERVER}; "
-        "or keep the file on this machine's own disk, without live curves"
+        f"warning  mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it: jobs leave it alone; "
+        f"runs appear in it when all is done; to see curves live, {SERVER}"
     )
 
 
@@ -190,7 +190,8 @@ def test_server_that_does_not_answer():
     server.server_close()
     uri = f"http://127.0.0.1:{server.server_port}"
     assert str(storage.check_store(uri, elsewhere=False)) == (
-        f"failed   mlflow      {uri} does not answer: [Errno 111] Connection refused; start the server"
+        f"failed   mlflow      {uri} does not answer: [Errno 111] Connection refused; "
+        "start it, under a name and at a port that are reached from there"
     )
 
 
