@@ -97,6 +97,11 @@ class Benchmark(Strict):
         default_factory=dict,
         description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
     )
+    prompt_language: Literal["dataset", "group"] | None = Field(
+        None,
+        description="language of the wrapper's instruction, in place of what the run says: of a benchmark that "
+        "VLMEvalKit knows by one name, and words as a group (multiple_choice)",
+    )
     template: str = Field(
         "",
         description="the prompt, of {hint}, {question}, {options} and {instruction}; none: VLMEvalKit's for the kind",

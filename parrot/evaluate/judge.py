@@ -14,7 +14,7 @@ from parrot.config import Benchmark, Control, Conventions, Language
 from parrot.evaluate.matching import infer
 from parrot.evaluate.mme import pair_ids
 from parrot.evaluate.postprocess import wrapper_answer
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, instructions
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
 from parrot.evaluate.rejections import COLUMNS, list_file
 from parrot.evaluate.tsv import as_vlmevalkit_reads, check_indices, options, prediction_file, read_tsv, records
 from parrot.evaluate.yes_no import yes_or_no
@@ -30,7 +30,8 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
 
     ConfigError when a prediction file is missing, lacks a column or holds an index twice.
     """
-    sentences = instructions(benchmark, conventions.prompt_language)
+    conventions = as_asked(benchmark, conventions)
+    sentences = instructions(benchmark, conventions)
     tables = []
     for language, file in benchmark.files.items():
         path = prediction_file(folder, Path(file).stem, control)

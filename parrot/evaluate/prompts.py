@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from parrot.benchmark_kinds import TEMPLATES
-from parrot.config import Benchmark, ConfigError, Language
+from parrot.config import Benchmark, ConfigError, Conventions, Language
 from parrot.evaluate.tsv import options
+from parrot.runs import PredictSettings
+from parrot.strict import Strict
 
 # The wrapper's sentences; they hold for every benchmark that asks for the letter and words no instruction of its own.
 LETTER_INSTRUCTION: dict[Language, str] = {
@@ -32,12 +34,20 @@ YES_NO_ENDINGS = (" Please answer yes or no.", " Yes or No", " Answer in one sen
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
 PromptLanguage = Literal["dataset", "group"]
+Settings = TypeVar("Settings", bound=Strict)
 
 
-def instructions(benchmark: Benchmark, prompt_language: PromptLanguage) -> Mapping[Language, str]:
+def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
+    """A run's settings with the benchmark's own prompt_language, where its entry has one."""
+    own = benchmark.prompt_language
+    return settings if own is None else settings.model_copy(update={"prompt_language": own})
+
+
+def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) -> Mapping[Language, str]:
     """The closing sentences of a benchmark's prompts, by language; ConfigError where one that is needed is missing."""
     sentences = benchmark.instruction or LETTER_INSTRUCTION
-    needed: tuple[Language, ...] = ("en",) if prompt_language == "group" else tuple(benchmark.files)
+    in_english = as_asked(benchmark, settings).prompt_language == "group" or settings.translator != "none"
+    needed: tuple[Language, ...] = ("en",) if in_english else tuple(benchmark.files)
     for language in needed:
         if language not in sentences:
             raise ConfigError(f"config/benchmarks.yaml: {benchmark.name}: instruction: no sentence for {language}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from parrot.config import Benchmark, Control, Language
 from parrot.evaluate.english import Translate, translator
-from parrot.evaluate.prompts import instructions, word_row
+from parrot.evaluate.prompts import as_asked, instructions, word_row
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import IMAGE, as_vlmevalkit_reads, picture_id, prediction_file, records
@@ -71,12 +71,13 @@ def _read(
 ) -> list[Sheet]:
     path = Path(benchmark.folder, benchmark.files[language])
     table, rejected = read_language(benchmark, language)
-    sentences = instructions(benchmark, settings.prompt_language if translate is None else "group")
+    sentences = instructions(benchmark, settings)
     if translate is not None:
         table, language = translate(table, benchmark, language), "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
-    prompts = [word_row(benchmark, row, sentences, language, settings.prompt_language) for row in read]
+    prompt_language = as_asked(benchmark, settings).prompt_language
+    prompts = [word_row(benchmark, row, sentences, language, prompt_language) for row in read]
     kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
     sheets = []

@@ -15,6 +15,7 @@ from parrot.evaluate.accuracy import scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.judge import read_rejected, read_rows
 from parrot.evaluate.mme import sums
+from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.review import relative, reviewed
 from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
@@ -58,6 +59,7 @@ def score(settings: ScoreSettings, predictions: Path, before: Path | None, outpu
 def _score(
     settings: ScoreSettings, run: str, benchmark: Benchmark, folder: Path, control: Control, reviews: Path
 ) -> Iterator[dict[str, object]]:
+    conventions = as_asked(benchmark, settings)
     judge = settings.judge.name if settings.judge and benchmark.kind == "judged" else ""
     rejected = read_rejected(benchmark, folder, control)
     for scoring, subset in _scored(settings, benchmark, folder, control, reviews):
@@ -68,7 +70,7 @@ def _score(
             "scoring": scoring,
             "control": control,
             "judge": judge,
-            **{name: getattr(settings, name) for name in Conventions.model_fields},
+            **{name: getattr(conventions, name) for name in Conventions.model_fields},
             **subset,
             # A row that cannot be asked is of no house, split or kind.
             "rejected": rejected[subset["language"]] if WHOLE.items() <= subset.items() else "",

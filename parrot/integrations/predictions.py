@@ -10,7 +10,7 @@ import pandas as pd
 
 from parrot.config import ConfigError
 from parrot.evaluate.judge import stored_answers
-from parrot.evaluate.prompts import instructions
+from parrot.evaluate.prompts import as_asked, instructions
 from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, write_tsv
 from parrot.files import atomic_path
 from parrot.runs import ScoreSettings
@@ -40,12 +40,12 @@ def export_predictions(
     """
     tables, times = {}, []
     for benchmark in settings.benchmarks:
-        sentences = instructions(benchmark, settings.prompt_language)
+        sentences = instructions(benchmark, settings)
         for language, file in benchmark.files.items():
             path = prediction_file(predictions, Path(file).stem, "none")
             table = read_tsv(path, REQUIRED)
             check_indices(table, path)
-            answers = stored_answers(table, language, settings, sentences)
+            answers = stored_answers(table, language, as_asked(benchmark, settings), sentences)
             dataset = DATASETS.get(Path(file).stem, Path(file).stem)
             kept = [column for column in table if column not in OURS]
             tables[f"{prefix}{dataset}"] = table[kept].assign(index=table["index"].astype(int), prediction=answers)

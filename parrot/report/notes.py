@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from parrot.config import Conventions
+from parrot.config import Benchmark, Conventions
 from parrot.report.scores import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
 
 
 def about(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[str, str, str]:
     """The sentences below a table's title, besides its own."""
-    return scales(item, settings), gaps(item, settings, scores), followed(settings)
+    return scales(item, settings), gaps(item, settings, scores), followed(item, settings)
 
 
-def conventions(settings: ReportStage) -> dict[str, str]:
-    """Each convention's value, with the names of the runs where they differ: ``dataset (parrot); group (english)``."""
+def conventions(item: ReportItem, settings: ReportStage) -> dict[str, str]:
+    """Each convention's value, with the names of the runs where they differ: ``dataset (parrot); group (english)``.
+
+    Benchmarks of the item that have a prompt_language of their own are named too.
+    """
+    shown = [benchmark for benchmark in settings.benchmarks if benchmark.name in item.benchmarks]
     found = {}
     for name in Conventions.model_fields:
         runs: dict[str, list[str]] = {}
         for run in settings.runs:
             runs.setdefault(getattr(run.conventions, name), []).append(run.name)
         one = len(runs) == 1
-        found[name] = "; ".join(value if one else f"{value} ({', '.join(names)})" for value, names in runs.items())
+        said = "; ".join(value if one else f"{value} ({', '.join(names)})" for value, names in runs.items())
+        found[name] = prompt_languages(said, shown) if name == "prompt_language" else said
     return found
 
 
-def followed(settings: ReportStage) -> str:
+def prompt_languages(said: str, benchmarks: Sequence[Benchmark]) -> str:
+    """The runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
+    own = [f"{benchmark.prompt_language} for {benchmark.name}" for benchmark in benchmarks if benchmark.prompt_language]
+    return "; ".join(own if own and len(own) == len(benchmarks) else [said, *own])
+
+
+def followed(item: ReportItem, settings: ReportStage) -> str:
     """The conventions as a sentence."""
-    return f"Conventions: {', '.join(f'{name} {value}' for name, value in conventions(settings).items())}."
+    return f"Conventions: {', '.join(f'{name} {value}' for name, value in conventions(item, settings).items())}."
 
 
 def scales(item: ReportItem, settings: ReportStage) -> str:

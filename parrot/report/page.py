@@ -87,7 +87,7 @@ def _section(
     if name in grids:
         body, note = Markup(to_html(grids[name])), grids[name].note
     else:
-        body, note = _picture(*figures[name]), notes.followed(settings) if item.kind == "bars" else ""
+        body, note = _picture(*figures[name]), notes.followed(item, settings) if item.kind == "bars" else ""
     return Section(name, item.kind, item.by, item.title, body, note, item.published)
 
 

@@ -89,7 +89,7 @@ def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
         "The information is the entropy of the mean weights minus the mean entropy of each language's, or each kind's, "
         "mean weights. Languages count equally, and a circular question counts once. Chance alone gives more than 0: "
         f"the same with labels permuted {PERMUTATIONS} times, languages within a question and kinds between questions."
-        f" Conventions: prompt_language {notes.conventions(settings)['prompt_language']}."
+        f" Conventions: prompt_language {notes.conventions(item, settings)['prompt_language']}."
     ) + (f" Without a choice of experts: {', '.join(without)}." if without else "")
     names = tables.words(item, settings) | WORDS
     return Grid(item.title, note, ("benchmark", "run"), GROUPS, rows, names, axes=("quantity", "number"))

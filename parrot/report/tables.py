@@ -40,7 +40,7 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) 
         rows=tuple(rows),
         words=words(item, settings),
         scorings={b.name: b.scoring for b in settings.benchmarks if b.name in item.benchmarks},
-        conventions=notes.conventions(settings),
+        conventions=notes.conventions(item, settings),
     )
 
 

@@ -180,6 +180,17 @@ def test_predictions_hold_what_was_asked(built, benchmark, nllb, tmp_path: Path,
     assert set(model["prompt_sha256"]).isdisjoint(english["prompt_sha256"])
 
 
+def test_translated_questions_need_the_english_instruction_alone(benchmark, tmp_path: Path) -> None:
+    entry = benchmark.model_copy(update={"instruction": {"en": "Say it."}})
+    sheets = read_sheets(settings(entry), tmp_path)
+    assert all(question.query.endswith("\nSay it.") for sheet in sheets for question in sheet.questions)
+    for sheet in sheets:
+        write_tsv(sheet.table.assign(prediction="A", prompt_sha256=""), sheet.file)
+    assert list(read_rows(entry, tmp_path, Conventions(translator="parallel_rows"))["hit"]) == [1, 0, 1, 0] * 2
+    with pytest.raises(ConfigError, match="MMMB: instruction: no sentence for zh"):
+        read_rows(entry, tmp_path, Conventions())
+
+
 @pytest.mark.parametrize(("translator", "hits"), [("none", 2), ("parallel_rows", 0)])
 def test_answers_are_read_as_those_to_english_questions(benchmark, tmp_path: Path, translator, hits: int) -> None:
     # The wrapper shortens "I think B" to "I", and does so after the English instruction alone.

@@ -144,10 +144,21 @@ def test_conventions_that_differ_are_told_run_by_run() -> None:
         conventions=Conventions(prompt_language="group", matcher="may2024"),
     )
     settings = report_stage(Suite.load()).model_copy(update={"runs": (*tiny_results.RUNS, group)})
-    told = notes.conventions(settings)
+    item = settings.items["table1"]
+    told = notes.conventions(item, settings)
     assert told["prompt_language"] == "dataset (parrot, no_experts, english); group (group)"
     assert told["postprocess"] == "vlmevalkit"
-    assert "matcher current (parrot, no_experts, english); may2024 (group)," in notes.followed(settings)
+    assert "matcher current (parrot, no_experts, english); may2024 (group)," in notes.followed(item, settings)
+
+
+def test_a_benchmark_with_a_prompt_language_of_its_own_is_named() -> None:
+    settings = report_stage(Suite.load())
+    own = settings.benchmarks[0].model_copy(update={"prompt_language": "group"})
+    settings = settings.model_copy(update={"benchmarks": (own, *settings.benchmarks[1:])})
+    both = settings.items["table1"].model_copy(update={"benchmarks": ("MMMB", "MMBench_dev")})
+    alone = both.model_copy(update={"benchmarks": ("MMMB",)})
+    assert notes.conventions(both, settings)["prompt_language"] == "dataset; group for MMMB"
+    assert notes.conventions(alone, settings)["prompt_language"] == "group for MMMB"
 
 
 def test_groups_that_lack_rotations_are_told_below_the_table(built: Path) -> None:

@@ -116,6 +116,25 @@ def test_splits_pairs_and_conventions_are_rows_and_columns(folder: Path) -> None
     assert values == [["current", "dataset", "none", "strings"]]
 
 
+def test_a_benchmark_s_own_prompt_language_is_what_is_named_and_what_answers_are_read_by(tmp_path: Path) -> None:
+    own = BENCHMARK.model_copy(update={"name": "own", "files": {"zh": "own.tsv"}, "prompt_language": "group"})
+    own = own.model_copy(update={"instruction": {}})
+    theirs = own.model_copy(update={"name": "theirs", "prompt_language": None})
+    predictions(tmp_path / "own.tsv", "B" * 10)
+    table = read_tsv(tmp_path / "own.tsv")
+    # The letter is found only where the prompt, with the English instruction, has the answer shortened.
+    write_tsv(table.assign(prediction="A cup, which stands on a table"), tmp_path / "own.tsv")
+    settings = SETTINGS.model_copy(update={"benchmarks": (own, theirs), "controls": ("none",)})
+    score(settings, tmp_path, None, tmp_path / "scores.csv")
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    found = scores[(scores["house"] == "all") & (scores["kind"] == "all") & (scores["scoring"] == "vanilla")]
+    found = found[found["split"] == "all"].set_index("benchmark")[["prompt_language", "accuracy"]]
+    assert found.to_dict("index") == {
+        "own": {"prompt_language": "group", "accuracy": 100},
+        "theirs": {"prompt_language": "dataset", "accuracy": 0},
+    }
+
+
 def test_groups_without_rotations_and_pairs_without_rows_are_counted_in_columns(tmp_path: Path) -> None:
     benchmark = BENCHMARK.model_copy(update={"files": {"en": "b.tsv"}, "scoring": "circular"})
     predictions(tmp_path / "b.tsv", "AAAAAAAAA")

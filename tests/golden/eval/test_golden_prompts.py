@@ -7,9 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
+from parrot.config import Benchmark, Conventions, load_catalogue
+from parrot.evaluate.prompts import (
+    LETTER_INSTRUCTION,
+    as_asked,
+    build_prompt,
+    build_yes_no_prompt,
+    instructions,
+    word_row,
+)
 
 SUFFIXES = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}
+
+# Benchmarks of a single file, whose name alone says nothing of the language: MMBench_DEV_CN is asked by its entry.
+ENTRIES = {
+    entry.name: entry
+    for entry in load_catalogue("config/benchmarks.yaml", Benchmark).values()
+    if len(entry.files) == 1 and entry.kind == "multiple_choice"
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -22,7 +37,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_multiple_choice(dataset: str, row: dict, prompt: str) -> None:
     row = {name: "" if cell is None else str(cell) for name, cell in row.items()}
-    # A group's name (MMMB) has no language suffix; neither has MMBench_DEV_CN, whose suffix is in capitals.
+    if dataset in ENTRIES:
+        entry = ENTRIES[dataset]
+        (language,) = entry.files
+        conventions = as_asked(entry, Conventions())
+        sentences = instructions(entry, conventions)
+        assert word_row(entry, row, sentences, language, conventions.prompt_language) == prompt
+        return
+    # A group's name (MMMB) has no language suffix.
     language = SUFFIXES.get(dataset[-3:])
     assert build_prompt(row, LETTER_INSTRUCTION, language or "en", "dataset" if language else "group") == prompt
 
