@@ -97,8 +97,8 @@ def _ask_share(asker: EitherAsker, folder: Path, batch: int, process: int, proce
     journal = Journal(folder, str(process))
     for share in shares(asker.questions, asker.lengths, batch, asker.pictures_at_once, processes)[process]:
         left = [places for places in share.batches if not journal.answers.keys() >= set(places)]
-        if left:
-            asker.see(share.pictures, batch)
+        shown = {asker.questions[place].picture for places in left for place in places}
+        asker.see([picture for picture in share.pictures if picture in shown], batch)
         for places in left:
             answered = asker.ask(places)
             report(sum(place not in journal.answers for place in places))
