@@ -273,8 +273,8 @@ class Conventions(Strict):
     )
     missing_values: Literal["strings", "vlmevalkit"] = Field(
         "strings",
-        description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, so that "
-        "such options vanish and such answers become nan",
+        description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, and "
+        "after its spreadsheet of answers, so that such options vanish and such answers become nan",
     )
     translator: str = Field(
         "none",

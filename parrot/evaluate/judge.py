@@ -16,7 +16,15 @@ from parrot.evaluate.mme import pair_ids
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
 from parrot.evaluate.rejections import COLUMNS, list_file
-from parrot.evaluate.tsv import as_vlmevalkit_reads, check_indices, options, prediction_file, read_tsv, records
+from parrot.evaluate.tsv import (
+    as_vlmevalkit_reads,
+    as_vlmevalkit_scores,
+    check_indices,
+    options,
+    prediction_file,
+    read_tsv,
+    records,
+)
 from parrot.evaluate.yes_no import yes_or_no
 
 REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
@@ -67,13 +75,13 @@ def judge(
     prompts ended with, on which `conventions.postprocess` depends.
     """
     asked = asked_in(language, conventions)
-    answered = records(_read(predictions, conventions))
-    offered = [options(row) for row in answered]
+    answered = records(predictions)
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
-    said = _read(stored, conventions)["prediction"]
+    read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
     named = [
-        infer(text, choices, conventions.matcher) if choices else yes_or_no(text)
-        for text, choices in zip(said, offered, strict=True)
+        infer(row["prediction"], choices, conventions.matcher) if choices else yes_or_no(row["prediction"])
+        for row in records(read)
+        for choices in [options(row)]
     ]
     hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
     rows = pd.DataFrame(
@@ -87,7 +95,7 @@ def judge(
                 dtype=np.float64,
             ),
             # As in the file, whatever was read of them: a question has so many rotations.
-            "options": np.array([len(options(row)) for row in records(predictions)], dtype=np.int64),
+            "options": np.array([len(options(row)) for row in answered], dtype=np.int64),
         }
     )
     # Without pictures in the predictions (files made elsewhere) every question stands for itself.
@@ -103,7 +111,8 @@ def stored_answers(
     """The answers as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
     if conventions.postprocess == "none":
         return list(predictions["prediction"])
-    rows = records(_read(predictions, conventions))
+    reads = conventions.missing_values == "vlmevalkit"
+    rows = records(as_vlmevalkit_reads(predictions) if reads else predictions)
     asked = asked_in(language, conventions)
     prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
     return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
@@ -112,10 +121,6 @@ def stored_answers(
 def asked_in(language: Language, conventions: Conventions) -> Language:
     """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
     return language if conventions.translator == "none" else "en"
-
-
-def _read(table: pd.DataFrame, conventions: Conventions) -> pd.DataFrame:
-    return as_vlmevalkit_reads(table) if conventions.missing_values == "vlmevalkit" else table
 
 
 def names_other_language(row: Mapping[str, str], language: Language) -> bool:

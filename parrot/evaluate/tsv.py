@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import string
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -75,19 +76,42 @@ def write_tsv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def as_vlmevalkit_reads(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` as VLMEvalKit, which leaves types to pandas, sees its texts, options and predictions.
+    """`table` as VLMEvalKit, which leaves types to pandas, sees its texts and options.
 
-    "None", "NA", "null" and their like are missing values: such a hint or option is no longer there (""), and such a
-    prediction is the word nan. A column of numbers is made of numbers, and of decimal ones where a cell is missing, so
-    that 1 may become 1.0.
+    "None", "NA", "null" and their like are missing values: such a hint or option is no longer there (""). A column of
+    numbers is made of numbers, and of decimal ones where a cell is missing, so that 1 may become 1.0.
     """
-    columns = [name for name in ("hint", "question", *LETTERS, "prediction") if name in table]
+    return table.assign(**_texts(_typed(table)))
+
+
+def as_vlmevalkit_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with its predictions as VLMEvalKit scores it: read as above, put into a spreadsheet, and read again.
+
+    A missing prediction is the word nan. In a spreadsheet 1.0 is 1, a control character is written out (_x000D_), and
+    longer cells are cut at 32,767 characters.
+    """
+    typed = _typed(table).assign(index=table["index"].to_numpy(), prediction=table["prediction"].to_numpy())
+    sheet = io.BytesIO()
+    as_theirs = {"options": {"strings_to_formulas": False}}
+    with (
+        warnings.catch_warnings(action="ignore"),  # of cells that are cut
+        pd.ExcelWriter(sheet, engine="xlsxwriter", engine_kwargs=as_theirs) as writer,
+    ):
+        typed.to_excel(writer, index=False)
+    read = _texts(pd.read_excel(sheet, engine="openpyxl").drop(columns="index"))
+    return table.assign(**read | {"prediction": ["nan" if cell == "" else cell for cell in read["prediction"]]})
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    columns = [name for name in ("hint", "question", *LETTERS) if name in table]
     text = table[columns].to_csv(sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    typed = pd.read_csv(io.StringIO(text), sep="\t", low_memory=False)
-    read = typed.astype(object).where(typed.notna(), "").map(str)
-    if "prediction" in read:
-        read["prediction"] = read["prediction"].replace("", "nan")
-    return table.assign(**{name: read[name].to_numpy() for name in columns})
+    return pd.read_csv(io.StringIO(text), sep="\t", low_memory=False)
+
+
+def _texts(typed: pd.DataFrame) -> dict[str, list[str]]:
+    """Columns in words, missing cells as ""."""
+    words = typed.astype(object).where(typed.notna(), "")
+    return {str(name): list(map(str, words[name])) for name in words}
 
 
 def prediction_file(folder: Path, stem: str, control: Control) -> Path:

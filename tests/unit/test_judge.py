@@ -78,6 +78,15 @@ def test_words_for_nothing_are_answers_unless_read_as_vlmevalkit_does() -> None:
     assert list(theirs["hit"]) == [0, 0, 0]
 
 
+def test_answers_are_matched_as_vlmevalkit_s_spreadsheet_gives_them_back() -> None:
+    told = table(
+        {"index": "1", "A": "1.0", "B": "2.0", "answer": "B", "prediction": "2"},
+        {"index": "2", "A": "1.0", "B": "2.0", "answer": "B", "prediction": "B\r\nçünkü gri"},
+    )
+    assert list(judge(told, "tr", OURS)["hit"]) == [0, 1]
+    assert list(judge(told, "tr", Conventions(missing_values="vlmevalkit"))["hit"]) == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("prediction", "expected"),
     [

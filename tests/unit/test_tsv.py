@@ -15,6 +15,7 @@ from parrot.config import ConfigError
 from parrot.data.pictures import open_picture
 from parrot.evaluate.tsv import (
     as_vlmevalkit_reads,
+    as_vlmevalkit_scores,
     decode_picture,
     options,
     picture_id,
@@ -73,7 +74,6 @@ def test_cells_as_pandas_types_them() -> None:
         "C": ["03", "4", "5"],
         "hint": ["null", "see", "n/a"],
         "category": ["None", "b", "c"],
-        "prediction": ["None", "nan", "no\nbanana"],
     }
     table = pd.DataFrame(cells, dtype=str)
     read = as_vlmevalkit_reads(table).to_dict("list")
@@ -82,9 +82,27 @@ def test_cells_as_pandas_types_them() -> None:
         "B": ["1.0", "", "2.0"],
         "C": ["3", "4", "5"],
         "hint": ["", "see", ""],
-        "prediction": ["nan", "nan", "no\nbanana"],
     }
     assert table.to_dict("list") == cells
+
+
+def test_cells_after_a_spreadsheet() -> None:
+    cells = {
+        "index": ["007", "8", "9"],
+        "A": ["1.0", "2.0", "3.0"],
+        "B": ["1.0", "", "2.0"],
+        "C": ["a\x07b", "=1+1", "x" * 40_000],
+        "hint": ["null", "see", "line\nfeed"],
+        "prediction": ["None", "", "B\r\nçünkü gri"],
+    }
+    read = as_vlmevalkit_scores(pd.DataFrame(cells, dtype=str)).to_dict("list")
+    assert read == cells | {
+        "A": ["1", "2", "3"],
+        "B": ["1.0", "", "2.0"],
+        "C": ["a_x0007_b", "=1+1", "x" * 32_767],
+        "hint": ["", "see", "line\nfeed"],
+        "prediction": ["nan", "nan", "B_x000D_\nçünkü gri"],
+    }
 
 
 def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
