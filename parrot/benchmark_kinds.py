@@ -38,13 +38,11 @@ def check(entry: Benchmark) -> None:
     """ValueError where the fields of `entry` do not fit its kind or its files."""
     if entry.scoring not in SCORINGS[entry.kind]:
         raise ValueError(f"scoring: expected {' or '.join(SCORINGS[entry.kind])} for {entry.kind}")
-    if entry.kind != "multiple_choice" and (entry.instruction or entry.answer != "letter" or entry.prompt_language):
-        raise ValueError(f"instruction, prompt_language, answer belong to multiple_choice; {entry.kind} has template")
+    if entry.kind != "multiple_choice" and (entry.instruction or entry.prompt_language):
+        raise ValueError(f"instruction and prompt_language belong to multiple_choice; {entry.kind} has template")
     # What the wrapper shortens depends on the sentence that the prompt ends with.
     if entry.kind == "multiple_choice" and entry.template and not entry.template.endswith("\n{instruction}"):
         raise ValueError("template: expected {instruction} as the last line for multiple_choice")
-    if entry.answer == "text" and not entry.instruction:
-        raise ValueError("instruction: expected with answer text; the wrapper's sentences ask for the letter")
     if bool(entry.sums) != (entry.scoring == "mme"):
         raise ValueError("sums belong to scoring mme, and must be given there")
     added = [category for categories in entry.sums.values() for category in categories]

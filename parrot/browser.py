@@ -1,4 +1,4 @@
-"""Headless Chromium: a page as it looks and as it reads once its scripts have run."""
+"""Headless Chromium: a page once its scripts have run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ MILLISECONDS_TO_SETTLE = 30_000
 SECONDS_AT_MOST = 300
 
 
-def rendered(url: str) -> str:
-    """The document's HTML after its scripts have run; ConfigError where there is no Chromium."""
-    return _run(url, "--dump-dom")
-
-
 def screenshot(url: str, path: Path, width: int, height: int) -> None:
     """Write the page as it looks in a window of `width` x `height` to `path` (PNG); ConfigError without Chromium."""
-    _run(url, f"--screenshot={path.resolve()}", f"--window-size={width},{height}")
+    chromium(url, f"--screenshot={path.resolve()}", f"--window-size={width},{height}")
 
 
-def _run(url: str, *flags: str) -> str:
+def chromium(url: str, *flags: str) -> str:
+    """What Chromium, started with `flags`, prints of the page; ConfigError where there is none."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if binary is None:
         raise ConfigError("Chromium is not installed: apt-get install chromium")

@@ -92,7 +92,6 @@ class Benchmark(Strict):
         "multiple_choice",
         description="yes_no: questions without options; judged: free answers that a judge model rates",
     )
-    answer: Literal["letter", "text"] = Field("letter", description="what the model is asked for (multiple_choice)")
     instruction: dict[Language, str] = Field(
         default_factory=dict,
         description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",

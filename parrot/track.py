@@ -20,19 +20,18 @@ from parrot.store import connect, store_uri, without_password
 from parrot.tracked import TrackedRun, plan_run, plan_stage1
 
 
-def init_store(uri: str | None = None) -> str | None:
+def init_store() -> str | None:
     """Make the store and its experiment where they are missing; the experiment's id, or None where no store answers.
 
-    `uri` is by default MLFLOW_TRACKING_URI, else ``mlflow.db`` in the working folder. Call this before several jobs
-    open a fresh SQLite store, which they cannot create together.
+    Call this before several jobs open a fresh SQLite store, which they cannot create together.
     """
-    uri = uri or store_uri()
+    uri = store_uri()
     with _warning_only(uri):
         return connect(uri).experiment
     return None
 
 
-def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None = None, uri: str | None = None) -> bool:
+def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None = None) -> bool:
     """Import runs with what lies under ``results/{run}`` and ``results/align/{key}``; whether a store took them.
 
     `report` is the folder of tables, figures and page that every run gets as artefacts. A store that does not answer
@@ -41,7 +40,7 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
     Raises:
         ConfigError: a record is missing or malformed.
     """
-    uri = uri or store_uri()
+    uri = store_uri()
     plans = [plan for run in runs for plan in (plan_stage1(run, results), plan_run(run, results, report))]
     with _warning_only(uri):
         store = connect(uri)

@@ -37,7 +37,6 @@ class Measured(Strict):
     sizes: str = Field(description="of model and batch, in words")
     parameters: float = Field(gt=0, description="of the model, all of them, in 10^9")
     rate: float = Field(gt=0, description="10^12 operations a second and GPU: needed ones, by parrot.model.flops")
-    tokens_per_second: float | None = Field(None, gt=0, description="a GPU; visual tokens count, padding does not")
     date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     source: str = Field(description="what printed it")
 
@@ -94,7 +93,7 @@ class Facts(Strict):
         return min(there, key=lambda entry: abs(math.log(entry.parameters * 1e9 / parameters)), default=None)
 
 
-def read_facts(catalogues: Path = Path("config")) -> Facts:
+def read_facts() -> Facts:
     """ConfigError for what does not fit."""
-    path = catalogues / FILE
+    path = Path("config", FILE)
     return validate(Facts, read_yaml(path), str(path))

@@ -33,7 +33,6 @@ def entry(job: Job, results: Mapping[Setting, Result], gpu: str) -> list[str]:
         f"    sizes: {job.title}, micro-batch {setting.micro.size}, {setting.name} but on one GPU, without DeepSpeed",
         f"    parameters: {result.parameters / 1e9:.4g}",
         f"    rate: {result.operations / 1e12:.4g}",
-        f"    tokens_per_second: {result.tokens:.0f}",
         f'    date: "{datetime.date.today()}"',
         "    source: tests/bench/training.py --gpu",
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prompt_reader import PromptReader
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, Qwen2ForCausalLM
 
 from parrot.backbones.contrastive import contrastive_loss, pixel_values
@@ -18,7 +19,7 @@ from parrot.backbones.language import Example, accuracy, batches, encode, loss_o
 from parrot.backbones.make import CONCEPTS, RESOURCES, SEED
 from parrot.backbones.pictures import Sampler, mirror
 from parrot.config import LANGUAGES, Benchmark, Dataset, load_catalogue
-from parrot.data.compose.keys import PromptReader, is_reserved
+from parrot.data.compose.keys import is_reserved
 from parrot.data.compose.material import load_material
 from parrot.data.compose.pictures import Scene
 from parrot.digest import file_sha256

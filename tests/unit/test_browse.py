@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import tiny_results
 from PIL import Image
+from rendered import rendered
 
-from parrot.browser import rendered
 from parrot.config import LANGUAGES, Benchmark, ConfigError
 from parrot.evaluate.rejections import Rejection, list_file, write_list
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv

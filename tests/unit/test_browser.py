@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rendered import rendered
 
-from parrot.browser import rendered
 from parrot.config import ConfigError
 
 

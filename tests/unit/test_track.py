@@ -48,16 +48,23 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert init_store(f"sqlite:///{folder}/mlflow.db") is not None
+        assert init_store() is not None
     finally:
         os.chdir(before)
     return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: bytes) -> str:
+def store(tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "mlflow.db").write_bytes(empty_store)
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture
+def dead_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Port 9 (discard) is served nowhere."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
 
 def runs_of(store: str) -> dict[str, MlflowRun]:
@@ -73,7 +80,7 @@ def history(store: str, run: MlflowRun, metric: str) -> list[tuple[int, int, flo
 
 
 def test_runs_become_parents_with_children_and_share_one_stage_1(results: Path, store: str) -> None:
-    assert import_runs(RUNS, results, uri=store)
+    assert import_runs(RUNS, results)
     runs = runs_of(store)
     expected = {f"tiny/{run.name}/seed0{part}" for run in RUNS for part in PARTS}
     assert runs.keys() == expected | {f"tiny/align/{tiny_results.KEY}"}
@@ -88,7 +95,7 @@ def test_runs_become_parents_with_children_and_share_one_stage_1(results: Path, 
 
 
 def test_a_run_carries_its_curves_accuracies_data_pin_and_commit(results: Path, store: str) -> None:
-    import_runs(RUNS, results, uri=store)
+    import_runs(RUNS, results)
     runs = runs_of(store)
     curve = history(store, runs["tiny/parrot/seed0/tune"], "loss")
     assert curve == [(step, 1_700_000_000_000 + 1000 * step, 4.0 / step) for step in range(1, 5)]
@@ -104,10 +111,10 @@ def test_a_run_carries_its_curves_accuracies_data_pin_and_commit(results: Path, 
 
 
 def test_a_second_import_changes_nothing(results: Path, store: str) -> None:
-    import_runs(RUNS, results, uri=store)
+    import_runs(RUNS, results)
     before = runs_of(store)
     curve = history(store, before["tiny/english/seed0/tune"], "loss")
-    assert import_runs(RUNS, results, uri=store)
+    assert import_runs(RUNS, results)
     after = runs_of(store)
     assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
     assert history(store, after["tiny/english/seed0/tune"], "loss") == curve
@@ -116,11 +123,11 @@ def test_a_second_import_changes_nothing(results: Path, store: str) -> None:
 def test_a_changed_record_takes_the_place_of_the_old_and_leaves_others_alone(tmp_path: Path, store: str) -> None:
     tiny_results.make(tmp_path)
     results = tmp_path / "results"
-    import_runs(RUNS, results, uri=store)
+    import_runs(RUNS, results)
     before = runs_of(store)
     path = results / "parrot/metrics.jsonl"
     path.write_text(path.read_text().replace('"loss": 4.0,', '"loss": 5.0,'))
-    import_runs(RUNS, results, uri=store)
+    import_runs(RUNS, results)
     after = runs_of(store)
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name].info.run_id != before[name].info.run_id}
@@ -142,10 +149,10 @@ def test_an_import_that_was_cut_off_is_completed(
     with monkeypatch.context() as patch:
         patch.setattr("parrot.store.POINTS_A_BATCH", 4)
         patch.setattr(MlflowClient, "log_batch", fails_in_the_middle)
-        assert not import_runs(RUNS[:1], results, uri=store)
+        assert not import_runs(RUNS[:1], results)
     assert "took nothing: cut off" in capsys.readouterr().err
     before = runs_of(store)
-    assert import_runs(RUNS[:1], results, uri=store)
+    assert import_runs(RUNS[:1], results)
     after = runs_of(store)
     assert len(after) == len(PARTS) + 1
     assert {name: after[name].info.run_id for name in before} == {name: before[name].info.run_id for name in before}
@@ -164,7 +171,7 @@ def test_tables_and_figures_are_artefacts_and_follow_a_new_report(
     client = MlflowClient(store)
     for content in ("first", "second"):
         (report / "tables/table1.csv").write_text(content)
-        import_runs(RUNS[:1], results, report, uri=store)
+        import_runs(RUNS[:1], results, report)
         run = runs_of(store)["tiny/parrot/seed0"].info.run_id
         assert {file.path for file in client.list_artifacts(run)} == {
             "provenance.json", "metrics.jsonl", "scores.csv", "report.html", "target",
@@ -179,7 +186,7 @@ def test_a_reports_page_links_to_nothing_that_the_store_lacks(results: Path, sto
     build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", report)
     linked = re.compile(r'href="[^"#]')
     assert linked.search((report / "report.html").read_text())
-    import_runs(RUNS[:1], results, report, uri=store)
+    import_runs(RUNS[:1], results, report)
     run = runs_of(store)["tiny/parrot/seed0"].info.run_id
     page = Path(MlflowClient(store).download_artifacts(run, "report.html", str(tmp_path))).read_text()
     assert not linked.search(page)
@@ -187,20 +194,21 @@ def test_a_reports_page_links_to_nothing_that_the_store_lacks(results: Path, sto
     assert page.count("<section") == (report / "report.html").read_text().count("<section")
 
 
+@pytest.mark.usefixtures("dead_server")
 def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Port 9 (discard) is served nowhere.
-    assert import_runs(RUNS, results, uri="http://127.0.0.1:9") is False
-    assert init_store("http://127.0.0.1:9") is None
+    assert import_runs(RUNS, results) is False
+    assert init_store() is None
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 took nothing") for line in lines)
 
 
+@pytest.mark.usefixtures("dead_server")
 def test_a_bad_record_is_an_error_whatever_the_store(tmp_path: Path) -> None:
     tiny_results.make(tmp_path)
     (tmp_path / "results/parrot/metrics.jsonl").write_text('{"loss": 1.0}\n')
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 1: expected a JSON object with a step"):
-        import_runs(RUNS, tmp_path / "results", uri="http://127.0.0.1:9")
+        import_runs(RUNS, tmp_path / "results")
 
 
 def test_parameters_are_the_settings_worth_comparing() -> None:
@@ -217,7 +225,7 @@ def test_a_run_without_training_has_its_accuracies_alone(tmp_path: Path, store: 
     tiny_results.add_asked(tmp_path)
     asked = TrackedRun(name="asked", scale="tiny", seed=0, stage1_key=None, params={"model.hf": "some/model"})
     for _ in range(2):
-        assert import_runs([asked], tmp_path / "results", uri=store)
+        assert import_runs([asked], tmp_path / "results")
         runs = runs_of(store)
         assert runs.keys() == {"tiny/asked/seed0", "tiny/asked/seed0/MMMB", "tiny/asked/seed0/MMBench_dev"}
         parent = runs["tiny/asked/seed0"]

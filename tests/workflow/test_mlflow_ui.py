@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from rendered import rendered
 
-from parrot.browser import rendered
 from parrot.docs import comparison, mlflow_server
 from parrot.evaluate.score import COLUMNS
 from parrot.track import import_runs, init_store
@@ -36,8 +36,9 @@ def test_the_comparison_shows_the_runs(tmp_path: Path, monkeypatch: pytest.Monke
         runs.append(TrackedRun(name=name, scale="mini", seed=0, stage1_key=KEY, params=params))
     write_records(tmp_path / "align" / KEY, "align")
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    assert init_store(store) is not None
-    assert import_runs(runs, tmp_path, uri=store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert init_store() is not None
+    assert import_runs(runs, tmp_path)
     with mlflow_server(store, tmp_path / "server.log") as address:
         page = rendered(comparison(address, store, NAMES))
     assert "Comparing 3 Runs" in page

@@ -10,7 +10,6 @@ from parrot.data.compose.phrases import Phrases
 from parrot.data.compose.pictures import Scene
 
 KINDS = ("naming", "fine_naming", "category", "colour", "counting", "position", "same_different", "yes_no")
-FOUR_OPTION_KINDS = KINDS[:6]
 
 
 @dataclass(frozen=True)

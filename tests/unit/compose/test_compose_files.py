@@ -26,9 +26,10 @@ from composed_files import (
 )
 from marked_pictures import SHIPPED
 from PIL import Image
+from prompt_reader import PromptReader
 
 from parrot.config import Benchmark, ConfigError, load_catalogue
-from parrot.data.compose.keys import PromptReader, is_reserved
+from parrot.data.compose.keys import is_reserved
 from parrot.data.compose.material import Material
 from parrot.data.compose.questions import KINDS
 from parrot.data.compose.write import compose

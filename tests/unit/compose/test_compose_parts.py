@@ -11,12 +11,13 @@ import zlib
 import pytest
 from marked_pictures import SHIPPED
 from PIL import Image, ImageDraw
+from prompt_reader import PromptReader
 
 from parrot.config import LANGUAGES, ConfigError
 from parrot.data.compose.colours import absent_colours, colour_of, main_colour
 from parrot.data.compose.concepts import Concepts, load_concepts
 from parrot.data.compose.draw import Drawer
-from parrot.data.compose.keys import Key, PromptReader, is_reserved, make_key
+from parrot.data.compose.keys import Key, is_reserved, make_key
 from parrot.data.compose.material import Material
 from parrot.data.compose.pictures import Scene
 from parrot.data.compose.png import encode
