@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
+from parrot.files import read_json
 from parrot.hardware import TrainingHardware
 from parrot.plan.command import plan
 from parrot.runs import (
@@ -63,12 +63,7 @@ def _suite(configfile: list[str] | None) -> Suite:
 
 
 def _read(kind: Any, path: Path) -> Any:
-    try:
-        return validate(kind, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: expected JSON: {error}") from None
+    return validate(kind, read_json(path), str(path))
 
 
 def _settings(

@@ -1,4 +1,4 @@
-"""Whole files only: everything is written beside itself and renamed, so that a file that exists is complete."""
+"""Whole files, and JSON in them: all is written beside itself and renamed, so that a file that exists is complete."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from parrot.strict import ConfigError
 
 
 @contextmanager
@@ -36,6 +38,24 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON; equal values give equal bytes where their keys stand in the same order."""
     atomic_write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value that a JSON file holds; ConfigError where the file is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON: {error}") from None
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object that a JSON file holds; ConfigError where the file is missing, malformed or of another value."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from parrot.file_systems import network_file_system
-from parrot.report.records import read_provenance
+from parrot.files import read_object
 from parrot.store import Planned, Point, Store, connect, points, store_uri, without_password
 from parrot.tracked_training import plan_training, system_prefix
 from parrot.train.checkpoints import newest_whole, step_of
@@ -70,7 +70,7 @@ class Live:
         self._offsets: dict[str, int] = {}
         self._ahead: list[Row] = []
         kept, every = self._grown()
-        provenance = read_provenance(self.folder / "provenance.json")
+        provenance = read_object(self.folder / "provenance.json")
         whole = plan_training(self.identity, provenance, kept, self.started)
         every = [] if self.status == "FINISHED" else every
         tail = Planned(f"{whole.id}/live", f"{whole.name}, live", {}, every, whole.tags, {}, self.started, self.started)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from parrot.config import LANGUAGES, ConfigError, Tuning
-from parrot.files import atomic_path
+from parrot.files import atomic_path, read_object
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.conversation import IMAGE, SPECIAL_TOKENS, TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
@@ -228,11 +227,7 @@ def _be_quiet() -> None:
 
 def _check_type(folder: Path) -> None:
     """ConfigError unless config.json is of a Parrot model; transformers fills another's gaps with sizes of its own."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        raise ConfigError(f"{folder}/config.json: expected JSON") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = read_object(folder / "config.json").get("model_type")
     if kind != ParrotConfig.model_type:
         raise ConfigError(f"{folder}/config.json: model_type: expected {ParrotConfig.model_type}, found {kind}")
 

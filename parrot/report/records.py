@@ -37,18 +37,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """The content of a provenance.json; ConfigError where it is missing or no JSON object."""
-    text = _text(path)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise ConfigError(f"{path}: expected a JSON object") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
 def heldout_losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and held-out losses by language, from the ``eval_loss_{language}`` fields of a metrics.jsonl."""
     curves: dict[str, tuple[list[int], list[float]]] = {}

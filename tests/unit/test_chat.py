@@ -252,7 +252,7 @@ def test_what_is_wrong_is_one_line_before_the_model_is_loaded(parrot_chat, monke
     ("file", "content", "expected"),
     [
         ("config.json", "{", "config.json: expected JSON"),
-        ("config.json", "[]", "config.json: model_type: expected parrot, found None"),
+        ("config.json", "[]", "config.json: expected a JSON object, found list"),
         ("tokenizer.json", "{", ": no readable processor"),
         ("tokenizer.json", None, ": tokenizer: expected <image> to be token 259, found "),
         ("processor_config.json", None, ": no readable processor"),

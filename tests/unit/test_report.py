@@ -15,7 +15,6 @@ from parrot.config import ConfigError, Conventions
 from parrot.digest import canonical
 from parrot.report import notes
 from parrot.report.build import build
-from parrot.report.records import read_provenance
 from parrot.report.scores import COLUMNS, COUNTS, read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.runs import Suite
@@ -336,14 +335,6 @@ def test_published_values_are_the_papers_own(built: Path) -> None:
         assert f"<td>{value}" in section
     # Means of the five other languages of Tables 14 and 6, by hand: 64.48 - 60.606 and 63.14 - 59.0.
     assert "3.9 points on MMMB and 4.1 points on MTL-MMBench" in " ".join(section.split())
-
-
-def test_a_missing_or_malformed_provenance_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"provenance\.json: cannot be read: No such file"):
-        read_provenance(tmp_path / "provenance.json")
-    (tmp_path / "provenance.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"provenance\.json: expected a JSON object, found list"):
-        read_provenance(tmp_path / "provenance.json")
 
 
 def write_scores(path: Path, **changes: str) -> Path:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parrot.config import LANGUAGES, ConfigError, Language
+from parrot.files import read_json
 
 # Chosen on validation scores: after 300 steps of stage 2 the five other languages' four-option questions were answered
 # right in 50 % with these 50 concepts and in 37 % with 80 of 16 categories and two thirds of the samples a language.
@@ -93,14 +92,14 @@ def load_concepts(
     Raises ConfigError when there are fewer, when a name is missing, or when two concepts share a name in a language.
     """
     path = resources / "concepts.json"
-    entries = [entry for entry in _read_json(path) if categories is None or entry["category"] in categories]
+    entries = [entry for entry in read_json(path) if categories is None or entry["category"] in categories]
     if len(entries) < count:
         raise ConfigError(f"{path}: expected at least {count} concepts, found {len(entries)}")
     chosen = tuple(Concept(entry["id"], entry["category"], entry["names"]) for entry in entries[:count])
     for language in LANGUAGES:
         _check_names(path, chosen, language)
     used = {concept.category for concept in chosen}
-    named = _read_json(resources / "categories.json")
+    named = read_json(resources / "categories.json")
     return Concepts(chosen, {category: names for category, names in named.items() if category in used})
 
 
@@ -113,12 +112,3 @@ def _check_names(path: Path, concepts: tuple[Concept, ...], language: Language) 
         if name in owner:
             raise ConfigError(f"{path}: {concept.id}: names.{language}: {name!r} is also the name of {owner[name]}")
         owner[name] = concept.id
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}: expected JSON: {error.msg}") from None

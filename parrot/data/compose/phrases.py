@@ -5,14 +5,14 @@ Every sentence is grammar-safe: a name stands after a colon and is never inflect
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config import ConfigError, Language
+from parrot.config import Language
 from parrot.data.compose.concepts import Concepts
 from parrot.data.compose.pictures import Scene
+from parrot.files import read_json
 
 # Subjects whose options are words of phrases.json.
 WORDED = frozenset({"colour", "same_different", "yes_no"})
@@ -57,10 +57,4 @@ class Phrases:
 
 def load_phrases(resources: Path, concepts: Concepts) -> Phrases:
     """Read `resources`/phrases.json; ConfigError when it is missing or malformed."""
-    path = resources / "phrases.json"
-    try:
-        return Phrases(json.loads(path.read_text(encoding="utf-8")), concepts)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}: expected JSON: {error.msg}") from None
+    return Phrases(read_json(resources / "phrases.json"), concepts)

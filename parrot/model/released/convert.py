@@ -16,13 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from parrot.config import ConfigError
-from parrot.files import new_folder, write_json
+from parrot.files import new_folder, read_object, write_json
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
 from parrot.model.modeling import ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import released_config
-from parrot.model.released.files import read_json
 from parrot.model.released.names import passed_by, released_parts, shapes, spare
 from parrot.model.released.opening import open_released, read_tensors
 from parrot.model.released.tokenizer import write_tokenizer
@@ -78,7 +77,7 @@ def _refuse_filled(destination: Path) -> None:
 
 
 def _model_config(source: Path) -> ParrotConfig:
-    kind = read_json(source / "config.json").get("model_type")
+    kind = read_object(source / "config.json").get("model_type")
     if kind != ParrotConfig.model_type:
         raise ConfigError(f"{source / 'config.json'}: model_type: expected {ParrotConfig.model_type}, found {kind}")
     if not (source / "processor_config.json").is_file():

@@ -1,25 +1,11 @@
-"""The small files of a released checkpoint: JSON, and the vision encoder's folder that config.json only names."""
+"""The vision encoder's folder of a released checkpoint, which config.json only names."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from parrot.config import ConfigError
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ConfigError when the file is missing, malformed or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: expected JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+from parrot.files import read_object
 
 
 def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Path:
@@ -38,7 +24,7 @@ def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Pat
         raise ConfigError(
             f"{folder}: mm_vision_tower: no folder with a config.json at {looked}; name it by vision_tower"
         )
-    kind = read_json(place / "config.json").get("model_type")
+    kind = read_object(place / "config.json").get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise ConfigError(f"{place / 'config.json'}: model_type: expected clip or clip_vision_model, found {kind}")
     if not (place / "preprocessor_config.json").is_file():

@@ -9,12 +9,13 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, GenerationConfig, Qwen2Tokenizer
 
 from parrot.config import ConfigError
+from parrot.files import read_object
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import PADDING, parrot_config, vision_tower
-from parrot.model.released.files import find_vision_tower, read_json
+from parrot.model.released.files import find_vision_tower
 from parrot.model.released.names import from_parts, layout, passed_by, spare
 from parrot.model.released.weights import Header, check, headers, reader
 
@@ -37,10 +38,10 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
         ConfigError: a file is missing or says what this model has not.
     """
     path = folder / "config.json"
-    released = read_json(path)
+    released = read_object(path)
     tower = find_vision_tower(folder, vision_tower(released, str(path)), vision_tower_folder)
     processor = ParrotProcessor(_image_processor(tower, released, path), _tokenizer(folder))
-    kept = {name: read_json(folder / name) for name in KEPT if (folder / name).is_file()}
+    kept = {name: read_object(folder / name) for name in KEPT if (folder / name).is_file()}
     fields = {"image_token_id": processor.image_token_id, "released": kept}
     opened = parrot_config(released, str(path), CLIPVisionConfig.from_pretrained(tower), **fields)
     processor.num_image_tokens = opened.num_image_tokens

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from parrot.config import ConfigError
-from parrot.model.released.files import read_json
+from parrot.files import read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -50,7 +50,7 @@ def headers(folder: Path) -> dict[str, Header]:
     if (folder / SINGLE).is_file():
         return headers_of(folder / SINGLE)
     if (folder / INDEX).is_file():
-        return _of_shards(folder, read_json(folder / INDEX).get("weight_map", {}))
+        return _of_shards(folder, read_object(folder / INDEX).get("weight_map", {}))
     if any(folder.glob("pytorch_model*.bin")):
         raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
     raise ConfigError(f"{folder}: no {SINGLE}; expected safetensors weights, single or sharded")
