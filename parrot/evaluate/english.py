@@ -14,14 +14,18 @@ import pandas as pd
 from parrot.config import LANGUAGES, BackboneFolder, Benchmark, ConfigError, Language
 from parrot.digest import code_digest, file_sha256, key
 from parrot.evaluate.reading import read_language
+from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import LETTERS
 from parrot.runs import PredictSettings
 
 # The columns that are put into English; a picture in words is what the control `text` shows.
 TEXTS = ("question", "hint", "picture_text", *LETTERS)
 
-Translate = Callable[[pd.DataFrame, Benchmark, Language], pd.DataFrame]
-"""From the rows of a benchmark in a language to the same rows with English texts; the rest of them stays."""
+Translate = Callable[[pd.DataFrame, Benchmark, Language, list[Rejection] | None], pd.DataFrame]
+"""From the rows of a benchmark in a language to the same rows with English texts; the rest of them stays.
+
+Rows that cannot be translated are left out and added to the list; with None for it, ConfigError at the first one.
+"""
 
 
 def translator(settings: PredictSettings, work: Path) -> Translate | None:
@@ -33,10 +37,13 @@ def translator(settings: PredictSettings, work: Path) -> Translate | None:
     return Translations(settings.translator, work).rows
 
 
-def parallel_rows(table: pd.DataFrame, benchmark: Benchmark, language: Language) -> pd.DataFrame:
+def parallel_rows(
+    table: pd.DataFrame, benchmark: Benchmark, language: Language, rejected: list[Rejection] | None = None
+) -> pd.DataFrame:
     """The texts of the English rows with the same indices: what a perfect translator would say.
 
-    ConfigError where there is no such row, or it has another right answer.
+    A row cannot be translated where there is no such English row, it is rejected, or has another right answer.
+    ConfigError where there is no English file.
     """
     if language == "en":
         return table
@@ -47,9 +54,11 @@ def parallel_rows(table: pd.DataFrame, benchmark: Benchmark, language: Language)
     english = read_language(benchmark, "en")[0].set_index("index")
     identity = ["index", "answer"] if "answer" in table else ["index"]
     known = set(map(tuple, english.reset_index()[identity].to_numpy()))
-    for row in map(tuple, table[identity].to_numpy()):
-        if row not in known:
-            raise ConfigError(f"{path}: row {row[0]}: expected a row with that {' and '.join(identity)} in {source}")
+    lone = [row not in known for row in map(tuple, table[identity].to_numpy())]
+    why = f"expected a row with that {' and '.join(identity)} in {source}"
+    places = table.index[lone].to_list()
+    reject([Rejection(place, table["index"][place], why) for place in places], path, rejected)
+    table = table.drop(index=places)
     found = english.loc[table["index"]]
     columns = [column for column in TEXTS if column in table or column in found]
     return table.assign(**{column: found[column].to_numpy() if column in found else "" for column in columns})
@@ -73,8 +82,10 @@ class Translations:
                 said = json.loads(batch)
                 self.known[said["language"]] |= dict(zip(said["lines"], said["english"], strict=True))
 
-    def rows(self, table: pd.DataFrame, benchmark: Benchmark, language: Language) -> pd.DataFrame:
-        """A line that the model made nothing of stays as it is, lest an option vanish."""
+    def rows(
+        self, table: pd.DataFrame, benchmark: Benchmark, language: Language, rejected: list[Rejection] | None = None
+    ) -> pd.DataFrame:
+        """All rows. A line that the model made nothing of stays as it is, lest an option vanish."""
         if language == "en":
             return table
         known = self.known[language]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Language
+from parrot.config import Benchmark, ConfigError, Control, Language
 from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row
 from parrot.evaluate.reading import read_language
@@ -71,9 +71,10 @@ def _read(
 ) -> list[Sheet]:
     path = Path(benchmark.folder, benchmark.files[language])
     table, rejected = read_language(benchmark, language)
+    lists = benchmark.rejected_rows == "list"
     sentences = instructions(benchmark, settings)
     if translate is not None:
-        table, language = translate(table, benchmark, language), "en"
+        table, language = translate(table, benchmark, language, rejected if lists else None), "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
     prompt_language = as_asked(benchmark, settings).prompt_language
@@ -89,7 +90,9 @@ def _read(
             if fault
         ]
         left_out = list(rejected)
-        reject(lacking, path, left_out if benchmark.rejected_rows == "list" else None)
+        reject(lacking, path, left_out if lists else None)
+        if len(lacking) == len(rows):
+            raise ConfigError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
         questions = [
             _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, language)
             for row, prompt, fault in zip(rows, prompts, faults, strict=True)

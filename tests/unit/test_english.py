@@ -104,6 +104,19 @@ def test_rows_that_are_not_parallel_are_named(benchmark, tmp_path: Path, changes
         read_sheets(settings(benchmark), tmp_path)
 
 
+def test_rows_that_are_not_parallel_are_listed_where_the_entry_says_so(benchmark, tmp_path: Path) -> None:
+    write(tmp_path, "en", "MMMB_en.tsv", answer="E")
+    listing = benchmark.model_copy(update={"rejected_rows": "list", "controls": ("none",)})
+    sheets = read_sheets(settings(listing), tmp_path)
+    assert [[row["index"] for row in sheet.table.to_dict("records")] for sheet in sheets] == [["0", "1", "3"]] * 2
+    assert [[row.place for row in sheet.rejected] for sheet in sheets] == [[2], [2]]
+    assert sheets[1].rejected[0].why == f"expected a row with that index and answer in {tmp_path / 'MMMB_en.tsv'}"
+    table = read_tsv(tmp_path / "MMMB_cn.tsv")
+    write_tsv(table.assign(index=["5", "6", "7", "8"]), tmp_path / "MMMB_cn.tsv")
+    with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: all 4 rows are rejected; the first: row 5: expected a row"):
+        read_sheets(settings(listing), tmp_path)
+
+
 def test_parallel_rows_need_an_english_file(benchmark, tmp_path: Path) -> None:
     chinese = benchmark.model_copy(update={"files": {"zh": "MMMB_cn.tsv"}})
     with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: translator parallel_rows: expected an English file in MMMB"):
