@@ -16,7 +16,7 @@ from parrot.file_systems import network_file_system
 from parrot.store import without_password
 
 SECONDS_TO_ANSWER = 5
-SERVER = "start a server, as the README says, and name it in MLFLOW_TRACKING_URI"
+SERVER = "start a server, as docs/cluster.md says, and name it in MLFLOW_TRACKING_URI"
 
 
 def check_store(uri: str, elsewhere: bool) -> Finding:

@@ -18,7 +18,7 @@ from parrot.runs import Suite
 
 ROOT = Path(__file__).parents[2]
 HOST = os.uname().nodename
-SERVER = "start a server, as the README says, and name it in MLFLOW_TRACKING_URI"
+SERVER = "start a server, as docs/cluster.md says, and name it in MLFLOW_TRACKING_URI"
 SCALES = {"mini": (), "paper": ("config/paper.yaml",)}
 
 
