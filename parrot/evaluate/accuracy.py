@@ -1,4 +1,4 @@
-"""From judged rows to what is counted: a question (vanilla), a group of rotations (circular), or a yes/no pair."""
+"""From graded rows to what is counted: a question (vanilla), a group of rotations (circular), or a yes/no pair."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import Benchmark, Conventions, Scoring
-from parrot.evaluate.judge import read_rows
+from parrot.evaluate.grading import read_rows
 from parrot.evaluate.tsv import ROTATION
 
 
@@ -21,7 +21,7 @@ def load_units(benchmark: Benchmark, folder: Path, conventions: Conventions) -> 
 
 
 def scorings(rows: pd.DataFrame, shown: Scoring) -> tuple[Scoring, ...]:
-    """Every scoring that judged `rows` allow, beginning with the one that tables show."""
+    """Every scoring that graded `rows` allow, beginning with the one that tables show."""
     allowed: dict[Scoring, bool] = {
         "vanilla": True,
         "pairs": bool((rows["pair_id"] != "").any()),
@@ -30,7 +30,7 @@ def scorings(rows: pd.DataFrame, shown: Scoring) -> tuple[Scoring, ...]:
 
 
 def units(rows: pd.DataFrame, scoring: Scoring, shown: Scoring) -> pd.DataFrame:
-    """One line a unit: the columns of its first row as `parrot.evaluate.judge.judge` gives them, incomplete, counted.
+    """One line a unit: the columns of its first row as `parrot.evaluate.grading.grade` gives them, incomplete, counted.
 
     vanilla: each row. circular: rotations of a question, all of which must be right. pairs: the rows of a pair_id, both
     of which must be right. Where tables show (`shown`) circular, and there alone, rows are rotations of one another, of

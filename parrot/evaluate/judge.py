@@ -1,144 +1,164 @@
-"""Predictions judged row by row: which option an answer names, and whether that is the right one."""
+"""A judge model's ratings of free answers, beside reference answers, as LLaVA-Bench has them rated."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+import string
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Conventions, Language
-from parrot.evaluate.matching import infer
-from parrot.evaluate.mme import pair_ids
-from parrot.evaluate.postprocess import wrapper_answer
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
-from parrot.evaluate.rejections import COLUMNS, list_file
-from parrot.evaluate.tsv import (
-    as_vlmevalkit_reads,
-    as_vlmevalkit_scores,
-    check_indices,
-    options,
-    prediction_file,
-    read_tsv,
-    records,
+from parrot.config import Benchmark, ConfigError, JudgeSettings
+from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
+from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, records, write_tsv
+
+REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
+COLUMNS = ("index", "judge", "request_sha256", "review")
+SYSTEM = "You compare answers to questions about pictures, carefully and without favour."
+REQUEST = (
+    "You cannot see the picture; the context describes it. Rate both answers for how helpful, relevant, accurate and "
+    "detailed they are, each by one number from 1 to 10, the better the higher. Which of them comes first must not "
+    "matter. Write the two numbers alone on the first line, that of answer 1 first, with a space between them. Explain "
+    "them below."
 )
-from parrot.evaluate.yes_no import yes_or_no
-
-REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
-# Describes a question; absent columns count as empty.
-DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
-WORDS = re.compile(r"\w+")
+RATING = re.compile(r"\s*(\d+(?:\.\d+)?)[ ,]+(\d+(?:\.\d+)?)\s*")
+SECONDS = 300  # a judge's longest answer
 
 
-def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
-    """All languages' predictions of one benchmark in `folder`, judged; columns as `judge` gives them.
+@dataclass(frozen=True)
+class Ratings:
+    """Both ratings of one review, 1 to 10."""
 
-    ConfigError when a prediction file is missing, lacks a column or holds an index twice.
+    reference: float
+    answer: float
+
+
+def read_ratings(review: str) -> Ratings | None:
+    """The two numbers of a review's first line; None where it holds anything else or a number beyond 1 to 10."""
+    found = RATING.fullmatch(review.strip().split("\n")[0])
+    if not found:
+        return None
+    reference, answer = (float(number) for number in found.groups())
+    return Ratings(reference, answer) if min(reference, answer) >= 1 and max(reference, answer) <= 10 else None
+
+
+def reviewed(benchmark: Benchmark, folder: Path, judge: JudgeSettings, reviews: Path) -> pd.DataFrame:
+    """One line an answer in `folder`, in all languages: language, category, picture, reference and answer.
+
+    Ratings are NaN where the judge gave none that can be read. Reviews are kept in the folder `reviews`, and the judge
+    is asked again only where it or its request has changed. ConfigError for a prediction file that is missing or
+    malformed, and where the judge does not answer.
     """
-    conventions = as_asked(benchmark, conventions)
-    sentences = instructions(benchmark, conventions)
     tables = []
     for language, file in benchmark.files.items():
-        path = prediction_file(folder, Path(file).stem, control)
-        predictions = read_tsv(path, REQUIRED)
-        check_indices(predictions, path)
-        judged = judge(predictions, language, conventions, sentences)
-        if benchmark.scoring == "mme":
-            judged["pair_id"] = pair_ids(judged, predictions)
-        tables.append(judged)
+        path = prediction_file(folder, Path(file).stem, "none")
+        table = read_tsv(path, REQUIRED)
+        check_indices(table, path)
+        texts = _reviews(table, judge, reviews / path.name)
+        ratings = [read_ratings(text) for text in texts]
+        rows = table[["category", "picture"]].assign(language=language)
+        rows["reference"] = [rating.reference if rating else np.nan for rating in ratings]
+        rows["answer"] = [rating.answer if rating else np.nan for rating in ratings]
+        tables.append(rows)
     return pd.concat(tables, ignore_index=True)
 
 
-def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
-    """How many rows of each language's file were rejected, as listed beside its predictions in `folder`."""
-    lists = {
-        language: list_file(prediction_file(folder, Path(file).stem, control))
-        for language, file in benchmark.files.items()
-    }
-    return {language: len(read_tsv(path, COLUMNS)) if path.exists() else 0 for language, path in lists.items()}
+def relative(rows: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, object]]:
+    """100 x mean rating of the answers / mean rating of the references, of all and by category, by language.
 
-
-def judge(
-    predictions: pd.DataFrame,
-    language: Language,
-    conventions: Conventions,
-    sentences: Mapping[Language, str] = LETTER_INSTRUCTION,
-) -> pd.DataFrame:
-    """One line a row: language, index, picture, pair_id, hit, unmatched, other_language, options, and the description.
-
-    An answer to a row with options names one of them; without options it says Yes or No.
-
-    hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
-    prompts ended with, on which `conventions.postprocess` depends.
+    `rows` as `reviewed` gives them; those without ratings are left out, counted as uncounted, and are the share
+    `unmatched`. Intervals resample pictures.
     """
-    asked = asked_in(language, conventions)
-    answered = records(predictions)
-    stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
-    read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
-    named = [
-        infer(row["prediction"], choices, conventions.matcher) if choices else yes_or_no(row["prediction"])
-        for row in records(read)
-        for choices in [options(row)]
-    ]
-    hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
-    rows = pd.DataFrame(
-        {
-            "language": language,
-            "index": predictions["index"].astype(np.int64),
-            "hit": np.array(hit, dtype=np.int64),
-            "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
-            "other_language": np.array(
-                [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)],
-                dtype=np.float64,
-            ),
-            # As in the file, whatever was read of them: a question has so many rotations.
-            "options": np.array([len(options(row)) for row in answered], dtype=np.int64),
-        }
+    for language, asked in rows.groupby("language", sort=False):
+        for kind in ("all", *sorted(set(asked["category"]))):
+            of_kind = asked if kind == "all" else asked[asked["category"] == kind]
+            rated = of_kind.dropna(subset=["reference", "answer"])
+            score, low, high = _ratio(rated, resamples, seed) if len(rated) else (np.nan, np.nan, np.nan)
+            yield {
+                "language": language,
+                "house": "all",
+                "split": "all",
+                "kind": kind,
+                "accuracy": score,
+                "low": low,
+                "high": high,
+                "questions": len(rated),
+                "incomplete": 0,
+                "uncounted": len(of_kind) - len(rated),
+                "unmatched": 100 * (1 - len(rated) / len(of_kind)),
+                "other_language": 0.0,
+            }
+
+
+def _ratio(rated: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float, float]:
+    picture, names = pd.factorize(rated["picture"], sort=True)
+    answer, reference = (
+        totals_by_picture(picture, len(names), rated[[column]].to_numpy()) for column in ("answer", "reference")
     )
-    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
-    rows["picture"] = predictions.get("picture", predictions["index"])
-    for column in ("pair_id", *DESCRIPTION):
-        rows[column] = predictions.get(column, "")
-    return rows
+    low, high = intervals(answer, reference, picture_weights(len(names), resamples, seed))
+    return 100 * float(answer.sum() / reference.sum()), 100 * float(low[0]), 100 * float(high[0])
 
 
-def stored_answers(
-    predictions: pd.DataFrame, language: Language, conventions: Conventions, sentences: Mapping[Language, str]
-) -> list[str]:
-    """The answers as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
-    if conventions.postprocess == "none":
-        return list(predictions["prediction"])
-    reads = conventions.missing_values == "vlmevalkit"
-    rows = records(as_vlmevalkit_reads(predictions) if reads else predictions)
-    asked = asked_in(language, conventions)
-    prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
-    return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
+def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:
+    """The judge's review of every row, from the file `kept` where it is there, and then written to it."""
+    old = records(read_tsv(kept, COLUMNS)) if kept.exists() else []
+    known = {(row["judge"], row["request_sha256"]): row["review"] for row in old}
+    requests = [_request(row, judge) for row in records(table)]
+    salt = f"{judge.temperature}\n{SYSTEM}\n"
+    names = [(judge.name, hashlib.sha256(f"{salt}{request}".encode()).hexdigest()) for request in requests]
+    try:
+        for name, request in zip(names, requests, strict=True):
+            if name not in known:
+                known[name] = _ask(judge, request)
+    finally:  # a judge that stops answering is asked about the rest alone
+        rows = [(i, *name, known[name]) for i, name in zip(table["index"], names, strict=True) if name in known]
+        if rows:
+            write_tsv(pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), kept)
+    return [known[name] for name in names]
 
 
-def asked_in(language: Language, conventions: Conventions) -> Language:
-    """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
-    return language if conventions.translator == "none" else "en"
+def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:
+    parts = {
+        "Context": row["caption"],
+        "Question": row["question"],
+        "Answer 1": row["gpt4_ans"],
+        "Answer 2": row["prediction"].strip(string.whitespace),  # as VLMEvalKit's wrapper stores it
+        "Task": judge.request or REQUEST,
+    }
+    return "\n\n".join(f"[{name}]\n{text}" for name, text in parts.items())
 
 
-def names_other_language(row: Mapping[str, str], language: Language) -> bool:
-    """Whether the prediction holds the right answer's text in a language other than the question's.
-
-    Texts are compared as whole words, in Chinese as characters; a text that both languages share does not count.
-    """
-    texts: dict[str, str] = json.loads(row.get("answer_names") or "{}")
-    own = _words(texts.get(language, ""))
-    prediction = row["prediction"]
-    spaced = _words(prediction)
-    for other, text in texts.items():
-        if other == language or not text or _words(text) == own:
-            continue
-        if (text in prediction) if other == "zh" else (_words(text) in spaced):
-            return True
-    return False
+def _ask(judge: JudgeSettings, request: str) -> str:
+    """A review with readable ratings, or else the last of the judge's attempts."""
+    review = ""
+    for _ in range(judge.attempts):
+        review = _answer(judge, request)
+        if read_ratings(review):
+            break
+    return review
 
 
-def _words(text: str) -> str:
-    return f" {' '.join(WORDS.findall(text.lower()))} "
+def _answer(judge: JudgeSettings, request: str) -> str:
+    """What the judge's server answers; ConfigError where it does not or with something else than a chat completion."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}]
+    body = {"model": judge.name, "temperature": judge.temperature, "messages": messages}
+    headers = {"Content-Type": "application/json"}
+    if judge.key_variable:
+        if judge.key_variable not in os.environ:
+            raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
+        headers["Authorization"] = f"Bearer {os.environ[judge.key_variable]}"
+    asked = urllib.request.Request(f"{judge.url}/chat/completions", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+            return str(json.load(answer)["choices"][0]["message"]["content"])
+    except (urllib.error.URLError, OSError, ValueError, LookupError, TypeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"evaluate.judge: {judge.name} at {judge.url} does not answer: {why}") from None

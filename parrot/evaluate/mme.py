@@ -12,9 +12,9 @@ from parrot.evaluate.bootstrap import LEVEL, picture_weights, totals_by_picture
 from parrot.evaluate.tsv import L2
 
 
-def pair_ids(judged: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:
+def pair_ids(graded: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:
     """What the two questions about a picture share: its category, and its path in MME or else its id."""
-    return judged["category"] + "/" + predictions.get("image_path", judged["picture"])
+    return graded["category"] + "/" + predictions.get("image_path", graded["picture"])
 
 
 def sums(
@@ -22,7 +22,7 @@ def sums(
 ) -> Iterator[dict[str, object]]:
     """Points of every category, of each of the benchmark's sums, and of all sums together, by language.
 
-    A category's points are 100 x accuracy + 100 x accuracy plus, at most 200. `rows` are judged rows, `pairs` the units
+    A category's points are 100 x accuracy + 100 x accuracy plus, at most 200. `rows` are graded rows, `pairs` the units
     of the scoring pairs. Intervals resample pictures. ConfigError where a category of a sum has no question.
     """
     added = {"all": tuple(category for categories in benchmark.sums.values() for category in categories)}

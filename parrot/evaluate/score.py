@@ -13,10 +13,10 @@ import pandas as pd
 from parrot.config import Benchmark, Control, Conventions, Scoring
 from parrot.evaluate.accuracy import scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
-from parrot.evaluate.judge import read_rejected, read_rows
+from parrot.evaluate.grading import read_rejected, read_rows
+from parrot.evaluate.judge import relative, reviewed
 from parrot.evaluate.mme import sums
 from parrot.evaluate.prompts import as_asked
-from parrot.evaluate.review import relative, reviewed
 from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings

@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from parrot.config import ConfigError
-from parrot.evaluate.judge import stored_answers
+from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.prompts import as_asked, instructions
 from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, write_tsv
 from parrot.files import atomic_path

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import FiniteFloat, Json
 
 from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
-from parrot.evaluate.judge import asked_in, judge
+from parrot.evaluate.grading import asked_in, grade
 from parrot.evaluate.prompts import as_asked, instructions
 from parrot.evaluate.tsv import ROTATION, check_indices, options, prediction_file, read_tsv, records
 from parrot.report.settings import BrowseStage
@@ -118,7 +118,7 @@ def _read(
 def _outcomes(settings: BrowseStage, benchmark: Benchmark, language: Language, table: pd.DataFrame) -> list[Outcome]:
     if benchmark.kind == "judged":
         return ["judged"] * len(table)
-    rows = judge(table, language, as_asked(benchmark, settings), instructions(benchmark, settings))
+    rows = grade(table, language, as_asked(benchmark, settings), instructions(benchmark, settings))
     return [
         "right" if hit else "unmatched" if unmatched else "wrong"
         for hit, unmatched in zip(rows["hit"], rows["unmatched"], strict=True)

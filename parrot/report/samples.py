@@ -47,14 +47,14 @@ def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
     benchmark = next((b for b in settings.benchmarks if b.scoring == "vanilla"), None)
     if benchmark is None or not settings.samples:
         return []
-    judged = {run.name: units.load(run.name, benchmark.name) for run in settings.runs}
-    chosen = _choose(judged[settings.runs[0].name], settings.samples)
+    graded = {run.name: units.load(run.name, benchmark.name) for run in settings.runs}
+    chosen = _choose(graded[settings.runs[0].name], settings.samples)
     pictures = _pictures(benchmark, {index for _, index in chosen})
     told = {run.name: _predictions(results, run.name, benchmark) for run in settings.runs}
     samples = []
     for language, index in chosen:
         answers = tuple(
-            Answer(run, rows[language, index]["prediction"], _hit(judged[run], language, index))
+            Answer(run, rows[language, index]["prediction"], _hit(graded[run], language, index))
             for run, rows in told.items()
         )
         row = told[settings.runs[0].name][language, index]
@@ -62,17 +62,17 @@ def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
     return samples
 
 
-def _choose(judged: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
-    asked = [language for language in LANGUAGES if (judged["language"] == language).any()]
-    pool = judged.assign(
-        order=[_order(language, i) for language, i in zip(judged["language"], judged["index"], strict=True)]
+def _choose(graded: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
+    asked = [language for language in LANGUAGES if (graded["language"] == language).any()]
+    pool = graded.assign(
+        order=[_order(language, i) for language, i in zip(graded["language"], graded["index"], strict=True)]
     )
     chosen: list[tuple[Language, int]] = []
     for turn in range(min(wanted, len(pool))):
         language = asked[turn % len(asked)]
         # Each round begins with the other outcome, so that a language shows both in two rounds.
         right = (turn + turn // len(asked)) % 2 == 0
-        shown = judged[judged["index"].isin([index for _, index in chosen])]
+        shown = graded[graded["index"].isin([index for _, index in chosen])]
         candidates = pool[(pool["language"] == language) & ~pool["picture"].isin(shown["picture"])]
         if candidates.empty:
             continue
@@ -110,8 +110,8 @@ def _predictions(results: Path, run: str, benchmark: Benchmark) -> dict[tuple[La
     }
 
 
-def _hit(judged: pd.DataFrame, language: str, index: int) -> bool:
-    return bool(judged.loc[(judged["language"] == language) & (judged["index"] == index), "hit"].iloc[0])
+def _hit(graded: pd.DataFrame, language: str, index: int) -> bool:
+    return bool(graded.loc[(graded["language"] == language) & (graded["index"] == index), "hit"].iloc[0])
 
 
 def _sample(language: Language, index: int, row: dict[str, str], image: str, answers: tuple[Answer, ...]) -> Sample:

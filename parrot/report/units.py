@@ -1,4 +1,4 @@
-"""Answers judged question by question, where scores do not suffice: languages or seeds pooled, and runs compared."""
+"""Answers graded question by question, where scores do not suffice: languages or seeds pooled, and runs compared."""
 
 from __future__ import annotations
 

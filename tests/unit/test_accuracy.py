@@ -9,7 +9,7 @@ from parrot.evaluate.accuracy import scorings, units
 
 
 def rows(*cells: tuple[int, int, str], options: int = 2, language: str = "en") -> pd.DataFrame:
-    """Judged rows of (index, hit, pair_id)."""
+    """Graded rows of (index, hit, pair_id)."""
     table = pd.DataFrame(cells, columns=["index", "hit", "pair_id"])
     table["picture"] = "p" + (table["index"] % 1_000_000).astype(str)
     return table.assign(language=language, options=options, unmatched=1.0 - table["hit"], other_language=0.0)

@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from parrot.config import BackboneFolder, Benchmark, ConfigError, Conventions
 from parrot.evaluate import machine_translation
 from parrot.evaluate.english import Translations
-from parrot.evaluate.judge import read_rows, stored_answers
+from parrot.evaluate.grading import read_rows, stored_answers
 from parrot.evaluate.machine_translation import load_translator, translate
 from parrot.evaluate.predict import predict
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
@@ -213,9 +213,9 @@ def test_answers_are_read_as_those_to_english_questions(benchmark, tmp_path: Pat
         (tmp_path / "out").mkdir(exist_ok=True)
         write_tsv(table, tmp_path / "out" / f"{file}.tsv")
     conventions = Conventions(translator=translator)
-    judged = read_rows(benchmark, tmp_path / "out", conventions)
-    assert judged["hit"][judged["language"] == "en"].sum() == 0
-    assert judged["hit"][judged["language"] == "zh"].sum() == hits
+    graded = read_rows(benchmark, tmp_path / "out", conventions)
+    assert graded["hit"][graded["language"] == "en"].sum() == 0
+    assert graded["hit"][graded["language"] == "zh"].sum() == hits
     stored = stored_answers(read_tsv(tmp_path / "out/MMMB_cn.tsv"), "zh", conventions, LETTER_INSTRUCTION)
     assert set(stored) == {"I think B" if hits else "I"}
 

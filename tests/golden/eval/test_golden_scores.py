@@ -11,7 +11,7 @@ import pytest
 
 from parrot.config import Benchmark, Conventions
 from parrot.evaluate.accuracy import units
-from parrot.evaluate.judge import read_rows
+from parrot.evaluate.grading import read_rows
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import L2, read_tsv, write_tsv
 from parrot.runs import ScoreSettings

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from parrot.config import Conventions
-from parrot.evaluate.judge import judge, names_other_language
+from parrot.evaluate.grading import grade, names_other_language
 
 NAMES = {"en": "dog", "zh": "狗", "pt": "cão", "ar": "كلب", "tr": "köpek", "ru": "собака"}
 OURS = Conventions()
@@ -20,7 +20,7 @@ def table(*rows: dict[str, str]) -> pd.DataFrame:
 
 
 def test_rows() -> None:
-    judged = judge(
+    graded = grade(
         table(
             {"index": "1", "prediction": "cão", "picture": "p", "category": "naming"},
             {"index": "2", "prediction": "gato", "picture": "p", "category": "naming"},
@@ -29,14 +29,14 @@ def test_rows() -> None:
         "pt",
         OURS,
     )
-    assert list(judged["language"]) == ["pt"] * 3
-    assert list(judged["hit"]) == [1, 0, 0]
-    assert list(judged["unmatched"]) == [0, 0, 1]
-    assert list(judged["other_language"]) == [0, 0, 1]
-    assert list(judged["options"]) == [2, 2, 2]
-    assert list(judged["picture"]) == ["p", "p", "q"]
-    assert list(judged["category"]) == ["naming", "naming", "colour"]
-    assert list(judged["house"]) == list(judged["pair_id"]) == [""] * 3
+    assert list(graded["language"]) == ["pt"] * 3
+    assert list(graded["hit"]) == [1, 0, 0]
+    assert list(graded["unmatched"]) == [0, 0, 1]
+    assert list(graded["other_language"]) == [0, 0, 1]
+    assert list(graded["options"]) == [2, 2, 2]
+    assert list(graded["picture"]) == ["p", "p", "q"]
+    assert list(graded["category"]) == ["naming", "naming", "colour"]
+    assert list(graded["house"]) == list(graded["pair_id"]) == [""] * 3
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_answers_are_shortened_where_the_prompt_ended_in_english(
     conventions = Conventions(prompt_language=prompt_language, postprocess=postprocess)
     # Bare, the letter does not stand within the last four words.
     told = table({"index": "1", "prediction": "A cup, which stands on a table"})
-    assert judge(told, language, conventions)["hit"].item() == hit
+    assert grade(told, language, conventions)["hit"].item() == hit
 
 
 @pytest.mark.parametrize(("start", "unmatched"), [("", 0), (" \n", 0), ("\u3000", 1), ("\xa0", 1)])
 def test_the_wrapper_takes_off_ascii_blanks_alone(start: str, unmatched: int) -> None:
     answer = f"{start}B. It is the second of the animals in the picture above"
-    judged = judge(table({"index": "1", "prediction": answer, "C": "pato", "answer": "B"}), "en", OURS)
-    assert (judged["hit"].item(), judged["unmatched"].item()) == (1 - unmatched, unmatched)
+    graded = grade(table({"index": "1", "prediction": answer, "C": "pato", "answer": "B"}), "en", OURS)
+    assert (graded["hit"].item(), graded["unmatched"].item()) == (1 - unmatched, unmatched)
 
 
 def test_words_for_nothing_are_answers_unless_read_as_vlmevalkit_does() -> None:
@@ -71,8 +71,8 @@ def test_words_for_nothing_are_answers_unless_read_as_vlmevalkit_does() -> None:
         {"index": "2", "A": "banana", "B": "nan", "answer": "B", "prediction": ""},
         {"index": "3", "A": "NA", "B": "null", "C": "x", "prediction": "A"},
     )
-    assert list(judge(told, "en", OURS)["hit"]) == [1, 0, 1]
-    theirs = judge(told, "en", Conventions(missing_values="vlmevalkit"))
+    assert list(grade(told, "en", OURS)["hit"]) == [1, 0, 1]
+    theirs = grade(told, "en", Conventions(missing_values="vlmevalkit"))
     # A question has as many rotations as options in the file.
     assert list(theirs["options"]) == [2, 2, 3]
     assert list(theirs["hit"]) == [0, 0, 0]
@@ -83,8 +83,8 @@ def test_answers_are_matched_as_vlmevalkit_s_spreadsheet_gives_them_back() -> No
         {"index": "1", "A": "1.0", "B": "2.0", "answer": "B", "prediction": "2"},
         {"index": "2", "A": "1.0", "B": "2.0", "answer": "B", "prediction": "B\r\nçünkü gri"},
     )
-    assert list(judge(told, "tr", OURS)["hit"]) == [0, 1]
-    assert list(judge(told, "tr", Conventions(missing_values="vlmevalkit"))["hit"]) == [1, 0]
+    assert list(grade(told, "tr", OURS)["hit"]) == [0, 1]
+    assert list(grade(told, "tr", Conventions(missing_values="vlmevalkit"))["hit"]) == [1, 0]
 
 
 @pytest.mark.parametrize(

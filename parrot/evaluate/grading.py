@@ -1,0 +1,144 @@
+"""Predictions graded row by row: which option an answer names, and whether that is the right one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from parrot.config import Benchmark, Control, Conventions, Language
+from parrot.evaluate.matching import infer
+from parrot.evaluate.mme import pair_ids
+from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
+from parrot.evaluate.rejections import COLUMNS, list_file
+from parrot.evaluate.tsv import (
+    as_vlmevalkit_reads,
+    as_vlmevalkit_scores,
+    check_indices,
+    options,
+    prediction_file,
+    read_tsv,
+    records,
+)
+from parrot.evaluate.yes_no import yes_or_no
+
+REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
+# Describes a question; absent columns count as empty.
+DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
+WORDS = re.compile(r"\w+")
+
+
+def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
+    """All languages' predictions of one benchmark in `folder`, graded; columns as `grade` gives them.
+
+    ConfigError when a prediction file is missing, lacks a column or holds an index twice.
+    """
+    conventions = as_asked(benchmark, conventions)
+    sentences = instructions(benchmark, conventions)
+    tables = []
+    for language, file in benchmark.files.items():
+        path = prediction_file(folder, Path(file).stem, control)
+        predictions = read_tsv(path, REQUIRED)
+        check_indices(predictions, path)
+        graded = grade(predictions, language, conventions, sentences)
+        if benchmark.scoring == "mme":
+            graded["pair_id"] = pair_ids(graded, predictions)
+        tables.append(graded)
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
+    """How many rows of each language's file were rejected, as listed beside its predictions in `folder`."""
+    lists = {
+        language: list_file(prediction_file(folder, Path(file).stem, control))
+        for language, file in benchmark.files.items()
+    }
+    return {language: len(read_tsv(path, COLUMNS)) if path.exists() else 0 for language, path in lists.items()}
+
+
+def grade(
+    predictions: pd.DataFrame,
+    language: Language,
+    conventions: Conventions,
+    sentences: Mapping[Language, str] = LETTER_INSTRUCTION,
+) -> pd.DataFrame:
+    """One line a row: language, index, picture, pair_id, hit, unmatched, other_language, options, and the description.
+
+    An answer to a row with options names one of them; without options it says Yes or No.
+
+    hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
+    prompts ended with, on which `conventions.postprocess` depends.
+    """
+    asked = asked_in(language, conventions)
+    answered = records(predictions)
+    stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
+    read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
+    named = [
+        infer(row["prediction"], choices, conventions.matcher) if choices else yes_or_no(row["prediction"])
+        for row in records(read)
+        for choices in [options(row)]
+    ]
+    hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
+    rows = pd.DataFrame(
+        {
+            "language": language,
+            "index": predictions["index"].astype(np.int64),
+            "hit": np.array(hit, dtype=np.int64),
+            "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
+            "other_language": np.array(
+                [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)],
+                dtype=np.float64,
+            ),
+            # As in the file, whatever was read of them: a question has so many rotations.
+            "options": np.array([len(options(row)) for row in answered], dtype=np.int64),
+        }
+    )
+    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
+    rows["picture"] = predictions.get("picture", predictions["index"])
+    for column in ("pair_id", *DESCRIPTION):
+        rows[column] = predictions.get(column, "")
+    return rows
+
+
+def stored_answers(
+    predictions: pd.DataFrame, language: Language, conventions: Conventions, sentences: Mapping[Language, str]
+) -> list[str]:
+    """The answers as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
+    if conventions.postprocess == "none":
+        return list(predictions["prediction"])
+    reads = conventions.missing_values == "vlmevalkit"
+    rows = records(as_vlmevalkit_reads(predictions) if reads else predictions)
+    asked = asked_in(language, conventions)
+    prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
+    return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
+
+
+def asked_in(language: Language, conventions: Conventions) -> Language:
+    """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
+    return language if conventions.translator == "none" else "en"
+
+
+def names_other_language(row: Mapping[str, str], language: Language) -> bool:
+    """Whether the prediction holds the right answer's text in a language other than the question's.
+
+    Texts are compared as whole words, in Chinese as characters; a text that both languages share does not count.
+    """
+    texts: dict[str, str] = json.loads(row.get("answer_names") or "{}")
+    own = _words(texts.get(language, ""))
+    prediction = row["prediction"]
+    spaced = _words(prediction)
+    for other, text in texts.items():
+        if other == language or not text or _words(text) == own:
+            continue
+        if (text in prediction) if other == "zh" else (_words(text) in spaced):
+            return True
+    return False
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(WORDS.findall(text.lower()))} "
