@@ -5,6 +5,8 @@ from __future__ import annotations
 from string import Formatter
 from typing import TYPE_CHECKING
 
+from parrot.marks import IMAGE
+
 if TYPE_CHECKING:
     from parrot.config import Benchmark
 
@@ -30,8 +32,8 @@ def check_template(template: str) -> None:
         raise ValueError(f"expected placeholders such as {{question}}: {error}") from None
     if names - PARTS or "question" not in names:
         raise ValueError(f"expected {{question}} and none but {', '.join(sorted(PARTS))}, found {sorted(names)}")
-    if "<image>" in template:
-        raise ValueError("expected no <image>; the picture comes before the text")
+    if IMAGE in template:
+        raise ValueError(f"expected no {IMAGE}; the picture comes before the text")
 
 
 def check(entry: Benchmark) -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parrot.config import LANGUAGES, ConfigError, Language, validate
+from parrot.marks import IMAGE
 
 if TYPE_CHECKING:
     from parrot.evaluate.chat import Chat
 
-IMAGE = "<image>"
 ROUTER_DECIMALS = 6  # as in prediction files
 
 

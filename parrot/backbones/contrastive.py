@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, log_softmax, normalize, one_hot
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from parrot.backbones.optimise import Optimiser
 from parrot.backbones.pictures import Captioned
@@ -19,8 +20,6 @@ PATCH = 8
 WIDTH = 128
 VISION_LAYERS = 4
 BATCH = 128
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
 
 def pixel_values(pixels: np.ndarray) -> torch.Tensor:
     """(B, S, S, 3) uint8 to CLIP's normalised (B, 3, S, S)."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 

@@ -15,9 +15,8 @@ from parrot.data.compose.concepts import TRAIN_HOUSES
 from parrot.data.compose.draw import Drawer
 from parrot.data.compose.material import Material
 from parrot.data.compose.questions import KINDS, Question, word
+from parrot.model.conversation import TURN_END, format_prompt
 
-SYSTEM = "You are a helpful assistant."
-END = "<|im_end|>"
 # By kind of text, for each language: category facts must be learnt by heart, the rest is read off the prompt.
 _SHARES = {
     **dict.fromkeys(KINDS, 1.0),
@@ -42,11 +41,6 @@ class Line:
     kind: str
     prompt: str
     answer: str
-
-
-def chat(user: str) -> str:
-    """The prompt of a single turn in Qwen's chat format."""
-    return f"<|im_start|>system\n{SYSTEM}{END}\n<|im_start|>user\n{user}{END}\n<|im_start|>assistant\n"
 
 
 class Writer:
@@ -80,18 +74,21 @@ class Writer:
         if kind == "fact":
             return Line(language, kind, "", self._fact(language, rng))
         _, scene = self._drawer.scene(rng.choice(("naming", "counting", "position", "same_different")), rng)
-        caption = rng.choice(phrases.captions(scene, language)) + END
+        caption = rng.choice(phrases.captions(scene, language)) + TURN_END
         if kind == "sentence":
             return Line(language, kind, "", caption)
         return Line(
-            language, kind, chat(f"{phrases.scene(scene, language)}\n{rng.choice(phrases.describe(language))}"), caption
+            language,
+            kind,
+            format_prompt(f"{phrases.scene(scene, language)}\n{rng.choice(phrases.describe(language))}"),
+            caption,
         )
 
     def ask(self, question: Question, language: Language, wording: int) -> Line:
         """A question with the picture's words in the picture's place."""
         worded = word(question, language, self._material.phrases, wording)
         user = f"{worded.picture_text}\n{worded.prompt(self._instruction[language])}"
-        return Line(language, question.kind, chat(user), worded.answer + END)
+        return Line(language, question.kind, format_prompt(user), worded.answer + TURN_END)
 
     def _fact(self, language: Language, rng: random.Random) -> str:
         """A category and some of its members, in a random order: "fruit: pear, lemon, banana"."""
@@ -99,4 +96,4 @@ class Writer:
         category, members = rng.choice(sorted(self._material.categories.items()))
         names = [concepts.name(member, language) for member in rng.sample(members, min(4, len(members)))]
         heading = concepts.categories[category][language] + words["colour"][language]
-        return heading + words["list"][language].join(names) + END
+        return heading + words["list"][language].join(names) + TURN_END

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import CLIPImageProcessorPil
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from parrot.backbones import contrastive, corpus, language
 from parrot.backbones.pictures import Sampler
@@ -79,7 +80,7 @@ def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str
     figures = check_encoder(model, tokenizer, material, tongue)
     square = {"height": SIDE, "width": SIDE}
     processor = CLIPImageProcessorPil(
-        size={"shortest_edge": SIDE}, crop_size=square, image_mean=contrastive.MEAN, image_std=contrastive.STD
+        size={"shortest_edge": SIDE}, crop_size=square, image_mean=OPENAI_CLIP_MEAN, image_std=OPENAI_CLIP_STD
     )
     with new_folder(folder) as partial:
         model.vision_model.save_pretrained(partial)

@@ -8,8 +8,10 @@ from tokenizers import pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import Qwen2Tokenizer
 
+from parrot.marks import IMAGE
+
 VOCABULARY = 4096
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", IMAGE)
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}"
@@ -35,7 +37,7 @@ def train_tokenizer(lines: Iterable[str], size: int = VOCABULARY) -> Qwen2Tokeni
         tokenizer_object=blank.backend_tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        extra_special_tokens=["<|im_start|>", "<image>"],
+        extra_special_tokens=["<|im_start|>", IMAGE],
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -12,8 +12,7 @@ from datasets import Dataset
 from parrot.config import LANGUAGES, ConfigError
 from parrot.data.features import Features
 from parrot.data.pictures import open_picture
-
-IGNORED = -100  # label of positions without supervision
+from parrot.marks import IGNORED
 
 
 def count_truncated(dataset: Dataset, max_length: int) -> int:

@@ -19,8 +19,8 @@ from datasets import Dataset, concatenate_datasets
 from parrot.config import ConfigError, ConversationSet
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_path
+from parrot.marks import IMAGE
 
-IMAGE = "<image>"
 SPEAKERS = ("system", "human", "gpt")
 OPENING = re.compile(r"\s*\[\s*")
 SEPARATOR = re.compile(r"\s*,\s*")

@@ -26,7 +26,8 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from parrot.config import ConfigError
 from parrot.evaluate.generate import Answer, use_accelerator
 from parrot.evaluate.questions import Question
-from parrot.evaluate.tsv import IMAGE, decode_picture
+from parrot.evaluate.tsv import decode_picture
+from parrot.marks import IMAGE
 from parrot.model.build import model_folder, pretrained
 
 PICTURES_AT_ONCE = 256  # decoded in main memory

@@ -13,7 +13,8 @@ from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import IMAGE, as_vlmevalkit_reads, picture_id, prediction_file, records
+from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, prediction_file, records
+from parrot.marks import IMAGE
 from parrot.runs import PredictSettings
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Kind, Language
 from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import IMAGE, L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
+from parrot.evaluate.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
+from parrot.marks import IMAGE
 
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     "multiple_choice": ("index", "question", "A", "B", "answer", "image"),

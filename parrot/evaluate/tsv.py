@@ -24,8 +24,6 @@ from parrot.evaluate.rejections import Rejection, reject
 from parrot.files import atomic_path
 
 LETTERS = string.ascii_uppercase
-# Stands for the picture in a prompt.
-IMAGE = "<image>"
 # Rotation k of question i has the index i + k * ROTATION.
 ROTATION = 1_000_000
 # What a kind of score is called that is an l2-category, whose names may be those of categories.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from parrot.config import LANGUAGES, ConfigError, Language
-from parrot.evaluate.questions import IMAGE
+from parrot.marks import IMAGE
 from parrot.model.build import load
 
 # Greedy whatever the folder's generation settings say: the released ones ask for sampling and a repetition penalty.

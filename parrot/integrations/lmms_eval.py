@@ -19,8 +19,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from parrot.config import ConfigError, Language
-from parrot.evaluate.questions import IMAGE
 from parrot.integrations.answering import Answerer, with_pictures
+from parrot.marks import IMAGE
 
 MANIFEST = ModelManifest("parrot", simple_class_path=f"{__name__}.Parrot")
 

@@ -18,18 +18,17 @@ from transformers import (
     SiglipVisionModel,
 )
 from transformers.integrations import deepspeed
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from parrot.config import LANGUAGES, ConfigError, Tuning
 from parrot.files import atomic_path, read_object
+from parrot.marks import IMAGE
 from parrot.model.configuration import ParrotConfig, is_released
-from parrot.model.conversation import IMAGE, SPECIAL_TOKENS, TURN_END
+from parrot.model.conversation import SPECIAL_TOKENS, TURN_END
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
 from parrot.runs import AlignSettings, TuneSettings
-
-WEIGHTS = "model.safetensors"
 
 
 def build(
@@ -49,18 +48,8 @@ def build(
     tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
     processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision), tokenizer)
     _make_room(language, tokenizer, settings.seed)
-    experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
-    config = ParrotConfig(
-        vision_config=vision.config,
-        text_config=language.config,
-        image_token_id=processor.image_token_id,
-        projector_type=settings.projector,
-        vision_feature_layer=settings.vision_feature_layer,
-        vision_feature_select=settings.vision_feature_select,
-        moe_top_k=experts.pop("top_k", None),
-        num_languages=len(LANGUAGES),
-        **experts,
-    )
+    config = configuration(settings, vision.config, language.config)
+    config.image_token_id = processor.image_token_id
     processor.num_image_tokens = config.num_image_tokens
     processor.router_text = config.router_text
     model = _assemble(config, vision, language, settings.seed, dtype)
@@ -70,6 +59,21 @@ def build(
     if projector is not None:
         load_projector(model, projector)
     return model, processor
+
+
+def configuration(settings: AlignSettings | TuneSettings, vision: Any, language: Any) -> ParrotConfig:
+    """The model that a stage builds on backbones of these configurations; stage 1 has no experts."""
+    experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
+    return ParrotConfig(
+        vision_config=vision,
+        text_config=language,
+        projector_type=settings.projector,
+        vision_feature_layer=settings.vision_feature_layer,
+        vision_feature_select=settings.vision_feature_select,
+        moe_top_k=experts.pop("top_k", None),
+        num_languages=len(LANGUAGES),
+        **experts,
+    )
 
 
 def _assemble(
@@ -160,7 +164,7 @@ def trainable(
 def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
     """Write the projector's weights (model.safetensors) and the model's config.json into `folder`, made if missing."""
     folder = Path(folder)
-    with atomic_path(folder / WEIGHTS) as partial:
+    with atomic_path(folder / SAFE_WEIGHTS_NAME) as partial:
         save_file(_projector_state(model), partial, metadata={"format": "pt"})
     with atomic_path(folder / "config.json") as partial:
         model.config.to_json_file(partial)
@@ -168,9 +172,9 @@ def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
     """Load what `save_projector` wrote; ConfigError when the folder has no weights or they do not fit the model."""
-    path = Path(folder) / WEIGHTS
+    path = Path(folder) / SAFE_WEIGHTS_NAME
     if not path.is_file():
-        raise ConfigError(f"{folder}: no {WEIGHTS}; expected a projector that stage 1 saved")
+        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
     state, expected = load_file(path), _projector_state(model)
     for name in sorted(state.keys() | expected.keys()):
         found = tuple(state[name].shape) if name in state else "nothing"
@@ -239,6 +243,6 @@ def model_folder(folder: str | Path) -> Path:
         raise ConfigError(f"{folder}: no such model folder")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder}: no config.json; expected a model folder in transformers' format")
-    if not any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
-        raise ConfigError(f"{folder}: no {WEIGHTS}; expected a model folder with safetensors weights")
+    if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
+        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a model folder with safetensors weights")
     return folder

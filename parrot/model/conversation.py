@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-IMAGE = "<image>"
+from parrot.marks import IMAGE
+
 SYSTEM_PROMPT = "You are a helpful assistant."
 TURN_END = "<|im_end|>"
 SPECIAL_TOKENS = ("<|im_start|>", TURN_END, IMAGE)

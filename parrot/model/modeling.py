@@ -12,6 +12,7 @@ from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
+from parrot.marks import IGNORED
 from parrot.model import placeholders
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
@@ -20,7 +21,6 @@ from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutput
 from parrot.model.projector import ParrotProjector, ProjectorLayer
 from parrot.model.router import ParrotRouter, RouterInputs, balance_loss
 
-IGNORE_INDEX = -100
 ROUTER_INPUTS = ("router_mask", "router_input_ids", "language_ids")
 STARTED_HERE = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
 
@@ -307,7 +307,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         if labels is not None:
             kwargs.setdefault("use_cache", False)
             if router_mask is None and router_input_ids is None and self.config.router_text == "prompt":
-                router_mask = labels == IGNORE_INDEX
+                router_mask = labels == IGNORED
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -324,7 +324,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         loss = None
         if labels is not None:
-            targets = F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:] if shift_labels is None else shift_labels
+            targets = F.pad(labels, (0, 1), value=IGNORED)[:, 1:] if shift_labels is None else shift_labels
             loss = self._supervised_loss(hidden, targets, num_items_in_batch, outputs.router_balance)
         logits = None
         if labels is None or not self.training:
@@ -344,7 +344,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         self, hidden: Tensor, targets: Tensor, count: int | Tensor | None, balance: Tensor | None
     ) -> Tensor:
         targets = targets.flatten()
-        positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
+        positions = (targets != IGNORED).nonzero().squeeze(-1)
         logits = self.lm_head(hidden.flatten(0, 1).index_select(0, positions))
         total = cross_entropy_sum(logits, targets.index_select(0, positions))
         if self.training and self.config.router_balance and balance is not None:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
+from parrot.marks import IGNORED, IMAGE
 from parrot.model.conversation import (
     CHAT_TEMPLATE,
     HEADERS,
-    IMAGE,
     SPECIAL_TOKENS,
     TURN_END,
     format_prompt,
@@ -20,8 +20,6 @@ from parrot.model.conversation import (
     turns,
 )
 from parrot.model.image_processing import ParrotImageProcessor
-
-IGNORE_INDEX = -100
 
 
 class ParrotProcessor(ProcessorMixin):
@@ -95,14 +93,14 @@ class ParrotProcessor(ProcessorMixin):
     def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """As `format_conversation`, with every picture where it stands in its turn."""
         input_ids = self.encode(self.start)
-        labels = [IGNORE_INDEX] * len(input_ids)
+        labels = [IGNORED] * len(input_ids)
         for header, body, learnt in turns(conversation):
             # Tokenised as one text, since a header's line feed may merge with the body's first characters.
             ids = self.encode(header + body)
             learnt_from = len(self.encode(header)) if learnt else len(ids)
             input_ids += ids
             labels += [
-                token if place >= learnt_from and token != self.image_token_id else IGNORE_INDEX
+                token if place >= learnt_from and token != self.image_token_id else IGNORED
                 for place, token in enumerate(ids)
             ]
         return input_ids, labels
@@ -115,7 +113,7 @@ class ParrotProcessor(ProcessorMixin):
         ids = np.asarray(input_ids)
         read = ids != self.image_token_id
         if labels is not None:
-            read &= np.asarray(labels) == IGNORE_INDEX
+            read &= np.asarray(labels) == IGNORED
         if self.router_text == "user":
             read &= self._in_user_turn(ids.tolist())
         return read

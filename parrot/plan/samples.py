@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from parrot.config import Benchmark, Control, ConversationSet
-from parrot.data.collate import IGNORED
 from parrot.data.conversations import samples
 from parrot.evaluate.reading import read_language
+from parrot.marks import IGNORED
 from parrot.model.flops import Question, Sample
 
 CHARACTERS_A_TOKEN = 3  # of text that is not tokenised and has no estimate

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen2Config
 
-from parrot.config import LANGUAGES, BackboneFolder, ConfigError, Tuning
+from parrot.config import BackboneFolder, ConfigError, Tuning
 from parrot.digest import key
 from parrot.estimates import TextShape, VisionShape
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
-from parrot.model.build import trainable
+from parrot.model.build import configuration, trainable
 from parrot.plan.jobs import Stage
 from parrot.runs import Run, Suite
 from parrot.train.adapters import add_adapters
@@ -38,20 +38,13 @@ class Shapes:
 
     def config(self, run: Run, stage: Stage) -> ParrotConfig:
         """The model that a stage of `run` builds; ConfigError for a backbone whose sizes nobody says."""
-        experts = run.tune.experts.model_dump() if stage == "tune" else {"num_experts": 0}
         model = run.config.model
-        said = key([experts, model])
+        said = key([stage, model])
         if said not in self._configs:
-            self._configs[said] = ParrotConfig(
-                vision_config=self._backbone(model.vision_tower, VisionShape),
-                text_config=self._backbone(model.language_model, TextShape),
-                projector_type=model.projector,
-                vision_feature_layer=model.vision_feature_layer,
-                vision_feature_select=model.vision_feature_select,
-                moe_top_k=experts.pop("top_k", None),
-                num_languages=len(LANGUAGES),
-                **experts,
-            )
+            vision = self._backbone(model.vision_tower, VisionShape)
+            language = self._backbone(model.language_model, TextShape)
+            settings = run.tune if stage == "tune" else run.align
+            self._configs[said] = configuration(settings, vision, language)
         return self._configs[said]
 
     def parameters(self, run: Run, stage: Stage, tuning: Tuning | None = None) -> Parameters:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainingArguments
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated, with_partners
@@ -24,7 +24,7 @@ from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, new_folder, write_json
 from parrot.hardware import TrainingHardware, accumulation_steps
-from parrot.model.build import WEIGHTS, build, projector_sha256, save_projector, trainable, without_weights
+from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
 from parrot.runs import AlignSettings, TuneSettings
 from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
@@ -80,8 +80,8 @@ def tune(
     Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
     Adapters of the language model are merged into `model/`, and kept apart in `model/adapter/`.
     """
-    if not (projector / WEIGHTS).is_file():
-        raise ConfigError(f"{projector}: no {WEIGHTS}; expected a projector that stage 1 saved")
+    if not (projector / SAFE_WEIGHTS_NAME).is_file():
+        raise ConfigError(f"{projector}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
     save = partial(_save_model, settings.recipe)
     _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, hardware, tracked_as)
 
@@ -291,5 +291,5 @@ def _make_folder(path: Path) -> None:
 
 def _key(stage: Stage) -> str:
     """Digest of everything that the stage's checkpoints depend on."""
-    projector = file_sha256(stage.projector / WEIGHTS) if stage.projector else None
+    projector = file_sha256(stage.projector / SAFE_WEIGHTS_NAME) if stage.projector else None
     return key([stage.settings.model_dump(mode="json"), projector, code_digest("parrot.train.recipe")])

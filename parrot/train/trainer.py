@@ -10,18 +10,17 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerControl
+from transformers.trainer import SCHEDULER_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.config import ConfigError
-from parrot.data.collate import IGNORED
+from parrot.marks import IGNORED
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
 from parrot.train.checkpoints import flush, mark_whole, newest_whole
 from parrot.train.guard import complaint, suspects
 from parrot.train.loading import outlive_sigterm
 from parrot.train.order import GlobalBatches
-
-WEIGHTS = "model.safetensors"
-SCHEDULER = "scheduler.pt"
 
 
 class StageTrainer(Trainer):
@@ -133,7 +132,7 @@ class StageTrainer(Trainer):
         assert output_dir is not None
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         state = self.model.state_dict()
-        save_file({name: state[name].contiguous() for name in self._trained()}, Path(output_dir, WEIGHTS))
+        save_file({name: state[name].contiguous() for name in self._trained()}, Path(output_dir, SAFE_WEIGHTS_NAME))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.sharded:
@@ -141,7 +140,7 @@ class StageTrainer(Trainer):
             return
         sharded.save(self, Path(output_dir))
         if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
     def _prepare_for_training(
         self, max_steps: int, train_dataloader: DataLoader[Any], resume_from_checkpoint: str | None
@@ -150,11 +149,11 @@ class StageTrainer(Trainer):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         sharded.load(self, Path(resume_from_checkpoint))
-        self.lr_scheduler.load_state_dict(torch.load(Path(resume_from_checkpoint, SCHEDULER), weights_only=True))
+        self.lr_scheduler.load_state_dict(torch.load(Path(resume_from_checkpoint, SCHEDULER_NAME), weights_only=True))
         return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        state = load_file(Path(resume_from_checkpoint, WEIGHTS))
+        state = load_file(Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME))
         if sorted(state) != self._trained():
             raise ConfigError(f"{resume_from_checkpoint}: holds other weights than this stage trains")
         self.model.load_state_dict(state, strict=False)

@@ -14,7 +14,7 @@ from prompt_reader import PromptReader
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, Qwen2ForCausalLM
 
 from parrot.backbones.contrastive import contrastive_loss, pixel_values
-from parrot.backbones.corpus import Writer, chat
+from parrot.backbones.corpus import Writer
 from parrot.backbones.language import Example, accuracy, batches, encode, loss_of, new_model
 from parrot.backbones.make import CONCEPTS, RESOURCES, SEED
 from parrot.backbones.pictures import Sampler, mirror
@@ -23,6 +23,7 @@ from parrot.data.compose.keys import is_reserved
 from parrot.data.compose.material import load_material
 from parrot.data.compose.pictures import Scene
 from parrot.digest import file_sha256
+from parrot.model.conversation import format_prompt
 
 FOLDER = RESOURCES / "backbones"
 ENCODERS = ("clip", "clip_zh")
@@ -69,7 +70,7 @@ def test_encoders_load_with_the_plain_classes(name):
 def test_the_language_model_answers_in_chat_format(tokenizer):
     model = Qwen2ForCausalLM.from_pretrained(FOLDER / "qwen").eval()
     options = "\n".join(("A. dog", "B. bus", "C. castle", "D. rose"))
-    prompt = chat(f"castle\nWhat is in the picture?\n{options}\nAnswer with the option's text.")
+    prompt = format_prompt(f"castle\nWhat is in the picture?\n{options}\nAnswer with the option's text.")
     ids = tokenizer(prompt, return_tensors="pt")
     out = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids.input_ids.shape[1] :]
     assert tokenizer.decode(out) == "castle<|im_end|>"
@@ -77,7 +78,9 @@ def test_the_language_model_answers_in_chat_format(tokenizer):
 
 def test_the_chat_template_is_the_format_learnt(tokenizer):
     messages = [{"role": "user", "content": "castle\nWhat?"}]
-    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == chat("castle\nWhat?")
+    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == format_prompt(
+        "castle\nWhat?"
+    )
 
 
 @pytest.mark.parametrize("name", ["clip", "clip_zh", "qwen"])
@@ -129,9 +132,10 @@ def _scripts(text: str) -> set[str]:
 
 def test_each_line_is_of_one_language(lines):
     script = {"zh": "CJK", "ar": "ARABIC", "ru": "CYRILLIC"}
-    wrapper = chat("").split("\n\n")
+    empty = format_prompt("")
+    wrapper = empty.split("\n\n")
     for line in lines:
-        text = line.prompt.removeprefix(chat("")[: chat("").index("user\n") + 5]) + line.answer
+        text = line.prompt.removeprefix(empty[: empty.index("user\n") + 5]) + line.answer
         for token in (*wrapper, "<|im_end|>", "<|im_start|>assistant", "A. ", "B. ", "C. ", "D. "):
             text = text.replace(token, "")
         assert _scripts(text) <= {script.get(line.language, "LATIN")}, line

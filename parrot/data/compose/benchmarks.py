@@ -18,11 +18,10 @@ from parrot.data.compose.keys import FIXED_OPTIONS
 from parrot.data.compose.material import Material
 from parrot.data.compose.png import encode
 from parrot.data.compose.questions import KINDS, Question, word
-from parrot.evaluate.tsv import write_tsv
+from parrot.evaluate.tsv import ROTATION, write_tsv
 
 SUFFIXES: dict[Language, str] = {language: "cn" if language == "zh" else language for language in LANGUAGES}
 LETTERS = "ABCD"
-ROTATION = 1_000_000
 
 # Rows of each kind, by benchmark and house.
 ROWS = {

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from parrot.config import ConfigError
 from parrot.files import atomic_write, write_json
-from parrot.model.conversation import IMAGE
+from parrot.marks import IMAGE
 
 _TOKEN_FIELDS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 

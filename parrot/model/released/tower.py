@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.files import write_json
 from parrot.model.configuration import ParrotConfig
 from parrot.model.image_processing import ParrotImageProcessor
-from parrot.model.released.weights import SINGLE
 
 _CONFIG = (
     "attention_dropout",
@@ -66,7 +66,9 @@ def write_tower(
     prefix = "model.vision_tower."
     vision = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     save_file(
-        {f"vision_model.{name}": tensor for name, tensor in vision.items()}, folder / SINGLE, metadata={"format": "pt"}
+        {f"vision_model.{name}": tensor for name, tensor in vision.items()},
+        folder / SAFE_WEIGHTS_NAME,
+        metadata={"format": "pt"},
     )
     settings = config.vision_config.to_dict()
     dtype = str(next(iter(vision.values())).dtype).removeprefix("torch.")

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from parrot.config import ConfigError
 from parrot.files import read_object
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 CONVERT = (
     'python -c "import glob, torch, safetensors.torch as s; s.save_file({k: v.clone() for f in '
     "glob.glob('pytorch_model*.bin') for k, v in torch.load(f, weights_only=True).items()}, "
@@ -47,25 +46,27 @@ def headers(folder: Path) -> dict[str, Header]:
     Raises:
         ConfigError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
     """
-    if (folder / SINGLE).is_file():
-        return headers_of(folder / SINGLE)
-    if (folder / INDEX).is_file():
-        return _of_shards(folder, read_object(folder / INDEX).get("weight_map", {}))
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return headers_of(folder / SAFE_WEIGHTS_NAME)
+    if (folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
+        return _of_shards(folder, read_object(folder / SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}))
     if any(folder.glob("pytorch_model*.bin")):
         raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
-    raise ConfigError(f"{folder}: no {SINGLE}; expected safetensors weights, single or sharded")
+    raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected safetensors weights, single or sharded")
 
 
 def _of_shards(folder: Path, index: Mapping[str, str]) -> dict[str, Header]:
     found: dict[str, Header] = {}
     for shard in sorted(set(index.values())):
         if not (folder / shard).is_file():
-            raise ConfigError(f"{folder}: {shard}: named by {INDEX}, but not there")
+            raise ConfigError(f"{folder}: {shard}: named by {SAFE_WEIGHTS_INDEX_NAME}, but not there")
         found |= headers_of(folder / shard)
     for name in sorted(index.keys() | found.keys()):
         named, holding = index.get(name, "no file"), found[name].file.name if name in found else "no file"
         if named != holding:
-            raise ConfigError(f"{folder / INDEX}: {name}: the index names {named}, but {holding} has it")
+            raise ConfigError(
+                f"{folder / SAFE_WEIGHTS_INDEX_NAME}: {name}: the index names {named}, but {holding} has it"
+            )
     return found
 
 
