@@ -80,9 +80,9 @@ class Live:
         if parent_id != whole.id:
             parent = Planned(parent_id, whole.tags["run"], {}, [], whole.tags, {}, self.started, self.started)
             found = present.get(parent_id)
-            self._parent = store.settle(parent, None, None) if found is None else found.info.run_id
-        self._run = store.settle(whole, present.get(whole.id), self._parent)
-        self._tail = store.settle(tail, present.get(tail.id), self._run)
+            self._parent = store.upsert(parent, None, None) if found is None else found.info.run_id
+        self._run = store.upsert(whole, present.get(whole.id), self._parent)
+        self._tail = store.upsert(tail, present.get(tail.id), self._run)
         for earlier in present.values():
             if earlier.info.run_id in self._runs() and earlier.info.status != self.status:
                 store.client.update_run(earlier.info.run_id, status="RUNNING")

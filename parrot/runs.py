@@ -59,8 +59,8 @@ class FetchSettings(Strict):
         return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
 
 
-class AlignSettings(Strict):
-    """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
+class StageSettings(Strict):
+    """What both stages read."""
 
     seed: int
     vision_tower: BackboneFolder
@@ -69,20 +69,18 @@ class AlignSettings(Strict):
     vision_feature_layer: int
     vision_feature_select: Literal["cls_patch", "patch"]
     data: tuple[ConversationSet, ...]
+
+
+class AlignSettings(StageSettings):
+    """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
+
     recipe: Recipe
 
 
-class TuneSettings(Strict):
+class TuneSettings(StageSettings):
     """Exactly what stage 2 reads, besides stage 1's projector."""
 
-    seed: int
-    vision_tower: BackboneFolder
-    language_model: BackboneFolder
-    projector: Literal["linear", "mlp2x_gelu"]
-    vision_feature_layer: int
-    vision_feature_select: Literal["cls_patch", "patch"]
     experts: ExpertSettings
-    data: tuple[ConversationSet, ...]
     validation: tuple[ConversationSet, ...]
     recipe: TuneRecipe
 
@@ -138,8 +136,9 @@ class Run:
 
     @cached_property
     def fetch(self) -> FetchSettings:
-        pretrained = [model for model in (self.asked, self.translator) if isinstance(model, BackboneFolder)]
-        trained_on = self._trained_on if self.asked is None else {}
+        """All data, backbones and pretrained models of the run; ConfigError for a name that no catalogue has."""
+        pretrained = [model for model in (self.pretrained_model, self.translator) if isinstance(model, BackboneFolder)]
+        trained_on = self._trained_on if self.pretrained_model is None else {}
         return FetchSettings(
             datasets=trained_on | {model.path: model for model in pretrained},
             benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
@@ -155,7 +154,7 @@ class Run:
         return {name: self._entry(name, ConversationSet) for name in conversations} | backbones
 
     @cached_property
-    def asked(self) -> BackboneFolder | None:
+    def pretrained_model(self) -> BackboneFolder | None:
         """The model that the run asks as it is; None where it trains one."""
         model = self.config.model
         if model.hf is None:
@@ -185,11 +184,16 @@ class Run:
 
     @cached_property
     def align(self) -> AlignSettings:
+        """Stage 1's settings, for a run that trains; ConfigError for an unknown data set or backbone."""
         data = self._conversations(self.config.data.align)
         return AlignSettings(**self._backbone_fields, data=data, recipe=self.config.align)
 
     @cached_property
     def tune(self) -> TuneSettings:
+        """Stage 2's settings, for a run that trains.
+
+        Raises ConfigError for an unknown data set or backbone, and for a language without an instruction set.
+        """
         model, data = self.config.model, self.config.data
         experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
         validation = tuple(s for names in data.validation.values() for s in self._conversations(names))
@@ -203,6 +207,7 @@ class Run:
 
     @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The run's benchmarks, as its stages read them; ConfigError for an unknown one, or one without its judge."""
         names = self.config.evaluate.benchmarks
         unknown = [name for name in names if name not in self._benchmarks]
         if unknown:
@@ -219,9 +224,10 @@ class Run:
 
     @cached_property
     def predict(self) -> PredictSettings:
+        """What the run's model is asked, and how; ConfigError as for `benchmarks` and unknown pretrained models."""
         evaluate = self.config.evaluate
         return PredictSettings(
-            model=self.asked,
+            model=self.pretrained_model,
             benchmarks=self.benchmarks,
             controls=evaluate.controls,
             prompt_language=evaluate.prompt_language,
@@ -233,7 +239,7 @@ class Run:
     @cached_property
     def predict_before(self) -> PredictSettings:
         """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
-        trained = self.asked is None
+        trained = self.pretrained_model is None
         controls = tuple(control for control in self.predict.controls if control == "text" and trained)
         asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
         as_they_are = {"controls": controls, "benchmarks": asked if controls else (), "translator": "none"}
@@ -246,6 +252,7 @@ class Run:
 
     @cached_property
     def score(self) -> ScoreSettings:
+        """How the run's answers become accuracies; ConfigError as for `benchmarks`."""
         evaluate = self.config.evaluate
         return ScoreSettings(
             run=self.name,
@@ -263,14 +270,14 @@ class Run:
         return Conventions(**self.config.evaluate.model_dump(include=set(Conventions.model_fields)))
 
     @cached_property
-    def recipe(self) -> str:
+    def recipe_key(self) -> str:
         """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
         return key(self.config.model_dump(exclude={"seed", "report", "hardware"}))
 
     def check(self) -> None:
         """Resolve every stage's settings; ConfigError for unknown names and for hardware that no batch fits."""
         _ = self.fetch, self.predict, self.score
-        if self.asked is None:
+        if self.pretrained_model is None:
             self._check_spread("align", self.align.recipe, self.config.hardware.align)
             self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
 
@@ -283,7 +290,7 @@ class Run:
     @cached_property
     def stage1_key(self) -> str | None:
         """Digest of exactly what stage 1 reads; runs with the same key share one alignment. None without training."""
-        return key(self.align) if self.asked is None else None
+        return key(self.align) if self.pretrained_model is None else None
 
     @cached_property
     def data_key(self) -> str:
@@ -309,6 +316,7 @@ class Suite:
 
     @classmethod
     def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
+        """The suite of config files laid over one another; ConfigError for one that is not there or does not fit."""
         return cls(load_config(*configfiles), where=" + ".join(configfiles))
 
     def run(self, name: str) -> Run:
@@ -332,7 +340,7 @@ class Suite:
 
     def trained(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the runs `names` that train a model."""
-        return tuple(name for name in names if self.run(name).asked is None)
+        return tuple(name for name in names if self.run(name).pretrained_model is None)
 
     @property
     def targets(self) -> tuple[str, ...]:

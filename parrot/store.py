@@ -159,7 +159,7 @@ class Store:
         for stale in present.values():
             self.client.delete_run(stale.info.run_id)
 
-    def settle(self, planned: Planned, present: MlflowRun | None, parent: str | None) -> str:
+    def upsert(self, planned: Planned, present: MlflowRun | None, parent: str | None) -> str:
         """Give `present`, or a new run where it holds what `planned` does not, all that is missing; the run's id."""
         held = set() if present is None else self._held(present)
         if present is not None and not self._continues(planned, present, held):
@@ -213,7 +213,7 @@ class Store:
         if present is not None and tags.get("parrot.digest") == digest:
             run = present.info.run_id
         else:
-            run = self.settle(planned, present, parent)
+            run = self.upsert(planned, present, parent)
             self.client.set_terminated(run, end_time=planned.end)
             # Last, so that a run whose import was interrupted is imported again.
             self.client.set_tag(run, "parrot.digest", digest)

@@ -25,7 +25,7 @@ def tracked_run(run: Run) -> TrackedRun:
     config = run.config.model_dump(mode="json")
     read = {section: config[section] for section in ("model", "align", "tune", "evaluate")}
     read["data"] = {"languages": config["data"]["languages"]}
-    if run.asked is not None:
+    if run.pretrained_model is not None:
         asked = {name: config["model"][name] for name in ("hf", "revision")}
         read = {"model": asked, "evaluate": config["evaluate"]}
     return TrackedRun(

@@ -36,9 +36,9 @@ def build(
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
     """A model from its backbone folders, ready for the stage that `settings` are of, and its processor.
 
-    Stage 1 has no experts. Projector, router and experts start from the run's seed, whatever was drawn before;
-    `projector`, a folder that `save_projector` wrote, replaces the projector's start. A language model that does not
-    know a turn's markers gets rows for them, which only a stage that tunes it whole trains.
+    Stage 1 has no experts. Projector, router and experts are initialised by the run's seed, whatever was drawn
+    before; `projector`, a folder that `save_projector` wrote, takes the initial one's place. A language model that
+    does not know a turn's markers gets rows for them, which only a stage that tunes it whole trains.
 
     Raises:
         ConfigError: a folder lacks weights or config, or the projector does not fit.

@@ -117,6 +117,9 @@ class ParrotExpertBlock(nn.Module):
             text: (N, T, d), the text embeddings that each picture's router reads.
             mask: (N, T) bool, the text positions that it may read.
             languages: (N,), each picture's language, for the router `language`.
+
+        Returns:
+            Guided visual tokens (N, L, d), and the experts' weights and probabilities (N, num_experts), float32.
         """
         probabilities = self.router(visual[:, 0], text, mask, languages)
         if self.top_k == probabilities.shape[-1]:

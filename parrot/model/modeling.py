@@ -39,13 +39,13 @@ class ParrotPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """No: every start below goes through transformers.initialization. Of other custom code transformers cannot know
-        that, and starts an encoder's missing weights more plainly inside of it than by themselves."""
+        """No: all below is initialised by transformers.initialization. Of other custom code transformers cannot know
+        that, and initialises an encoder's missing weights more plainly inside of it than by themselves."""
         return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Projector, router and experts start as torch's linear layers do; the rest as transformers starts it."""
+        """Initialise projector, router and experts as torch does linear layers; the rest as transformers does."""
         if isinstance(module, STARTED_HERE):
             module.reset_parameters()
         else:

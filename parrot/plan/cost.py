@@ -93,8 +93,8 @@ class Costs:
         )
 
     def _prediction(self, run: Run, stage: Stage, settings: PredictSettings) -> Work:
-        if run.asked is not None:
-            return Work(settings.dtype, 1, unknown=(f"model {run.asked.path}, asked as it is",))
+        if run.pretrained_model is not None:
+            return Work(settings.dtype, 1, unknown=(f"model {run.pretrained_model.path}, asked as it is",))
         config = self.shapes.config(run, stage)
         names = {benchmark.name for benchmark in settings.benchmarks}
         entries = {name: self.suite.benchmarks[name] for name in run.config.evaluate.benchmarks}

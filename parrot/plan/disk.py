@@ -62,7 +62,9 @@ def model_bytes(costs: Costs, job: Job) -> int:
 
 def _data(costs: Costs, runs: Iterable[Run]) -> int:
     """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter."""
-    entries = {name: costs.suite.datasets[name] for run in runs if run.asked is None for name in run.fetch.datasets}
+    entries = {
+        name: costs.suite.datasets[name] for run in runs if run.pretrained_model is None for name in run.fetch.datasets
+    }
     pictures = sum(
         entry.estimate.gigabytes * GIGABYTE
         for entry in entries.values()

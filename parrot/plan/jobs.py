@@ -63,9 +63,9 @@ class Jobs:
     def __init__(self, suite: Suite, targets: Iterable[str], results: Path = Path("results")):
         self.suite = suite
         self.folder = results / suite.config.scale
-        self.asked = list(dict.fromkeys(job for target in targets for job in _ends(suite, target)))
+        self.requested = list(dict.fromkeys(job for target in targets for job in _ends(suite, target)))
         self.steps: dict[Job, Step] = {}
-        for job in self.asked:
+        for job in self.requested:
             self._add(job)
 
     def _add(self, job: Job) -> None:
@@ -81,7 +81,7 @@ class Jobs:
 
     def to_do(self) -> list[Job]:
         """What would run, in order: what is asked for and missing, what that needs and misses, and all behind it."""
-        waiting = [job for job in self.asked if not self.is_there(job)]
+        waiting = [job for job in self.requested if not self.is_there(job)]
         found: set[Job] = set()
         while waiting:
             job = waiting.pop()

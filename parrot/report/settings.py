@@ -70,7 +70,7 @@ class ReportedRun(Strict):
     stage1_key: str | None
     conventions: Conventions
     seed: int
-    recipe: str = Field(
+    recipe_key: str = Field(
         description="digest of everything but the seed; runs that share it are one run at several seeds"
     )
 
@@ -107,7 +107,7 @@ class ReportStage(Strict):
         """For every recipe its runs by seed, the first one where several have the same."""
         found: dict[str, dict[int, str]] = {}
         for run in self.runs:
-            found.setdefault(run.recipe, {}).setdefault(run.seed, run.name)
+            found.setdefault(run.recipe_key, {}).setdefault(run.seed, run.name)
         return found
 
     @property
@@ -176,13 +176,13 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
             ReportedRun(
                 name=run.name,
                 asked=run.config.model.hf or "",
-                languages=run.config.data.languages if run.asked is None else (),
-                num_experts=run.config.model.num_experts if run.asked is None else 0,
+                languages=run.config.data.languages if run.pretrained_model is None else (),
+                num_experts=run.config.model.num_experts if run.pretrained_model is None else 0,
                 language_model=run.config.tune.language_model,
                 stage1_key=run.stage1_key,
                 conventions=run.conventions,
                 seed=run.config.seed,
-                recipe=run.recipe,
+                recipe_key=run.recipe_key,
             )
             for run in runs
         ),

@@ -96,7 +96,7 @@ class Units:
         return Comparison(found, exact_mcnemar(a, b), exact=True)
 
     def _by_seed(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> BySeed:
-        by_seed = self._settings.by_recipe[self._runs[run].recipe]
+        by_seed = self._settings.by_recipe[self._runs[run].recipe_key]
         units = {seed: self.load(name, benchmark) for seed, name in by_seed.items()}
         return {
             seed: table[of_house(table, house) & table["language"].isin(languages).to_numpy()]

@@ -20,7 +20,8 @@ def training_arguments(
 ) -> TrainingArguments:
     """Everything but the number of steps, for a training that keeps its checkpoints in `folder`.
 
-    Making them starts the processes' talk with each other, and has transformers load a zero3 model in pieces.
+    Constructing them initialises torch.distributed and, under zero3, lets transformers load the model in pieces; do it
+    before building the model.
     """
     on_gpu = torch.cuda.is_available()
     loading = workers(hardware.workers, on_gpu)

@@ -1,4 +1,4 @@
-"""Stops a training whose loss or gradient is no number, or whose gradient explodes."""
+"""Stops a training at a NaN or infinite loss or gradient, or an exploding gradient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def complaint(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped
     loss, norm = logs["loss"], logs["grad_norm"]
     if not math.isfinite(loss):
         return f"the loss is {loss}"
-    if not math.isfinite(norm) or norm < 0:  # DeepSpeed's word for no number is -1
+    if not math.isfinite(norm) or norm < 0:  # DeepSpeed reports a non-finite norm as -1
         return f"the gradient's norm is {norm}"
     before = [row["grad_norm"] for row in history if "grad_norm" in row][-USUAL:]
     usual = median(before) if len(before) >= FEWEST else math.inf

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Micro(NamedTuple):
+class BatchLayout(NamedTuple):
     """How a global batch is laid out: samples a micro-batch, processes, and whether a micro-batch is one packed row."""
 
     size: int
@@ -16,7 +16,7 @@ class Micro(NamedTuple):
     packed: bool = False
 
 
-def laid_out(lengths: np.ndarray, ids: np.ndarray, micro: Micro) -> np.ndarray:
+def laid_out(lengths: np.ndarray, ids: np.ndarray, micro: BatchLayout) -> np.ndarray:
     """Places of a global batch's samples, (n,), in the order of its micro-batches; `ids` decide between equal lengths.
 
     Micro-batches are dealt to the processes in turn, as `accelerate` does. Padded ones hold samples of like length:

@@ -30,7 +30,9 @@ def fitting(folder: Path, hardware: TrainingHardware, processes: int, stage: str
     return hardware.model_copy(update={"micro_batch": micro_batch})
 
 
-def halve(folder: Path, hardware: TrainingHardware, processes: int, global_batch: int, stage: str) -> ConfigError:
+def record_out_of_memory(
+    folder: Path, hardware: TrainingHardware, processes: int, global_batch: int, stage: str
+) -> ConfigError:
     """Leave word in `folder` for the next attempt; the error that tells the user.
 
     The micro-batch is the largest that divides a process' share of the global batch and is at most half of this one.

@@ -14,7 +14,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from parrot.config import Recipe
-from parrot.train.layout import Micro, laid_out
+from parrot.train.layout import BatchLayout, laid_out
 
 
 def optimiser_steps(recipe: Recipe, samples: int) -> int:
@@ -32,7 +32,7 @@ class GlobalBatches(Sampler[int]):
     and no process waits for another (`laid_out`). `lengths` are the samples' tokens, (n,).
     """
 
-    def __init__(self, lengths: np.ndarray, global_batch: int, steps: int, seed: int, micro: Micro):
+    def __init__(self, lengths: np.ndarray, global_batch: int, steps: int, seed: int, micro: BatchLayout):
         self.lengths = lengths
         self.global_batch = global_batch
         self.steps = steps

@@ -33,11 +33,11 @@ from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
 from parrot.train.checkpoints import check_spread, cut_back, newest_whole, remove_broken, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
-from parrot.train.layout import Micro
+from parrot.train.layout import BatchLayout
 from parrot.train.live import shown_live
 from parrot.train.loading import plain_errors
 from parrot.train.lock import only_one
-from parrot.train.memory import fitting, halve
+from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
@@ -52,7 +52,7 @@ class Stage(NamedTuple):
     settings: AlignSettings | TuneSettings
     projector: Path | None
     validation: tuple[Any, ...]
-    product: str
+    output_name: str
     save: Callable[[Any, Any, Path], None]
 
 
@@ -101,7 +101,7 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
             _train_in(folder, stage, output, work, hardware, tracked_as, stop)
         except torch.OutOfMemoryError:
             recipe = stage.settings.recipe
-            raise halve(folder, hardware, _processes(), recipe.global_batch, stage.name) from None
+            raise record_out_of_memory(folder, hardware, _processes(), recipe.global_batch, stage.name) from None
 
 
 def _train_in(
@@ -128,7 +128,7 @@ def _train_in(
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
-    strategy.settle(model, hardware, recipe, arguments.device)
+    strategy.prepare_model(model, hardware, recipe, arguments.device)
     rows = load(settings.data, processor, work / "datasets")
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, work / "datasets")
@@ -150,7 +150,7 @@ def _train_in(
         with plain_errors(), sampled(folder, provenance.gpu_uuids()):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         whole = trainer.state.global_step >= trainer.state.max_steps
-        finished = _unsplit(stage, trainer) if whole else None
+        finished = _gathered_model(stage, trainer) if whole else None
         # Every node has stopped writing into the folder, which is about to go.
         trainer.accelerator.wait_for_everyone()
         if whole and main:
@@ -176,7 +176,7 @@ def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
     return {"parameters": total, "trained_parameters": trained}
 
 
-def _unsplit(stage: Stage, trainer: StageTrainer) -> Any:
+def _gathered_model(stage: Stage, trainer: StageTrainer) -> Any:
     """The trained model; where its weights are split over processes, one like it that holds them all, or none does.
 
     All processes call it together; the first one has the result.
@@ -198,7 +198,7 @@ def _unsplit(stage: Stage, trainer: StageTrainer) -> Any:
 
 def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
     """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
-    with new_folder(output / stage.product) as partial:
+    with new_folder(output / stage.output_name) as partial:
         stage.save(model, processor, partial)
     for earlier in output.glob("system-*.jsonl"):
         earlier.unlink()
@@ -222,7 +222,7 @@ def _trainer(
     recipe, folder = stage.settings.recipe, Path(arguments.output_dir)
     steps = arguments.max_steps = optimiser_steps(recipe, len(rows))
     lengths = np.minimum(rows.data["length"].to_numpy(), recipe.max_length)
-    micro = Micro(hardware.micro_batch, _processes(), recipe.packing)
+    micro = BatchLayout(hardware.micro_batch, _processes(), recipe.packing)
     features = None
     if hardware.features == "disk":
         with sharded.gathered(*model.model.vision_tower.parameters()):

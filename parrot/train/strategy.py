@@ -102,7 +102,7 @@ def _deepspeed(hardware: TrainingHardware, recipe: Recipe, accumulation: int) ->
     }
 
 
-def settle(model: Any, hardware: TrainingHardware, recipe: Recipe, device: torch.device) -> None:
+def prepare_model(model: Any, hardware: TrainingHardware, recipe: Recipe, device: torch.device) -> None:
     """Prepare a model, of which is known what trains, for the strategy; `device` is the process' own."""
     if hardware.strategy in SPLIT_WEIGHTS:
         # What one process gathers all gather, in the same order, or they wait for each other for ever.

@@ -20,7 +20,7 @@ from parrot.data.features import Features
 from parrot.marks import IGNORED
 from parrot.model import ParrotImageProcessor
 from parrot.model.flops import Sample
-from parrot.train.layout import Micro, laid_out
+from parrot.train.layout import BatchLayout, laid_out
 
 REPEATED = 100  # times, more than anything steps
 
@@ -45,7 +45,7 @@ def write_pictures(folder: Path, count: int, side: int) -> list[str]:
 
 
 def loader(
-    rows: list[Row], micro: Micro, size: Size, shuffled: bool, features: Features | None, **how: Any
+    rows: list[Row], micro: BatchLayout, size: Size, shuffled: bool, features: Features | None, **how: Any
 ) -> Iterator[dict[str, Tensor]]:
     """The global batch `rows` as micro-batches, over and over; `how` goes to torch's loader."""
     visual = size.parrot_config().num_image_tokens

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parrot.model.flops import Sample
-from parrot.train.layout import Micro, laid_out
+from parrot.train.layout import BatchLayout, laid_out
 
 SHORTEST = 30  # system prompt, role markers, a word each way
 
@@ -78,7 +78,7 @@ def print_layouts(processes: int = 8, global_batch: int = 128, batches: int = 20
     print("| ---: | --- | ---: | ---: | ---: |")
     for size in (4, 16):
         for name, packed in (("random", False), ("sorted", False), ("ours", False), ("random", True), ("ours", True)):
-            micro = Micro(size, processes, packed)
+            micro = BatchLayout(size, processes, packed)
             placed = [batch[_order(name, batch, micro)].reshape(-1, processes, size) for batch in every]
             tokens = np.stack([each.sum(-1) if packed else size * each.max(-1) for each in placed])
             computed = processes * tokens.max(-1).sum()
@@ -88,7 +88,7 @@ def print_layouts(processes: int = 8, global_batch: int = 128, batches: int = 20
     print(flush=True)
 
 
-def _order(name: str, batch: np.ndarray, micro: Micro) -> np.ndarray:
+def _order(name: str, batch: np.ndarray, micro: BatchLayout) -> np.ndarray:
     match name:
         case "random":
             return np.arange(len(batch))

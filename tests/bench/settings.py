@@ -10,7 +10,7 @@ from subjects import Size, mini, qwen_1_8b, qwen_7b, tiny
 from transformers.utils import is_flash_attn_2_available
 
 from parrot.model.flops import Sample
-from parrot.train.layout import Micro
+from parrot.train.layout import BatchLayout
 
 FLASH = "flash_attention_2"
 LONGEST = 2048  # tokens of a sample
@@ -22,7 +22,7 @@ class Setting:
     """How a job is run; the defaults are Trainer's."""
 
     name: str
-    micro: Micro
+    micro: BatchLayout
     shuffled: bool = True
     workers: int = 0
     stored: bool = False  # the encoder's features
@@ -33,7 +33,7 @@ class Setting:
 
 # What config/paper.yaml sets for one GPU of a node, by rule: those settings are what a plan's rates are for.
 CONFIGURED = {
-    rule: Setting("as config/paper.yaml", Micro(size), shuffled=False, workers=1, checkpointing=True)
+    rule: Setting("as config/paper.yaml", BatchLayout(size), shuffled=False, workers=1, checkpointing=True)
     for rule, size in (("project", 16), ("tune", 4))
 }
 
@@ -53,7 +53,7 @@ class Job:
 def on_processor(try_only: bool) -> list[Job]:
     """Both stages at the mini scale's size."""
     size = tiny() if try_only else mini()
-    micro, count = (Micro(4), 8) if try_only else (Micro(12), 48)
+    micro, count = (BatchLayout(4), 8) if try_only else (BatchLayout(12), 48)
     plain = Setting("plain", micro)
     laid_out = replace(plain, name="laid out", shuffled=False)
     settings = [
@@ -74,13 +74,20 @@ def on_gpu(try_only: bool) -> list[Job]:
     small, large = (tiny(), tiny()) if try_only else (qwen_1_8b(), qwen_7b())
     count = 16 if try_only else 64
     return [
-        Job("Stage 2, Qwen1.5-1.8B", "tune", small, _instructions(small, count, 1), _tuning(Micro(8), try_only), True),
-        Job("Stage 1, Qwen1.5-7B", "project", large, _captions(large, count), _aligning(Micro(8)), True),
-        Job("Stage 1, Qwen1.5-1.8B", "project", small, _captions(small, count), _aligning(Micro(16)), True),
+        Job(
+            "Stage 2, Qwen1.5-1.8B",
+            "tune",
+            small,
+            _instructions(small, count, 1),
+            _tuning(BatchLayout(8), try_only),
+            True,
+        ),
+        Job("Stage 1, Qwen1.5-7B", "project", large, _captions(large, count), _aligning(BatchLayout(8)), True),
+        Job("Stage 1, Qwen1.5-1.8B", "project", small, _captions(small, count), _aligning(BatchLayout(16)), True),
     ]
 
 
-def _tuning(micro: Micro, on_processor: bool) -> list[Setting]:
+def _tuning(micro: BatchLayout, on_processor: bool) -> list[Setting]:
     plain = Setting("plain", micro)
     laid_out = replace(plain, name="laid out", shuffled=False)
     loaded = replace(laid_out, name="laid out, loaded by 8 processes", workers=8)
@@ -97,7 +104,7 @@ def _tuning(micro: Micro, on_processor: bool) -> list[Setting]:
     return settings
 
 
-def _aligning(micro: Micro) -> list[Setting]:
+def _aligning(micro: BatchLayout) -> list[Setting]:
     plain = Setting("plain", micro)
     loaded = replace(plain, name="laid out, loaded by 8 processes", shuffled=False, workers=8)
     stored = replace(loaded, name="stored features", stored=True)
@@ -106,7 +113,7 @@ def _aligning(micro: Micro) -> list[Setting]:
         CONFIGURED["project"],
         loaded,
         stored,
-        *(replace(stored, micro=Micro(size)) for size in (micro.size // 2, 2 * micro.size)),
+        *(replace(stored, micro=BatchLayout(size)) for size in (micro.size // 2, 2 * micro.size)),
         replace(loaded, name="laid out, loaded, compiled", compile=True),
     ]
 

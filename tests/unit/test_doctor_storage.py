@@ -51,7 +51,7 @@ def test_data_that_is_missing(suite, here):
 
 def test_data_to_download(suite, here, monkeypatch):
     run = suite["paper"].run("qwen2_vl")
-    model = f"{run.asked.path}/config.json ({run.asked.path})"
+    model = f"{run.pretrained_model.path}/config.json ({run.pretrained_model.path})"
     benchmarks = {f"{entry.folder}/{file}" for entry in run.benchmarks for file in entry.files.values()}
     for file in benchmarks:
         Path(file).parent.mkdir(parents=True, exist_ok=True)

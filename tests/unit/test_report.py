@@ -139,7 +139,7 @@ def test_conventions_that_differ_are_told_run_by_run() -> None:
         num_experts=0,
         stage1_key="k",
         seed=0,
-        recipe="d",
+        recipe_key="d",
         conventions=Conventions(prompt_language="group", matcher="may2024"),
     )
     settings = report_stage(Suite.load()).model_copy(update={"runs": (*tiny_results.RUNS, group)})
@@ -200,7 +200,8 @@ def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(t
     settings = tiny_results.make(tmp_path)
     # What no_experts answered stands for a second seed of parrot: 75 and 62.5 per cent outside English.
     runs = [
-        run.model_copy(update={"recipe": "a", "seed": 1}) if run.name == "no_experts" else run for run in settings.runs
+        run.model_copy(update={"recipe_key": "a", "seed": 1}) if run.name == "no_experts" else run
+        for run in settings.runs
     ]
     items = {name: settings.items[name] for name in ("table1", "differences")}
     settings = settings.model_copy(update={"runs": tuple(runs), "items": items})
@@ -224,7 +225,7 @@ def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(t
 def test_a_family_over_the_seed_is_one_run_at_several_seeds() -> None:
     settings = report_stage(Suite.load(), "seeds")
     assert list(settings.by_recipe.values()) == [{0: "seeds_0", 1: "seeds_1", 2: "seeds_2"}]
-    assert report_stage(Suite.load(), "parrot").runs[0].recipe == settings.runs[0].recipe
+    assert report_stage(Suite.load(), "parrot").runs[0].recipe_key == settings.runs[0].recipe_key
     assert len(report_stage(Suite.load()).by_recipe) == 3
 
 

@@ -121,7 +121,7 @@ def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
     ids=["catalogue", "folder", "repository", "revision"],
 )
 def test_a_model_is_named_by_catalogue_folder_or_repository(tmp_path: Path, model: str, path: str, source):
-    asked = suite_with(tmp_path, f"asked: {{model: {{{model}}}}}\n").run("asked").asked
+    asked = suite_with(tmp_path, f"asked: {{model: {{{model}}}}}\n").run("asked").pretrained_model
     assert asked is not None
     assert (asked.path, asked.source) == (path, source)
 

@@ -21,7 +21,7 @@ from parrot.hardware import accumulation_steps
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.train.callbacks import Progress
 from parrot.train.checkpoints import cut_back, mark_whole, newest_whole, remove_broken
-from parrot.train.layout import Micro, laid_out
+from parrot.train.layout import BatchLayout, laid_out
 from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.provenance import data_pins
 
@@ -65,7 +65,7 @@ def test_steps_are_given_or_counted_from_epochs():
 
 def test_every_sample_is_seen_once_an_epoch_and_batches_go_from_short_to_long():
     lengths = np.random.default_rng(0).integers(1, 100, 24)
-    order = list(GlobalBatches(lengths, 8, steps=6, seed=1, micro=Micro(4)))
+    order = list(GlobalBatches(lengths, 8, steps=6, seed=1, micro=BatchLayout(4)))
     assert len(order) == 48
     assert sorted(order[:24]) == sorted(order[24:]) == list(range(24))
     assert order[:24] != order[24:]
@@ -76,14 +76,16 @@ def test_every_sample_is_seen_once_an_epoch_and_batches_go_from_short_to_long():
 
 def test_the_order_is_the_seeds():
     lengths = np.ones(24, int)
-    first, same, other = (list(GlobalBatches(lengths, 8, 3, seed, Micro(2))) for seed in (1, 1, 2))
+    first, same, other = (list(GlobalBatches(lengths, 8, 3, seed, BatchLayout(2))) for seed in (1, 1, 2))
     assert first == same != other
 
 
-@pytest.mark.parametrize("micro", [Micro(4), Micro(2, processes=4), Micro(4, packed=True), Micro(2, 2, packed=True)])
+@pytest.mark.parametrize(
+    "micro", [BatchLayout(4), BatchLayout(2, processes=4), BatchLayout(4, packed=True), BatchLayout(2, 2, packed=True)]
+)
 def test_the_layout_leaves_a_global_batch_s_samples_as_they_are(micro):
     lengths = np.random.default_rng(0).integers(1, 100, 24)
-    plain = list(GlobalBatches(lengths, 8, 6, 1, Micro(8)))
+    plain = list(GlobalBatches(lengths, 8, 6, 1, BatchLayout(8)))
     other = list(GlobalBatches(lengths, 8, 6, 1, micro))
     for start in range(0, 48, 8):
         assert sorted(other[start : start + 8]) == sorted(plain[start : start + 8])
@@ -91,14 +93,14 @@ def test_the_layout_leaves_a_global_batch_s_samples_as_they_are(micro):
 
 def test_processes_take_turns_with_the_longer_micro_batch():
     lengths = np.arange(10, 22)
-    places = laid_out(lengths, np.arange(12), Micro(2, processes=2))
+    places = laid_out(lengths, np.arange(12), BatchLayout(2, processes=2))
     rounds = lengths[places].reshape(3, 2, 2).tolist()
     assert rounds == [[[10, 11], [12, 13]], [[16, 17], [14, 15]], [[18, 19], [20, 21]]]
 
 
 def test_packed_micro_batches_have_about_as_many_tokens_each():
     lengths = np.random.default_rng(0).lognormal(6, 1, 128).astype(int)
-    sums = lengths[laid_out(lengths, np.arange(128), Micro(8, processes=4, packed=True))].reshape(16, 8).sum(1)
+    sums = lengths[laid_out(lengths, np.arange(128), BatchLayout(8, processes=4, packed=True))].reshape(16, 8).sum(1)
     cut = np.sort(lengths).reshape(16, 8).sum(1)
     assert max(cut) > 20 * min(cut)
     assert max(sums) < 1.1 * min(sums)

@@ -19,7 +19,7 @@ from parrot.train import recipe
 from parrot.train.checkpoints import check_spread, mark_whole
 from parrot.train.guard import complaint, suspects
 from parrot.train.lock import only_one
-from parrot.train.memory import fitting, halve
+from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.recipe import align
 
 BY_4 = TrainingHardware(micro_batch=4)
@@ -63,12 +63,14 @@ def test_out_of_memory_halves_the_next_attempt_which_goes_on(settings, aligned, 
 
 def test_halves_divide_a_process_share_and_end_at_one(tmp_path):
     by_12 = TrainingHardware(micro_batch=12)
-    halve(tmp_path, by_12, 2, 24, "tune")
+    record_out_of_memory(tmp_path, by_12, 2, 24, "tune")
     assert fitting(tmp_path, by_12, 2, "tune").micro_batch == 6
-    halve(tmp_path, TrainingHardware(micro_batch=5), 2, 30, "tune")  # 15 a process: of 2 and 1, only 1 divides it
+    record_out_of_memory(
+        tmp_path, TrainingHardware(micro_batch=5), 2, 30, "tune"
+    )  # 15 a process: of 2 and 1, only 1 divides it
     assert fitting(tmp_path, TrainingHardware(micro_batch=5), 2, "tune").micro_batch == 1
     (tmp_path / "out_of_memory.json").unlink()
-    error = halve(tmp_path, TrainingHardware(micro_batch=1), 2, 24, "tune")
+    error = record_out_of_memory(tmp_path, TrainingHardware(micro_batch=1), 2, 24, "tune")
     assert "1 ran out of GPU memory; expected another strategy, offload" in str(error)
     assert not list(tmp_path.iterdir())
 
@@ -77,7 +79,7 @@ def test_halves_divide_a_process_share_and_end_at_one(tmp_path):
     ("processes", "changed"), [(4, {}), (2, {"strategy": "zero2"}), (2, {"micro_batch": 1}), (2, {"compile": True})]
 )
 def test_other_hardware_keeps_its_micro_batch(processes, changed, tmp_path):
-    halve(tmp_path, BY_4, 2, 24, "tune")
+    record_out_of_memory(tmp_path, BY_4, 2, 24, "tune")
     other = BY_4.model_copy(update=changed)
     assert fitting(tmp_path, other, processes, "tune") == other
 

@@ -40,12 +40,12 @@ HOUSES = ("twemoji", "openmoji")
 RIGHT = {"parrot": (8, 6), "no_experts": (8, 5), "english": (8, 2)}
 COMMON: dict[str, Any] = {"stage1_key": KEY, "conventions": Conventions(), "seed": 0}
 RUNS = (
-    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, recipe="a", **COMMON),
-    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, recipe="b", **COMMON),
-    ReportedRun(name="english", languages=("en",), num_experts=0, recipe="c", **COMMON),
+    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, recipe_key="a", **COMMON),
+    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, recipe_key="b", **COMMON),
+    ReportedRun(name="english", languages=("en",), num_experts=0, recipe_key="c", **COMMON),
 )
 ASKED = ReportedRun(
-    name="asked", asked="some/model", languages=(), num_experts=0, recipe="d", **(COMMON | {"stage1_key": None})
+    name="asked", asked="some/model", languages=(), num_experts=0, recipe_key="d", **(COMMON | {"stage1_key": None})
 )
 ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.6], "tr": [0.5, 0.5], "ru": [0.5, 0.5]}
 

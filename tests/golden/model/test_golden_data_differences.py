@@ -32,7 +32,7 @@ from parrot.config import ConfigError
 from parrot.data.collate import Collator
 from parrot.data.conversations import load as load_conversations
 from parrot.data.pictures import open_picture
-from parrot.train.layout import Micro
+from parrot.train.layout import BatchLayout
 from parrot.train.order import GlobalBatches
 
 TRUNCATED = "truncate40"
@@ -136,7 +136,7 @@ def test_order_of_the_data(folder):
         shuffled.shuffle(order)
     assert order == stated["order_after_shuffle"] == [item["id"] for item in stated["items"]]
     count = len(order)
-    ours = [list(GlobalBatches(np.ones(count), 1, 2 * count, seed, Micro(1))) for seed in (0, 1)]
+    ours = [list(GlobalBatches(np.ones(count), 1, 2 * count, seed, BatchLayout(1))) for seed in (0, 1)]
     orders = {tuple(batches[start : start + count]) for batches in ours for start in (0, count)}
     assert len(orders) == 4
     assert all(sorted(one) == list(range(count)) for one in orders)
