@@ -73,18 +73,6 @@ def predict(
     shutil.rmtree(folder)
 
 
-def answer_questions(model: Any, processor: Words, questions: Sequence[Question], batch: int) -> list[Answer]:
-    """Answers to `questions`, in their order, in this process and without a record."""
-    asker = _asker((model, processor), questions)
-    answers = [Answer() for _ in questions]
-    for share in shares(questions, asker.lengths, batch, asker.pictures_at_once)[0]:
-        asker.see(share.pictures, batch)
-        for places in share.batches:
-            for place, answer in zip(places, asker.ask(places), strict=True):
-                answers[place] = answer
-    return answers
-
-
 def _asker(built: Built, questions: Sequence[Question]) -> EitherAsker:
     model, processor = built
     if isinstance(processor, OwnWords):

@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 import prediction
 import torch
+from asking import answer_questions
 from PIL import Image
 from subjects import qwen_1_8b, qwen_7b
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
 from parrot.evaluate.generate import Answer
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question, read_sheets
 from parrot.evaluate.tsv import decode_picture
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor

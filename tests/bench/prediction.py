@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from asking import answer_questions
 from gpu import matrix_product_rate
 from subjects import Size
 from transformers import AutoTokenizer
 
 from parrot.evaluate.asker import Asker
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
 

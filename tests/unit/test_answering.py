@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from asking import answer_questions
 from PIL import Image
 from tiny_training import talkative_model
 
 from parrot.config import LANGUAGES, ConfigError
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.integrations.answering import Answerer, with_pictures
 from parrot.integrations.vlmeval import Parrot

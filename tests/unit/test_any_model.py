@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_predict import COLOURS, LIMIT, picture, settings  # noqa: F401  (fixture)
+from tiny_questions import COLOURS, LIMIT, picture, predict_settings
 from tiny_training import write_backbones
 from tiny_vlms import ARCHITECTURES
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -20,9 +20,15 @@ from parrot.evaluate.any_model import AnyModelAsker, OwnWords, load_any
 from parrot.evaluate.predict import predict
 from parrot.evaluate.questions import Question
 from parrot.evaluate.tsv import decode_picture, read_tsv
+from parrot.runs import PredictSettings
 
 BATCH = 5
 WORDLESS = ("blip2", "mblip")  # without a chat template, and never without a picture
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PredictSettings:
+    return predict_settings(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,7 @@ def test_answers_are_those_of_transformers_alone(folders: dict[str, Path], name:
         assert answer.tokens == (tokens[:-1] if tokens[-1] in ends else tokens)
 
 
-def test_files_have_the_columns_of_every_run(folders, settings, tmp_path: Path) -> None:  # noqa: F811
+def test_files_have_the_columns_of_every_run(folders, settings, tmp_path: Path) -> None:
     for batch in (1, BATCH):
         predict(settings, partial(load_any, folders["qwen2_vl"]), tmp_path / str(batch), tmp_path / "work", batch)
     names = sorted(path.name for path in (tmp_path / "1").iterdir())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_predict import COLOURS, picture
+from asking import answer_questions
+from tiny_questions import COLOURS, picture
 
 from parrot.config import LANGUAGES
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.model.build import build
 from parrot.runs import Suite

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import prediction
 import pytest
 import torch
-import yaml
-
-from parrot.config import validate
-from parrot.plan.facts import Facts, read_facts
-from parrot.runs import Suite
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-import prediction
 import training
+import yaml
 from calibration import entry
 from evaluation import counted, made_up, released_way
 from gpu import measure
@@ -37,6 +30,10 @@ from subjects import (
     tiny,
 )
 from variants import padded_and_packed
+
+from parrot.config import validate
+from parrot.plan.facts import Facts, read_facts
+from parrot.runs import Suite
 
 
 @pytest.mark.parametrize(("ours", "other"), [(OURS, PLAIN), (NO_EXPERTS, LLAVA)])

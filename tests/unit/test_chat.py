@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from asking import answer_questions
 from PIL import Image
 from tiny_model import tiny_tokenizer
 from tiny_training import talkative_model
 
 from parrot import cli
 from parrot.evaluate.chat import Chat
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.evaluate.streaming import TextStream
 from parrot.model.build import load

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import answer_questions
 from PIL import Image
 from tiny_training import tune_settings, write_backbones
 
 from parrot.config import ConfigError, ExpertSettings, Language
 from parrot.evaluate.chat import Chat, Reply
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.model.build import build, load
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_predict import COLOURS, built, picture  # noqa: F401  (fixture)
 from tiny_nllb import write_nllb
-from tiny_training import write_backbones
+from tiny_questions import COLOURS, picture
+from tiny_training import talkative_model, write_backbones
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from parrot.config import BackboneFolder, Benchmark, ConfigError, Conventions
@@ -28,6 +28,11 @@ TEXTS = {
     "en": ("Which colour?", "A hint.", "red", "green", "A picture."),
     "zh": ("什么颜色？\n\n红", "什么", "红", "绿", "红绿"),
 }
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory):
+    return talkative_model(tmp_path_factory.mktemp("backbones"))
 
 
 def write(folder: Path, language: str, name: str, **changes: str) -> None:
@@ -180,7 +185,7 @@ def test_translated_rows_keep_lines_and_what_the_model_made_nothing_of(benchmark
     assert english["hint"][0] == ""
 
 
-def test_predictions_hold_what_was_asked(built, benchmark, nllb, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+def test_predictions_hold_what_was_asked(built, benchmark, nllb, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(machine_translation, "MAX_NEW_TOKENS", 12)
     for name, translator in (("rows", "parallel_rows"), ("model", nllb)):
         predict(settings(benchmark, translator), lambda: built, tmp_path / name, tmp_path / "work", 3)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from test_model_build import common
 from tiny_model import SIDE
+from tiny_training import common_settings
 from transformers import (
     ChineseCLIPConfig,
     ChineseCLIPModel,
@@ -75,7 +75,7 @@ def siglip(tmp_path_factory) -> Path:
 
 def tune(siglip: Path, llama: Path, seed: int = 0) -> TuneSettings:
     experts = ExpertSettings(num_experts=3, expert_intermediate_size=8)
-    return TuneSettings(**common((siglip, llama), seed), experts=experts, validation=())
+    return TuneSettings(**common_settings((siglip, llama), seed), experts=experts, validation=())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def built(siglip, llama) -> Any:
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_the_vision_encoder_of_a_whole_one(kind, llama, tmp_path):
     vision = save_encoder(kind, tmp_path)
-    model, processor = build(AlignSettings(**common((tmp_path, llama))))
+    model, processor = build(AlignSettings(**common_settings((tmp_path, llama))))
     assert type(model.model.vision_tower) is type(vision)
     state = model.model.vision_tower.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in vision.state_dict().items())

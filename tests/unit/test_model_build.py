@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_model import collate, pictures, row, tiny_config, tiny_processor, tiny_tokenizer
+from tiny_training import common_settings
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -19,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from parrot.config import BackboneFolder, ConfigError, ConversationSet, ExpertSettings
+from parrot.config import ConfigError, ExpertSettings
 from parrot.model import (
     ParrotConfig,
     ParrotForConditionalGeneration,
@@ -43,29 +44,14 @@ def backbones(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "clip", folder / "qwen"
 
 
-def common(backbones: tuple[Path, Path], seed: int = 0) -> dict:
-    clip, qwen = (BackboneFolder(kind="backbone", path=str(path), licence="none", source="local") for path in backbones)
-    data = ConversationSet(kind="conversations", file="a.json", images=".", licence="none", source="local")
-    return {
-        "seed": seed,
-        "vision_tower": clip,
-        "language_model": qwen,
-        "projector": "mlp2x_gelu",
-        "vision_feature_layer": -2,
-        "vision_feature_select": "cls_patch",
-        "data": (data,),
-        "recipe": {"global_batch": 1, "learning_rate": 1e-3, "max_steps": 1},
-    }
-
-
 @pytest.fixture
 def align(backbones) -> AlignSettings:
-    return AlignSettings(**common(backbones))
+    return AlignSettings(**common_settings(backbones))
 
 
 def tune(backbones, seed: int = 0, num_experts: int = 2) -> TuneSettings:
     sizes = {"num_experts": num_experts, "expert_intermediate_size": 8, "moe_weight": 0.25}
-    return TuneSettings(**common(backbones, seed), experts=ExpertSettings(**sizes), validation=())
+    return TuneSettings(**common_settings(backbones, seed), experts=ExpertSettings(**sizes), validation=())
 
 
 def test_build_takes_the_backbones_weights(align, backbones):

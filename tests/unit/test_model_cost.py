@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from plain import PlainParrot
 from tiny_model import VOCABULARY, collate, pictures, row, tiny_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils import is_flash_attn_2_available
 
 from parrot.evaluate.generate import generate
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-from plain import PlainParrot
 
 ANSWER = 3
 

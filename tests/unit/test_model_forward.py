@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_model import IMAGE_TOKEN, VISUAL_TOKENS, collate, pictures, row, tiny_model
+from tiny_model import IGNORE, IMAGE_TOKEN, VISUAL_TOKENS, collate, labels_of_last, pictures, row, tiny_model
 from torch.nn import functional as F
 
-IGNORE = -100
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def mixed_rows() -> list[list[int]]:
     """One picture with a long prompt, none, one with a short prompt."""
     return [row(5, "image", 9, seed=1), row(12, seed=2), row(3, "image", 4, seed=3)]
-
-
-def labels_of_last(batch: dict, count: int = 3) -> torch.Tensor:
-    """The last `count` tokens of every (right-padded) row are the answer."""
-    labels = torch.full_like(batch["input_ids"], IGNORE)
-    for index, length in enumerate(batch["attention_mask"].sum(1).tolist()):
-        labels[index, length - count : length] = batch["input_ids"][index, length - count : length]
-    return labels
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_model import collate, pictures, row, tiny_model
-
-STEPS = 8
+from tiny_model import STEPS, collate, generate, pictures, row, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +18,6 @@ def model():
 def batch() -> dict[str, Any]:
     rows = [row(5, "image", 9, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
     return {**collate(rows, "left"), "pixel_values": pictures(2)}
-
-
-def generate(model, batch: dict[str, Any], **options: Any) -> list[list[int]]:
-    output = model.generate(**batch, max_new_tokens=STEPS, do_sample=False, pad_token_id=0, **options)
-    return output[:, batch["input_ids"].shape[1] :].tolist()
 
 
 @torch.no_grad()

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_model_generate import STEPS, generate
-from tiny_model import IMAGE_TOKEN, collate, pictures, row, tiny_model
+from tiny_model import IMAGE_TOKEN, STEPS, collate, generate, pictures, row, tiny_model
 from transformers import DynamicCache, GenerationMixin
 
 from parrot.model import ParrotForConditionalGeneration

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_model_forward import labels_of_last
-from tiny_model import IMAGE_TOKEN, collate, pictures, row, tiny_model, tiny_processor
+from tiny_model import IMAGE_TOKEN, collate, labels_of_last, pictures, row, tiny_model, tiny_processor
 from transformers import SiglipVisionConfig
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from tiny_questions import COLOURS, LIMIT, picture, predict_settings, rows
 from tiny_training import talkative_model
 
-from parrot.config import Benchmark, ConfigError
+from parrot.config import ConfigError
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer, generate
 from parrot.evaluate.predict import predict
@@ -27,59 +24,15 @@ from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
 from parrot.model.build import load
 from parrot.runs import PredictSettings
 
-COLOURS = ("red", "green", "blue")
-LIMIT = 6
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory):
     return talkative_model(tmp_path_factory.mktemp("backbones"))
 
 
-def picture(colour: str) -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (12, 9), colour).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def rows(question: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "index": str(n),
-                "question": question * (1 + n % 3),
-                "hint": "None" if n == 4 else "",
-                "A": "red",
-                "B": "NA",
-                "answer": "A",
-                "image": picture(COLOURS[n % 3]),
-                "picture_text": f"{COLOURS[n % 3]}.",
-                "shuffled": str((n + 1) % 7),
-            }
-            for n in range(7)
-        ],
-        dtype=str,
-    )
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> PredictSettings:
-    write_tsv(rows("Which colour?"), tmp_path / "MMMB_en.tsv")
-    write_tsv(rows("什么颜色？"), tmp_path / "MMMB_cn.tsv")
-    benchmark = Benchmark(
-        name="MMMB",
-        folder=str(tmp_path),
-        files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
-        instruction={"en": "Answer.", "zh": "请回答。"},
-        scoring="vanilla",
-        max_new_tokens=LIMIT,
-        controls=("none", "shuffled", "text"),
-    )
-    plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})
-    write_tsv(rows("How many?").drop(columns=["picture_text", "shuffled"]), tmp_path / "plain_en.tsv")
-    return PredictSettings(
-        benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset", dtype="fp32"
-    )
+    return predict_settings(tmp_path)
 
 
 def prompts_of(model, lengths: list[int]) -> list[np.ndarray]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_predict import built, picture, settings  # noqa: F401  (fixtures)
+from tiny_questions import predict_settings
+from tiny_training import talkative_model
 
 from parrot.config import ConfigError
 from parrot.evaluate.asker import Asker
@@ -24,6 +25,7 @@ from parrot.evaluate.questions import Question
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.model.build import load
+from parrot.runs import PredictSettings
 
 BATCH = 2
 # Prediction that dies by SIGKILL when it is asked its batch number {after}.
@@ -49,8 +51,18 @@ predict(settings, partial(load, folder / "model"), folder / "out", folder / "wor
 """
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory):
+    return talkative_model(tmp_path_factory.mktemp("backbones"))
+
+
 @pytest.fixture
-def saved(built, settings, tmp_path: Path) -> Path:  # noqa: F811
+def settings(tmp_path: Path) -> PredictSettings:
+    return predict_settings(tmp_path)
+
+
+@pytest.fixture
+def saved(built, settings, tmp_path: Path) -> Path:
     for part in built:
         part.save_pretrained(tmp_path / "model")
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
@@ -68,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_killed_and_asked_again_it_repeats_one_batch_at_most(saved, settings, tmp_path, monkeypatch):  # noqa: F811
+def test_killed_and_asked_again_it_repeats_one_batch_at_most(saved, settings, tmp_path, monkeypatch):
     whole = partial(predict, settings, partial(load, saved))
     whole(tmp_path / "whole", tmp_path / "elsewhere", BATCH)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "8"])
@@ -83,7 +95,7 @@ def test_killed_and_asked_again_it_repeats_one_batch_at_most(saved, settings, tm
     assert not list((tmp_path / "work/predict").iterdir())
 
 
-def test_a_restart_sees_the_pictures_of_what_is_left_alone(built, settings, tmp_path, monkeypatch):  # noqa: F811
+def test_a_restart_sees_the_pictures_of_what_is_left_alone(built, settings, tmp_path, monkeypatch):
     ask, see, seen = Asker.ask, Asker.see, []
     batches = iter(range(18))  # 35 of the questions are about pictures, and asked first
 
@@ -101,7 +113,7 @@ def test_a_restart_sees_the_pictures_of_what_is_left_alone(built, settings, tmp_
     assert len(seen) == 1
 
 
-def test_answers_to_other_questions_or_of_another_model_are_not_taken_up(saved, settings, tmp_path, monkeypatch):  # noqa: F811
+def test_answers_to_other_questions_or_of_another_model_are_not_taken_up(saved, settings, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "8"])
     model, processor = load(saved)
     with torch.no_grad():
@@ -117,7 +129,7 @@ def test_answers_to_other_questions_or_of_another_model_are_not_taken_up(saved, 
     assert len(asked) == 49
 
 
-def test_two_processes_write_the_same_answers(saved, settings, tmp_path):  # noqa: F811
+def test_two_processes_write_the_same_answers(saved, settings, tmp_path):
     build = partial(load, saved)
     predict(settings, build, tmp_path / "one", tmp_path / "work", BATCH)
     predict(settings, build, tmp_path / "two", tmp_path / "work", BATCH, processes=2)
@@ -134,7 +146,7 @@ def load_and_answer_slowly(folder: Path):
     return model, processor
 
 
-def test_what_is_wrong_in_one_of_two_processes_is_one_line_and_ends_the_other(saved, settings, tmp_path, capfd):  # noqa: F811
+def test_what_is_wrong_in_one_of_two_processes_is_one_line_and_ends_the_other(saved, settings, tmp_path, capfd):
     table = read_tsv(tmp_path / "MMMB_en.tsv")
     table.loc[3, "image"] = "A" * 100
     write_tsv(table, tmp_path / "MMMB_en.tsv")

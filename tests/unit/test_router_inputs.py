@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_predict import picture
+from asking import answer_questions
+from tiny_questions import picture
 from tiny_training import tune_settings, write_backbones, write_set
 
 from parrot.config import LANGUAGES, ExpertSettings
 from parrot.data.collate import Collator, with_partners
 from parrot.data.conversations import load
-from parrot.evaluate.predict import answer_questions
 from parrot.evaluate.questions import Question
 from parrot.hardware import TrainingHardware
 from parrot.model.build import build

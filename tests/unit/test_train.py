@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_runs import assert_equal, at_step, metrics, sigterm
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 from parrot.config import ConfigError
 from parrot.hardware import TrainingHardware
 from parrot.model.build import build, load
 from parrot.train.recipe import align, tune
-from parrot.train.trainer import StageTrainer
 
 BY_4 = TrainingHardware(micro_batch=4)
 
@@ -49,29 +46,8 @@ def tuned(folder: Path, settings) -> Path:
     return folder / "tuned"
 
 
-def metrics(folder: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "time"} for row in rows]
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
-    """Call `act` in the middle of optimiser step `step`."""
-    original = StageTrainer.training_step
-
-    def training_step(self, *arguments):
-        if self.state.global_step + 1 == step:
-            act()
-        return original(self, *arguments)
-
-    monkeypatch.setattr(StageTrainer, "training_step", training_step)
-
-
 def power_cut() -> None:
     raise RuntimeError("power cut")
-
-
-def sigterm() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_align_changes_the_projector_only(folder, settings):
@@ -145,13 +121,6 @@ def test_crashed_and_resumed_equals_uninterrupted(folder, settings, tuned, tmp_p
     tune(*arguments)
     assert_equal(tmp_path / "run", tuned, resumed_from=5)
     assert not work.exists()
-
-
-def assert_equal(resumed: Path, uninterrupted: Path, resumed_from: int) -> None:
-    assert json.loads((resumed / "provenance.json").read_text())["resumed_from_step"] == resumed_from
-    assert metrics(resumed) == metrics(uninterrupted)
-    for file in ("model.safetensors", "config.json"):
-        assert (resumed / "model" / file).read_bytes() == (uninterrupted / "model" / file).read_bytes()
 
 
 def test_micro_batch_does_not_change_the_losses(folder, settings, tuned, tmp_path):

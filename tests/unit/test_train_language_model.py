@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from test_train import assert_equal, at_step, metrics, sigterm
+from tiny_runs import assert_equal, at_step, metrics, sigterm
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 from parrot.config import ConfigError, ExpertSettings, LoraSettings, load_config, overlay

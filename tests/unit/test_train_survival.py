@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import at_step, metrics, sigterm
+from tiny_runs import at_step, metrics, sigterm
 from tiny_training import align_settings, write_backbones, write_set
 
 from parrot.config import ConfigError

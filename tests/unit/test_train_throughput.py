@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import at_step, metrics
+from tiny_runs import at_step, metrics
 from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 from parrot.config import ConfigError

@@ -15,6 +15,8 @@ VOCABULARY = 300
 IMAGE_TOKEN = VOCABULARY + 7  # outside the language model's vocabulary
 VISUAL_TOKENS = 10  # 3 x 3 patches and the class token
 SIDE = 12
+IGNORE = -100
+STEPS = 8
 
 
 def tiny_config(**over: Any) -> ParrotConfig:
@@ -83,3 +85,17 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
 def tiny_processor(side: int = SIDE, visual_tokens: int = VISUAL_TOKENS) -> ParrotProcessor:
     pixels = ParrotImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     return ParrotProcessor(pixels, tiny_tokenizer(), num_image_tokens=visual_tokens)
+
+
+def labels_of_last(batch: dict, count: int = 3) -> torch.Tensor:
+    """The last `count` tokens of every (right-padded) row are the answer."""
+    labels = torch.full_like(batch["input_ids"], IGNORE)
+    for index, length in enumerate(batch["attention_mask"].sum(1).tolist()):
+        labels[index, length - count : length] = batch["input_ids"][index, length - count : length]
+    return labels
+
+
+def generate(model, batch: dict[str, Any], **options: Any) -> list[list[int]]:
+    """`STEPS` tokens of each row, greedily."""
+    output = model.generate(**batch, max_new_tokens=STEPS, do_sample=False, pad_token_id=0, **options)
+    return output[:, batch["input_ids"].shape[1] :].tolist()

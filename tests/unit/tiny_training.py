@@ -121,3 +121,19 @@ def _backbones(folder: Path) -> dict[str, Any]:
         "vision_feature_layer": -2,
         "vision_feature_select": "cls_patch",
     }
+
+
+def common_settings(backbones: tuple[Path, Path], seed: int = 0) -> dict[str, Any]:
+    """What both stages' settings have in common, on an encoder's and a language model's folder."""
+    clip, qwen = (BackboneFolder(kind="backbone", path=str(path), licence="none", source="local") for path in backbones)
+    data = ConversationSet(kind="conversations", file="a.json", images=".", licence="none", source="local")
+    return {
+        "seed": seed,
+        "vision_tower": clip,
+        "language_model": qwen,
+        "projector": "mlp2x_gelu",
+        "vision_feature_layer": -2,
+        "vision_feature_select": "cls_patch",
+        "data": (data,),
+        "recipe": {"global_batch": 1, "learning_rate": 1e-3, "max_steps": 1},
+    }
