@@ -29,7 +29,8 @@ class ReportItem(Strict):
     benchmarks: tuple[str, ...] = Field((), description="benchmark names as in scores.csv")
     by: Literal["kind", "l2-category", "split"] = Field("kind", description="what kind kinds divides questions by")
     houses: Words = Field(
-        default_factory=dict, description="picture houses in words, in the order shown; the figures show the first"
+        default_factory=dict,
+        description="emoji sets of the pictures (column house) in words, as shown; figures show the first",
     )
     comparisons: tuple[tuple[str, str], ...] = Field(
         (), description="pairs of runs; a difference is first minus second"
