@@ -5,7 +5,9 @@ rule predict:
     """Answer every benchmark and control of one run."""
     input:
         model=branch(
-            lambda w: suite.run(w.run).pretrained_model is None, then="<results>/{run}/model/model.safetensors", otherwise=[]
+            lambda w: suite.run(w.run).pretrained_model is None,
+            then="<results>/{run}/model/model.safetensors",
+            otherwise=[],
         ),
         data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
     output:
