@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from parrot.strict import ConfigError
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success it becomes `path`, on failure nothing is left.
 
-    The folder is made where it is missing. The temporary name keeps the suffix, since writers read formats off it.
+    The folder is made where it is missing. The temporary name keeps the suffix, since writers read formats off it, and
+    is no other writer's: nodes that share a folder may have the same process numbers.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)

@@ -44,8 +44,8 @@ class Tokenizes(Protocol):
 
     tokenizer: Any
 
-    def format_conversation(self, conversations: list[dict[str, str]]) -> Any:
-        """Token ids and labels of one conversation, `<image>` expanded to as many tokens as the picture takes."""
+    def format_conversations(self, conversations: list[list[dict[str, str]]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids and labels of conversations, `<image>` expanded to as many tokens as the picture takes."""
 
 
 def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path) -> Dataset:
@@ -125,14 +125,15 @@ def _load(entry: ConversationSet, processor: Tokenizes, cache: Path) -> Dataset:
     if not path.is_file():
         with atomic_path(path) as partial, pa.ipc.new_stream(partial, SCHEMA) as writer:
             lost = frozenset(entry.accepted_losses)
-            rows = (_row(entry, sample, processor) for sample in samples(entry) if str(sample["id"]) not in lost)
-            while block := list(islice(rows, ROWS_A_BLOCK)):
-                writer.write_batch(pa.RecordBatch.from_pylist(block, schema=SCHEMA))
+            kept = (sample for sample in samples(entry) if str(sample["id"]) not in lost)
+            while block := list(islice(kept, ROWS_A_BLOCK)):
+                encoded = processor.format_conversations([sample["conversations"] for sample in block])
+                rows = [_row(entry, sample, *ids) for sample, ids in zip(block, encoded, strict=True)]
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
     return Dataset.from_file(str(path))
 
 
-def _row(entry: ConversationSet, sample: dict[str, Any], processor: Tokenizes) -> dict[str, Any]:
-    input_ids, labels = processor.format_conversation(sample["conversations"])
+def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], labels: list[int]) -> dict[str, Any]:
     picture = Path(entry.images, sample["image"]) if "image" in sample else None
     if picture is not None and not picture.is_file():
         raise ConfigError(f"{entry.file}: sample {sample['id']}: image: {picture} is missing")
@@ -153,7 +154,7 @@ def _key(entry: ConversationSet, processor: Tokenizes) -> str:
         digest = file_sha256(entry.file)
     except OSError as error:
         raise ConfigError(f"{entry.file}: cannot be read: {error.strerror}") from None
-    probe = processor.format_conversation([{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}])
+    probe = processor.format_conversations([[{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}]])
     vocabulary = key(processor.tokenizer.backend_tokenizer.to_str())
     code = code_digest("parrot.data.conversations", "parrot.model.processing")
     place = [entry.file, entry.images, entry.language, entry.accepted_losses]

@@ -74,15 +74,20 @@ class ParrotModel(ParrotPreTrainedModel):
         Hidden state `vision_feature_layer` of the encoder, without its closing norm, as `vision_feature_select` says.
         Layers above it are not run.
         """
+        # Gradient checkpointing has every embedding's output ask for gradients, a frozen encoder's too.
+        learns = pixel_values.requires_grad or any(weight.requires_grad for weight in self.vision_tower.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+            return self._select(self._hidden_state(pixel_values))
+
+    def _hidden_state(self, pixel_values: Tensor) -> Tensor:
         tower = self.vision_tower
-        layers = tower.encoder.layers
-        depth = self.config.vision_feature_layer % (len(layers) + 1)
+        depth = self.config.vision_feature_layer % (len(tower.encoder.layers) + 1)
         hidden = tower.embeddings(pixel_values.to(tower.dtype))
         if hasattr(tower, "pre_layrnorm"):  # CLIP, unlike SigLIP
             hidden = tower.pre_layrnorm(hidden)
-        for layer in layers[:depth]:
+        for layer in tower.encoder.layers[:depth]:
             hidden = layer(hidden, None)
-        return self._select(hidden)
+        return hidden
 
     def _select(self, hidden: Tensor) -> Tensor:
         has_class_token = hasattr(self.vision_tower.embeddings, "class_embedding")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from parrot.model.conversation import (
     HEADERS,
     SPECIAL_TOKENS,
     TURN_END,
+    Turn,
     format_prompt,
     image_first,
     turns,
@@ -88,22 +90,38 @@ class ParrotProcessor(ProcessorMixin):
         Learnt are an answer, its <|im_end|> and, before a further turn, the line feed after it; every other label,
         and those of image tokens, is -100. A picture is moved to the front of its turn.
         """
-        return self.encode_turns([{**message, "value": image_first(message["value"])} for message in conversation])
+        return self.format_conversations([conversation])[0]
+
+    def format_conversations(
+        self, conversations: Iterable[Sequence[Mapping[str, str]]]
+    ) -> list[tuple[list[int], list[int]]]:
+        """`format_conversation` of each; many at once are tokenised on all cores."""
+        moved = ([{**turn, "value": image_first(turn["value"])} for turn in said] for said in conversations)
+        return self._encode([turns(said) for said in moved])
 
     def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """As `format_conversation`, with every picture where it stands in its turn."""
-        input_ids = self.encode(self.start)
-        labels = [IGNORED] * len(input_ids)
-        for header, body, learnt in turns(conversation):
-            # Tokenised as one text, since a header's line feed may merge with the body's first characters.
-            ids = self.encode(header + body)
-            learnt_from = len(self.encode(header)) if learnt else len(ids)
-            input_ids += ids
-            labels += [
-                token if place >= learnt_from and token != self.image_token_id else IGNORED
-                for place, token in enumerate(ids)
-            ]
-        return input_ids, labels
+        return self._encode([turns(conversation)])[0]
+
+    def _encode(self, conversations: list[list[Turn]]) -> list[tuple[list[int], list[int]]]:
+        # A turn is tokenised as one text, since a header's line feed may merge with the body's first characters.
+        said = (text for turn in chain(*conversations) for text in (turn.header, turn.header + turn.body))
+        texts = list(dict.fromkeys([self.start, *said]))
+        ids = dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+        return [self._join(conversation, ids) for conversation in conversations]
+
+    def _join(self, conversation: list[Turn], ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
+        input_ids = list(ids[self.start])
+        learnt = [False] * len(input_ids)
+        for turn in conversation:
+            header, whole = ids[turn.header], ids[turn.header + turn.body]
+            input_ids += whole
+            learnt += [turn.learnt and place >= len(header) for place in range(len(whole))]
+        tokens = np.array(input_ids)
+        is_image = tokens == self.image_token_id
+        labels = np.where(np.array(learnt) & ~is_image, tokens, IGNORED)
+        times = np.where(is_image, self.num_image_tokens, 1)
+        return tokens.repeat(times).tolist(), labels.repeat(times).tolist()
 
     def router_reads(self, input_ids: Sequence[int], labels: Sequence[int] | None = None) -> np.ndarray:
         """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing that is learnt.

@@ -26,7 +26,7 @@ def training_arguments(
     on_gpu = torch.cuda.is_available()
     loading = workers(hardware.workers, on_gpu)
     accumulation = accumulation_steps(recipe.global_batch, hardware.micro_batch, processes)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=hardware.micro_batch,
         gradient_accumulation_steps=accumulation,
@@ -55,3 +55,6 @@ def training_arguments(
         dataloader_pin_memory=on_gpu,
         **strategy.arguments(hardware, recipe, accumulation),
     )
+    # A process has one GPU, however many it sees: Trainer would split every micro-batch over them all.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

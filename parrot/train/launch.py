@@ -55,7 +55,7 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
 
 
 def requeue() -> None:
-    """Put this process's Slurm job back in the queue, where there is one: called once a checkpoint is saved on SIGTERM.
+    """Put this process's Slurm job back in the queue, where there is one: called when a training ends on SIGTERM.
 
     Slurm does so itself after a pre-emption, but not at the end of a job's time. A job that was cancelled is not
     running any more at this point, and stays cancelled.
@@ -121,6 +121,9 @@ def _torchrun(arguments: list[str]) -> int:
     try:
         run.run(run.parse_args(arguments))
     except SignalException as stopped:
+        if stopped.sigval == signal.SIGTERM and os.environ.get("SLURM_NODEID", "0") == "0":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent again when the step ends on another node
+            requeue()
         return 128 + stopped.sigval
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

@@ -40,6 +40,7 @@ from parrot.train.lock import only_one
 from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.system_metrics import sampled
+from parrot.train.together import from_first
 from parrot.train.trainer import StageTrainer
 
 HELD_OUT_SAMPLES = 128  # of each language; their loss is a curve to look at, not a result
@@ -96,12 +97,19 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     folder = work / stage.name / _key(stage)
     _make_folder(folder)
     with StopOnSigterm() as stop, only_one(folder):
-        hardware = fitting(folder, hardware, _processes(), stage.name)
+        # A network file system may show the nodes of a job other states of a folder.
+        fits = from_first("micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch)
+        hardware = hardware.model_copy(update={"micro_batch": fits})
         try:
             _train_in(folder, stage, output, work, hardware, tracked_as, stop)
         except torch.OutOfMemoryError:
             recipe = stage.settings.recipe
             raise record_out_of_memory(folder, hardware, _processes(), recipe.global_batch, stage.name) from None
+        except SystemExit as end:
+            # One of several cannot know whether Slurm ended it, or torchrun since another failed; the launcher does.
+            if end.code == STOPPED and "WORLD_SIZE" not in os.environ:
+                requeue()
+            raise
 
 
 def _train_in(
@@ -116,7 +124,8 @@ def _train_in(
     """Train with checkpoints in `folder`, from the newest whole one on."""
     started = time.time()
     settings, recipe = stage.settings, stage.settings.recipe
-    checkpoint = newest_whole(folder)
+    newest = from_first("checkpoint", lambda: str(newest_whole(folder) or ""))
+    checkpoint = Path(newest) if newest else None
     if checkpoint is not None:
         check_spread(checkpoint, hardware.strategy, _processes())
     first = step_of(checkpoint) if checkpoint else 0
@@ -129,9 +138,11 @@ def _train_in(
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
     strategy.prepare_model(model, hardware, recipe, arguments.device)
-    rows = load(settings.data, processor, work / "datasets")
+    cache = work / "datasets"
+    from_first("tokenised", lambda: len(load(settings.data + stage.validation, processor, cache)))
+    rows = load(settings.data, processor, cache)
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
-    held_out = _held_out(stage, processor, work / "datasets")
+    held_out = _held_out(stage, processor, cache)
     if model.config.router == "shuffled_text":
         population, seed = len(rows), stage.settings.seed
         held_out = {name: with_partners(some, population, seed) for name, some in held_out.items()}
@@ -153,10 +164,10 @@ def _train_in(
         finished = _gathered_model(stage, trainer) if whole else None
         # Every node has stopped writing into the folder, which is about to go.
         trainer.accelerator.wait_for_everyone()
-        if whole and main:
+        if whole:
             facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
-            _write(stage, finished, processor, facts, folder, output)
-    if main and not whole:
+            from_first("written", lambda: _write(stage, finished, processor, facts, folder, output))
+    if main and not whole and _processes() > 1:
         requeue()
     trainer.accelerator.wait_for_everyone()  # the first process of a Slurm step to end ends the others
     if not whole:

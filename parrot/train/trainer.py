@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ class StageTrainer(Trainer):
         self.adapter_rate = adapter_rate
         self.strategy = strategy
         self.sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if self.is_fsdp_enabled and self.args.bf16:
+            # accelerate would have the loss, computed in float32, rounded with all that the model gives.
+            plugin = self.accelerator.state.fsdp_plugin
+            plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
         self.micro_batches: list[tuple[torch.Tensor, list[str]]] = []  # of the step under way: loss and sample ids
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> GlobalBatches:
@@ -118,6 +123,7 @@ class StageTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        self.accelerator.wait_for_everyone()  # each process writes its random state last
         if self.args.local_process_index == 0:
             flush(checkpoint)
         self.accelerator.wait_for_everyone()

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from jobs import checkpoints, metrics, provenance, start, weights
@@ -102,7 +103,7 @@ def test_stopped_and_resumed_equals_one_process(strategy, variant, deed, resumed
     output = folder / strategy
     stopped = start(settings, folder, output, by(strategy), deed=deed)
     assert stopped.returncode != 0
-    assert f"checkpoint-{resumed_from}" in checkpoints(output)
+    assert f"checkpoint-{resumed_from}" in checkpoints(output), stopped.stderr
     assert len(checkpoints(output)) <= 2
     done = start(settings, folder, output, by(strategy), processes)
     assert done.returncode == 0, done.stderr
@@ -113,6 +114,23 @@ def test_stopped_and_resumed_equals_one_process(strategy, variant, deed, resumed
     assert facts["parameters"] == provenance(expected)["parameters"]
     assert facts["trained_parameters"] == provenance(expected)["trained_parameters"]
     assert not checkpoints(output)
+
+
+@pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
+def test_bfloat16_with_recomputed_activations_is_near_float32(strategy, folder, sets, alone):
+    """The paper's stage 2: what is trained and the recorded loss keep float32's digits."""
+    settings = tune_settings(folder, *sets, eval_steps=4, precision="bf16", gradient_checkpointing=True)
+    output, (_, expected) = folder / f"{strategy}_bf16", alone("full")
+    done = start(settings, folder, output, by(strategy))
+    assert done.returncode == 0, done.stderr
+    rows, wanted = metrics(output), metrics(expected)
+    assert [row["step"] for row in rows] == [row["step"] for row in wanted]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses == pytest.approx([row["loss"] for row in wanted if "loss" in row], rel=0.05)
+    coarse = [loss for loss in losses if loss == float(np.float16(loss))]
+    assert not coarse, "sums of a few bfloat16 numbers fit into float16"
+    assert {tensor.dtype for tensor in weights(output / "model").values()} == {torch.float32}
+    load(output / "model")
 
 
 def test_features_from_disk_and_another_strategy_in_the_way(folder, alone):

@@ -63,7 +63,7 @@ class Run:
 
     def _step(self, run: str) -> int:
         """The newest recorded step, in the one folder of checkpoints that is no other run's."""
-        for folder in set((self.project / "work/mini/tune").glob("*")) - set(self.folders.values()):
+        for folder in set((self.project / "work/mini/tune").glob("*/")) - set(self.folders.values()):
             self.folders.setdefault(run, folder)
         record = self.folders.get(run, Path("none")) / "metrics.jsonl"
         return len(record.read_text().splitlines()) if record.exists() else 0

@@ -25,7 +25,10 @@ def test_a_cluster_that_is_ready(project):
 
 
 def test_what_would_stop_a_training(project):
-    (project / "config/more.yaml").write_text("hardware: {device: cuda, gpu_model: h100, gpus: 3, nodes: 3}\n")
+    by_8 = "align: {micro_batch: 8}, tune: {micro_batch: 8}"
+    (project / "config/more.yaml").write_text(
+        f"hardware: {{device: cuda, gpu_model: h100, gpus: 2, nodes: 3, {by_8}}}\n"
+    )
     code, lines = doctor(project, "--configfile", "config/more.yaml", "--no-job")
     assert code == 1
     assert [line for line in lines if line.startswith("failed ") and " tune: " in line] == [

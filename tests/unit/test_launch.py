@@ -115,12 +115,15 @@ def launched(tmp_path: Path, code: int) -> subprocess.CompletedProcess[str]:
     (tmp_path / "empty").mkdir()
     (tmp_path / "parrot").mkdir()
     (tmp_path / "parrot/__main__.py").write_text(WORKER)
+    return subprocess.run(launcher(tmp_path, code), cwd=tmp_path / "empty", capture_output=True, text=True)
+
+
+def launcher(tmp_path: Path, code: int) -> list[str]:
     start = (
         "from parrot.train.launch import launch; import os, sys; os.environ['PYTHONPATH'] = sys.argv[1];"
         "launch([sys.argv[1] + '/seen', sys.argv[2]], nodes=1, gpus=2, threads=6, device='cpu')"
     )
-    command = [sys.executable, "-c", start, str(tmp_path), str(code)]
-    return subprocess.run(command, cwd=tmp_path / "empty", capture_output=True, text=True)
+    return [sys.executable, "-c", start, str(tmp_path), str(code)]
 
 
 def test_processes_share_cores_and_see_no_gpu(tmp_path):
@@ -157,6 +160,19 @@ def test_a_job_that_slurm_does_not_take_back_says_so(slurm, capsys):
     slurm("scontrol", "echo 'Job has been disabled from requeue' >&2; exit 1")
     requeue()
     assert "is not put back in the queue: scontrol requeue 31234: Job has been disabled" in capsys.readouterr().err
+
+
+def test_a_job_told_to_stop_before_its_first_step_is_requeued(slurm, tmp_path):
+    slurm("squeue", "echo RUNNING")
+    slurm("scontrol", "")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "parrot").mkdir()
+    (tmp_path / "parrot/__main__.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    with subprocess.Popen(launcher(tmp_path, 0), cwd=tmp_path / "empty", stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout.readline() == "here\n"
+        job.terminate()
+    assert job.returncode == 143
+    assert "scontrol requeue 31234" in slurm.calls()
 
 
 def test_outside_of_slurm_nothing_is_requeued(tmp_path, monkeypatch, capsys):

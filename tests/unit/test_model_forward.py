@@ -189,6 +189,15 @@ def test_gradient_checkpointing_changes_no_gradient():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_gradient_checkpointing_leaves_a_frozen_encoder_out_of_the_backward_pass():
+    model = tiny_model().train()
+    model.model.vision_tower.requires_grad_(False)
+    model.activation_checkpointing_enable()
+    assert not model.encode_images(pictures(2)).requires_grad
+    pixels = pictures(2).requires_grad_()
+    assert model.encode_images(pixels).requires_grad
+
+
 def test_a_training_batch_of_text_gives_visual_parameters_zero_gradients():
     model = tiny_model().train()
     model.model.vision_tower.requires_grad_(False)

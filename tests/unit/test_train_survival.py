@@ -12,10 +12,12 @@ import pytest
 import torch
 from tiny_runs import at_step, metrics, sigterm
 from tiny_training import align_settings, write_backbones, write_set
+from transformers import TrainingArguments
 
 from parrot.config import ConfigError
 from parrot.hardware import TrainingHardware
 from parrot.train import recipe
+from parrot.train.arguments import training_arguments
 from parrot.train.checkpoints import check_spread, mark_whole
 from parrot.train.guard import complaint, suspects
 from parrot.train.lock import only_one
@@ -92,7 +94,9 @@ def test_sigterm_outside_of_training_ends_at_once_and_loses_nothing(
     moment, settings, aligned, tmp_path, monkeypatch, capsys
 ):
     arguments = (settings, tmp_path / "run", tmp_path / "work", BY_4)
+    requeued = []
     with monkeypatch.context() as patch:
+        patch.setattr(recipe, "requeue", lambda: requeued.append(moment))
         original = getattr(recipe, moment)
 
         def interrupted(*given):
@@ -103,6 +107,7 @@ def test_sigterm_outside_of_training_ends_at_once_and_loses_nothing(
         with pytest.raises(SystemExit) as stopped:
             align(*arguments)
     assert stopped.value.code == 143
+    assert requeued == [moment]
     assert not list(tmp_path.rglob("*partial*"))
     assert not (tmp_path / "run/projector").exists()
     align(*arguments)
@@ -161,17 +166,32 @@ with only_one(Path(sys.argv[1])):
 
 
 def test_one_training_at_a_time_until_the_other_is_dead(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "holding\n"
-        told = rf"^{tmp_path}: process {holder.pid} on \S+ is training here; expected one at a time$"
-        with pytest.raises(ConfigError, match=told), only_one(tmp_path):
+        told = rf"^{folder}: process {holder.pid} on \S+ is training here; expected one at a time$"
+        with pytest.raises(ConfigError, match=told), only_one(folder):
             pass
     finally:
         holder.kill()
         holder.wait()
-    with only_one(tmp_path):
+    with only_one(folder):
         pass
+    assert not list(folder.iterdir()), "NFS does not remove a folder with an open file in it"
+
+
+def test_a_job_that_was_started_again_goes_on_over_the_lock_of_a_node_that_is_down(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.setenv("SLURM_JOB_ID", "31")
+    with only_one(folder):
+        with only_one(folder):
+            pass
+        monkeypatch.setenv("SLURM_JOB_ID", "311")
+        with pytest.raises(ConfigError, match="of Slurm job 31 is training here"), only_one(folder):
+            pass
 
 
 # --- hardware --------------------------------------------------------------------------------------------------------
@@ -205,6 +225,17 @@ def test_a_checkpoint_knows_who_can_load_it(saved, here, fits, tmp_path):
 def test_offload_that_a_strategy_cannot_do_is_refused(strategy, offload, needed):
     with pytest.raises(ValueError, match=f"offload: {offload} needs strategy {needed}, found {strategy}"):
         TrainingHardware(micro_batch=1, strategy=strategy, offload=offload)
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(settings, tmp_path, monkeypatch):
+    found = TrainingArguments.__post_init__
+
+    def find_two(self):
+        found(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", find_two)
+    assert training_arguments(settings.recipe, BY_4, 0, 1, tmp_path).train_batch_size == BY_4.micro_batch
 
 
 def test_a_strategy_for_several_processes_is_refused_in_one(settings, tmp_path):
