@@ -12,7 +12,7 @@ import typer
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
 from parrot.files import read_json
-from parrot.hardware import TrainingHardware
+from parrot.hardware import TrainingHardware, check_gpus
 from parrot.plan.command import plan
 from parrot.runs import (
     DEFAULT_CONFIG,
@@ -175,12 +175,15 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch", min=1)
     ] = None,
+    gpus: Annotated[int, typer.Option(help="GPUs that have to be visible; 0: whatever is", min=0)] = 0,
     processes: Annotated[int | None, typer.Option(help="default: one for each GPU", min=1)] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
     """Answer every benchmark and control of a run."""
+    if gpus:
+        check_gpus(gpus)
     asked = _settings(PredictSettings, "predict" if stage1 is None else "predict_before", run, configfile, settings)
     if [asked.model, model, stage1].count(None) != 2:
         what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"

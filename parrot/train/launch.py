@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
+from parrot.hardware import check_gpus
 from parrot.strict import ConfigError
 
 STOPPED = 143  # the exit code of a process that a SIGTERM ended, by itself or not: 128 + 15
@@ -46,7 +47,7 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        _check_gpus(gpus)
+        check_gpus(gpus)
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // gpus))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
     meet = _meeting_point() if nodes > 1 else ["--standalone"]
@@ -65,7 +66,7 @@ def requeue() -> None:
         return
     try:
         if _said("squeue", "--noheader", "--format=%T", f"--jobs={job}") == "RUNNING":
-            print(f"putting Slurm job {job} back in the queue, to go on from this step", file=sys.stderr, flush=True)
+            print(f"putting Slurm job {job} back in the queue", file=sys.stderr, flush=True)
             _said("scontrol", "requeue", job)
     except ConfigError as error:
         print(f"Slurm job {job} is not put back in the queue: {error}", file=sys.stderr, flush=True)
@@ -75,14 +76,6 @@ def _become(command: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execvp(command[0], command)
-
-
-def _check_gpus(asked: int) -> None:
-    import torch
-
-    visible = torch.cuda.device_count()
-    if visible != asked:
-        raise ConfigError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")
 
 
 def _meeting_point() -> list[str]:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 ASKED = {
-    "project": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=250000"},
+    "project": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=300000"},
     "tune": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=400000"},
     "predict": {"gpu=8", "runtime=720", "mem_mb=64000"},
     "score": {"runtime=60", "mem_mb=8000"},

@@ -47,6 +47,10 @@ TRAIN = ("train", "align", "--output", "out", "--work", "work", "--hardware", "h
         ((*TRAIN, "--settings", "LICENSE"), "LICENSE: expected JSON"),
         ((*TRAIN, "--settings", "config/config.schema.json"), "config/config.schema.json: seed: Field required"),
         (("predict", "--output", "out", "--run", "parrot"), "expected exactly one of --model and --stage1"),
+        (
+            ("predict", "--output", "out", "--run", "parrot", "--gpus", "99"),
+            "hardware.gpus: expected 99 visible GPUs on ",
+        ),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(monkeypatch, capsys, arguments, said):

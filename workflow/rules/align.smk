@@ -66,4 +66,4 @@ rule predict_before:
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
-        "--output {output.predictions} --work {params.work} --batch {resources.batch} 2>&1 | log {log}"
+        "--output {output.predictions} --work {params.work} --batch {resources.batch} --gpus {resources.gpu} 2>&1 | log {log}"

@@ -31,7 +31,7 @@ rule predict:
         runtime="2h",
     shell:
         "parrot predict --settings {params.settings} {params.model} --output {output.predictions} "
-        "--work {params.work} --batch {resources.batch} 2>&1 | log {log}"
+        "--work {params.work} --batch {resources.batch} --gpus {resources.gpu} 2>&1 | log {log}"
 
 
 rule score:
