@@ -14,12 +14,11 @@ from markupsafe import Markup
 from parrot.config import Conventions
 from parrot.evaluate.grading import read_rejected
 from parrot.files import atomic_write
-from parrot.report import notes
 from parrot.report.answers import Answer, choose, read_answers
 from parrot.report.settings import BrowseStage
 from parrot.report.template import FOLDER, environment
 from parrot.report.thumbnails import thumbnails
-from parrot.report.words import LANGUAGE_NAMES, WORDS
+from parrot.report.words import LANGUAGE_NAMES, WORDS, prompt_languages
 
 FILTERS = {
     "benchmark": "Benchmark",
@@ -65,7 +64,7 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         scored={b.name: SCORED[b.scoring] for b in settings.benchmarks if b.scoring in SCORED},
         rejected=_rejected(settings, predictions),
         conventions={name: getattr(settings, name) for name in Conventions.model_fields}
-        | {"prompt_language": notes.prompt_languages(settings.prompt_language, settings.benchmarks)},
+        | {"prompt_language": prompt_languages(settings.prompt_language, settings.benchmarks)},
         # A filter between one thing is none.
         filters={field: (label, words[field]) for field, label in FILTERS.items() if len(words[field]) > 1},
         data=_json({"rows": shown, "pictures": dict(sorted(pictures.items())), "words": words}),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from parrot.config import Benchmark, Conventions
+from parrot.config import Conventions
 from parrot.report.scores import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
+from parrot.report.words import prompt_languages
 
 
 def about(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[str, str, str]:
@@ -29,12 +30,6 @@ def conventions(item: ReportItem, settings: ReportStage) -> dict[str, str]:
         said = "; ".join(value if one else f"{value} ({', '.join(names)})" for value, names in runs.items())
         found[name] = prompt_languages(said, shown) if name == "prompt_language" else said
     return found
-
-
-def prompt_languages(said: str, benchmarks: Sequence[Benchmark]) -> str:
-    """The runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
-    own = [f"{benchmark.prompt_language} for {benchmark.name}" for benchmark in benchmarks if benchmark.prompt_language]
-    return "; ".join(own if own and len(own) == len(benchmarks) else [said, *own])
 
 
 def followed(item: ReportItem, settings: ReportStage) -> str:

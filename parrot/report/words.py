@@ -1,6 +1,10 @@
-"""What languages, controls, question kinds and measures are called in tables, figures and pages."""
+"""What languages, controls, question kinds, measures and conventions are called in tables, figures and pages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parrot.config import Benchmark
 
 LANGUAGE_NAMES = {
     "en": "English",
@@ -38,3 +42,9 @@ WORDS = {
     "unmatched": "answers that match no option",
     "other_language": "right answers in another language",
 }
+
+
+def prompt_languages(said: str, benchmarks: Sequence[Benchmark]) -> str:
+    """The runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
+    own = [f"{benchmark.prompt_language} for {benchmark.name}" for benchmark in benchmarks if benchmark.prompt_language]
+    return "; ".join(own if own and len(own) == len(benchmarks) else [said, *own])
