@@ -46,7 +46,7 @@ def plan(
     costs = Costs(suite)
     if scheduled is not None:
         assert on is not None, "without GPUs the line is Snakemake's own"
-        print(line([Job(*job) for job in json.loads(scheduled.read_text())], costs, facts, on))
+        print(line(every, [Job(*job) for job in json.loads(scheduled.read_text())], costs, facts, on))
         return
     made = make(every, targets, costs, facts, on)
     extras: tuple[Any, ...] = ([], [], [])

@@ -123,17 +123,19 @@ def total(rows: Sequence[Row]) -> dict[str, float]:
     return {name: sum(row.gpu_hours[name] for row in rows) for name in (rows[0].gpu_hours if rows else ())}
 
 
-def line(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
-    """What is about to be submitted, in one line."""
+def line(jobs: Jobs, to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
+    """What is about to be submitted, `to_do` of `jobs`, in one line; its wall-clock is that on a training's GPUs."""
     rows = rows_of(to_do, costs, facts, on)
     hours, name = total(rows), facts.devices[on.device].name
     least = "" if all(row.is_known for row in rows) else "at least "
     if MEASURED in hours:
         rest = "" if all(row.is_measured for row in rows) else f", others at {column(USUAL)} of its peak"
-        said = f"{hours[MEASURED]:,.0f} GPU-hours at rates measured on {name}{rest}"
+        by, said = MEASURED, f"at rates measured on {name}{rest}"
     else:
-        said = f"{hours.get(column(USUAL), 0):,.0f} GPU-hours at {column(USUAL)} of {name}'s peak (not measured)"
-    return f"plan: {count(to_do)}, {least}{said}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
+        by, said = column(USUAL), f"at {column(USUAL)} of {name}'s peak (not measured)"
+    clock = _wall_clock(jobs, to_do, rows, on, alone=True).get(by, 0)
+    spent = f"{hours.get(by, 0):,.0f} GPU-hours, {clock:,.0f} h on {on.alone}, {said}"
+    return f"plan: {count(to_do)}, {least}{spent}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
 
 
 def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:

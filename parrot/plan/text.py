@@ -69,7 +69,7 @@ def _hours(plan: Plan, where: Where) -> str:
     total = sum(row.work.needed for row in plan.rows) / EXA
     known = "all" if all(row.is_known for row in plan.rows) else "all that is counted"
     lines.append([known, "", "", _number(total), *(_number(plan.total[name]) for name in columns), "", ""])
-    clocks = {f"hours on {where.all_gpus} GPU{'s' * (where.all_gpus > 1)} alone": plan.wall_clock}
+    clocks = {f"hours on {where.alone}": plan.wall_clock}
     if where.at_a_time > 1:
         clocks[f"hours, {where.at_a_time} jobs at once"] = plan.wall_clock_at_once
     for name, hours in clocks.items():

@@ -22,6 +22,11 @@ class Where(NamedTuple):
         """GPUs of a training."""
         return self.nodes * self.gpus
 
+    @property
+    def alone(self) -> str:
+        """Where a wall-clock is that of a training's GPUs and no others."""
+        return f"{self.all_gpus} GPU{'s' * (self.all_gpus > 1)} alone"
+
     def gpus_of(self, job: Job) -> int:
         """GPUs that one job takes, as the rules say."""
         if job.rule == "predict_before":

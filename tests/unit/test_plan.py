@@ -121,19 +121,21 @@ def test_measured_rates_take_the_nearest_size(costs: Costs, tmp_path: Path):
 
 def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     on = where(costs.suite.config.hardware, facts(), gpu="fast", nodes=1, gpus=1)
-    to_do = Jobs(costs.suite, ["parrot"], tmp_path).to_do()
-    said = line(to_do, costs, facts(), on)
+    jobs = Jobs(costs.suite, ["parrot"], tmp_path)
+    to_do = jobs.to_do()
+    said = line(jobs, to_do, costs, facts(), on)
     hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
-    told = f"plan: 9 jobs (2 trainings), {round(hours / 3600)} GPU-hours at 40 % of Fast's peak (not measured), "
-    assert said == told + "0.0 TB disk"
+    on_one = f"{round(hours / 3600)} GPU-hours, {round(hours / 3600)} h on 1 GPU alone, "
+    assert said == f"plan: 9 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
     measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("project", "tune", "predict")]
-    said = line(to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
+    said = line(jobs, to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
     needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
-    assert f", {round(needed / 100 / 3600)} GPU-hours at rates measured on Slow, " in said
+    assert f", {round(needed / 100 / 3600)} GPU-hours, " in said
+    assert ", at rates measured on Slow, " in said
     measured = measured[:2]
-    said = line(to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
+    said = line(jobs, to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
     assert "measured on Slow, others at 40 % of its peak, " in said
-    assert "at least 0 GPU-hours" in line([Job("predict", "asked")], costs, facts(), on)
+    assert "at least 0 GPU-hours" in line(jobs, [Job("predict", "asked")], costs, facts(), on)
 
 
 def test_disk(costs: Costs, tmp_path: Path):

@@ -56,7 +56,9 @@ def test_what_is_done_is_left_out(project, done, missing, asked):
 def test_the_line_has_hours_where_there_are_gpus(project):
     (project / "over.yaml").write_text("hardware: {gpus: 1, gpu_model: a100}\n")
     done = project.snakemake("results/mini/tracking", "--configfile", "over.yaml")
-    said = "plan: 1 job (0 trainings), 0 GPU-hours at 40 % of A100's peak (not measured), 0.0 TB disk"
+    said = (
+        "plan: 1 job (0 trainings), 0 GPU-hours, 0 h on 1 GPU alone, at 40 % of A100's peak (not measured), 0.0 TB disk"
+    )
     assert f"\n{said}; details: parrot plan all --configfile over.yaml\n" in done.stderr
 
 
