@@ -24,6 +24,7 @@ def scorings(rows: pd.DataFrame, shown: Scoring) -> tuple[Scoring, ...]:
     """Every scoring that graded `rows` allow, beginning with the one that tables show."""
     allowed: dict[Scoring, bool] = {
         "vanilla": True,
+        "circular": _rotated(rows),
         "pairs": bool((rows["pair_id"] != "").any()),
     }
     return (shown, *(name for name, is_allowed in allowed.items() if is_allowed and name != shown))
@@ -33,14 +34,14 @@ def units(rows: pd.DataFrame, scoring: Scoring, shown: Scoring) -> pd.DataFrame:
     """One line a unit: the columns of its first row as `parrot.evaluate.grading.grade` gives them, incomplete, counted.
 
     vanilla: each row. circular: rotations of a question, all of which must be right. pairs: the rows of a pair_id, both
-    of which must be right. Where tables show (`shown`) circular, and there alone, rows are rotations of one another, of
-    which vanilla and pairs take the first ones (the VanillaEval of MMBench).
+    of which must be right. Where tables show (`shown`) circular, vanilla and pairs take the first rotations alone (the
+    VanillaEval of MMBench).
 
     `unmatched` and `other_language` are shares of the unit's rows. As in VLMEvalKit a circular group that lacks a
     rotation counts by the others (`incomplete`), and a unit without a first rotation does not count. No pair counts
     that has not two rows.
     """
-    rotated = shown == "circular"
+    rotated = "circular" in (scoring, shown)
     if scoring == "pairs":
         rows = rows[rows["pair_id"] != ""]
         unit = rows["pair_id"]
@@ -58,3 +59,9 @@ def units(rows: pd.DataFrame, scoring: Scoring, shown: Scoring) -> pd.DataFrame:
     found["incomplete"] = (size < found["options"]) & (scoring == "circular")
     found["counted"] = found["first"] & ((size == 2) | (scoring != "pairs"))
     return found.reset_index().drop(columns=["unit", "first"])
+
+
+def _rotated(rows: pd.DataFrame) -> bool:
+    """Whether any row is a rotation of another one."""
+    rotations = rows["index"][rows["index"] >= ROTATION] % ROTATION
+    return bool(rotations.isin(rows["index"]).any())

@@ -30,7 +30,7 @@ def test_vanilla_counts_every_row_or_of_rotations_the_first() -> None:
     assert found(units(ROTATED, "vanilla", "circular"), "index", "hit", "counted") == [[1, 1, True], [2, 1, True]]
 
 
-def test_large_numbers_are_rotations_only_where_the_benchmark_is_circular() -> None:
+def test_vanilla_leaves_rows_out_only_where_the_benchmark_is_circular() -> None:
     table = rows((5, 1, ""), (1_000_005, 0, ""), (7, 1, "a"), (2_000_007, 1, "a"))
     assert found(units(table, "vanilla", "vanilla"), "index", "hit", "counted") == [
         [5, 1, True],
@@ -39,6 +39,7 @@ def test_large_numbers_are_rotations_only_where_the_benchmark_is_circular() -> N
         [2_000_007, 1, True],
     ]
     assert found(units(table, "pairs", "vanilla"), "index", "hit", "counted") == [[7, 1, True]]
+    assert found(units(table, "circular", "vanilla"), "index", "hit", "counted") == [[5, 0, True], [7, 1, True]]
 
 
 def test_units_without_a_first_rotation_are_there_and_do_not_count() -> None:
@@ -99,7 +100,7 @@ def test_no_pair_at_all_is_no_unit() -> None:
         (rows((1, 1, ""), (2, 1, "")), "vanilla", ("vanilla",)),
         (ROTATED, "circular", ("circular", "vanilla")),
         (rows((1, 1, "a"), (2, 1, "a")), "vanilla", ("vanilla", "pairs")),
-        (rows((1, 1, "a"), (1_000_001, 1, "a")), "pairs", ("pairs", "vanilla")),
+        (rows((1, 1, "a"), (1_000_001, 1, "a")), "pairs", ("pairs", "vanilla", "circular")),
         # What the entry asks for is counted even where nothing in the file is rotated.
         (
             rows(
