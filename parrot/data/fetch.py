@@ -97,6 +97,8 @@ def _download(url: str, target: Path) -> None:
             open(partial, "wb") as file,
         ):
             shutil.copyfileobj(answer, file)
+            if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
+                raise ConfigError(f"{url}: cannot be downloaded: it ended {missing} bytes early")
     except TimeoutError:
         raise ConfigError(f"{url}: cannot be downloaded: no byte came for {SILENCE} s") from None
     except OSError as error:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,27 @@ def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
     (tmp_path / "here" / "Quiz_cn.tsv").unlink()
     with pytest.raises(ConfigError, match=r"web/Quiz_cn\.tsv: cannot be downloaded: "):
         fetch({}, {"quiz": entry}, check=False, report=None)
+
+
+def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
+        with pytest.raises(ConfigError) as raised:
+            fetch({}, {"quiz": entry}, check=False, report=None)
+        thread.join()
+    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: it ended 6 bytes early"
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
