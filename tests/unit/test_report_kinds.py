@@ -42,7 +42,9 @@ def scores(tmp_path: Path) -> Scores:
 def shown(scores: Scores, tmp_path: Path, **item: object) -> tuple[list[tuple], str]:
     """Each row's heads and values, and the note."""
     runs = tuple(
-        ReportedRun(name=f"parrot{seed or ''}", languages=("en",), num_experts=0, recipe="a", **COMMON | {"seed": seed})
+        ReportedRun(
+            name=f"parrot{seed or ''}", languages=("en",), num_experts=0, recipe_key="a", **COMMON | {"seed": seed}
+        )
         for seed in (0, 1)
     )
     entry = ReportItem(title="T", **item)
