@@ -25,16 +25,14 @@ def test_a_cluster_that_is_ready(project):
 
 
 def test_what_would_stop_a_training(project):
-    by_8 = "align: {micro_batch: 8}, tune: {micro_batch: 8}"
-    (project / "config/more.yaml").write_text(
-        f"hardware: {{device: cuda, gpu_model: h100, gpus: 2, nodes: 3, {by_8}}}\n"
-    )
+    one_each = "align: {micro_batch: 1}, tune: {micro_batch: 1}"
+    (project / "config/more.yaml").write_text(f"hardware: {{device: cuda, gpu_model: h100, nodes: 4, {one_each}}}\n")
     code, lines = doctor(project, "--configfile", "config/more.yaml", "--no-job")
     assert code == 1
     assert [line for line in lines if line.startswith("failed ") and " tune: " in line] == [
         "failed   resources   tune: GPU model h100 is not known on partition gpu, which has no models named; "
         "hardware.gpu_model: leave it out and choose nodes by `constraint` in the profile",
-        "failed   resources   tune: asks 3 nodes, partition gpu has 2; lower hardware.nodes, or name another partition",
+        "failed   resources   tune: asks 4 nodes, partition gpu has 2; lower hardware.nodes, or name another partition",
     ]
 
 
