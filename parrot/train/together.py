@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cache
 from typing import Any
 
 from torch import distributed
 
-PATIENCE = timedelta(days=7)  # a process that died is torchrun's to notice, and it ends the others
+# The store's own waiting would hold up a SIGTERM, by which Slurm stops all, and torchrun those whose first one failed.
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def from_first(name: str, make: Callable[[], Any]) -> Any:
@@ -30,7 +31,8 @@ def from_first(name: str, make: Callable[[], Any]) -> Any:
         made = make()
         store.set(f"parrot/{name}", json.dumps(made))
         return made
-    store.wait([f"parrot/{name}"], PATIENCE)
+    while not store.check([f"parrot/{name}"]):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
     return json.loads(store.get(f"parrot/{name}"))
 
 

@@ -164,6 +164,14 @@ def test_out_of_memory_in_one_process_halves_the_next_attempt_of_all(folder, alo
     assert (facts["resumed_from_step"], facts["hardware"]["micro_batch"]) == (5, 1)
 
 
+def test_a_fault_that_the_first_process_finds_ends_the_waiting_ones_too(folder, sets):
+    broken = write_set(folder, "broken")
+    Path(broken.file).write_text('[{"id": 7}]')
+    stopped = start(tune_settings(folder, (broken,)), folder, folder / "broken", by("ddp"))
+    assert stopped.returncode == 1
+    assert stopped.stderr.count(f"parrot: error: {broken.file}: sample 7: conversations: ") == 1
+
+
 def test_a_bad_step_stops_all_processes_and_names_their_samples(folder, sets):
     settings = tune_settings(folder, *sets, learning_rate=1e30, save_steps=1)
     stopped = start(settings, folder, folder / "bad", by("zero2"))
