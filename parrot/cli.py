@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from parrot import limits
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
 from parrot.files import read_json
@@ -59,7 +60,9 @@ TrackedAs = Annotated[
 
 
 def _suite(configfile: list[str] | None) -> Suite:
-    return Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
+    suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
+    limits.use(suite.config.limits)
+    return suite
 
 
 def _read(kind: Any, path: Path) -> Any:

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from parrot import benchmark_kinds
 from parrot.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
 from parrot.hardware import Hardware
+from parrot.limits import Limits
 from parrot.strict import ConfigError, Strict
 
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
@@ -331,6 +332,7 @@ class Config(Strict):
     evaluate: EvaluateSettings
     report: ReportSettings
     hardware: Hardware
+    limits: Limits = Limits()
     data_pin: str | None = Field(description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned")
 
 

@@ -11,11 +11,21 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 TEMPLATES = frozenset({".css", ".j2", ".js"})
-# Resolved values reach a job's params already, hardware decides nothing, and tracking is a view: edits there make no
-# result stale.
+# Resolved values reach a job's params already, hardware and limits decide nothing, and tracking is a view: edits there
+# make no result stale.
 LEFT_OUT = frozenset(
     f"parrot.{name}"
-    for name in ("config", "strict", "runs", "hardware", "digest", "train.launch", "train.live", "train.system_metrics")
+    for name in (
+        "config",
+        "strict",
+        "runs",
+        "hardware",
+        "limits",
+        "digest",
+        "train.launch",
+        "train.live",
+        "train.system_metrics",
+    )
 )
 
 

@@ -272,7 +272,7 @@ class Run:
     @cached_property
     def recipe_key(self) -> str:
         """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
-        return key(self.config.model_dump(exclude={"seed", "report", "hardware"}))
+        return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
 
     def check(self) -> None:
         """Resolve every stage's settings; ConfigError for unknown names and for hardware that no batch fits."""
