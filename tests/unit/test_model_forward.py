@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_model import IGNORE, IMAGE_TOKEN, VISUAL_TOKENS, collate, labels_of_last, pictures, row, tiny_model
+from tiny_model import CLOSE, IGNORE, IMAGE_TOKEN, VISUAL_TOKENS, collate, labels_of_last, pictures, row, tiny_model
 from torch.nn import functional as F
-
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def mixed_rows() -> list[list[int]]:

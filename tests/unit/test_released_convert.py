@@ -138,7 +138,7 @@ def test_an_imported_folder_is_a_model_folder(golden, tmp_path, kind):
     pixels = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = [each(input_ids=ids, pixel_values=pixels).logits for each in (model, expected)]
-    assert torch.equal(*logits)
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)  # of up to 42
 
 
 def test_loading_saving_and_exporting_is_import_and_export(golden, tmp_path):
@@ -241,7 +241,7 @@ def test_a_model_trained_here_comes_back(golden, tmp_path, over):
     ids = torch.tensor([[5, 6, *[259] * processor.num_image_tokens, 70, 8, 9]])
     with torch.no_grad():
         logits = [each(input_ids=ids, pixel_values=pictures(1)).logits for each in (model, again)]
-    assert torch.equal(*logits)
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)  # of up to 42
 
 
 REFUSED = {
