@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from parrot.strict import ConfigError
+
+SPECIAL = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 
 
 @contextmanager
@@ -40,6 +49,17 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON; equal values give equal bytes where their keys stand in the same order."""
     atomic_write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def check_regular(path: str | Path) -> None:
+    """ConfigError unless `path` is a file or a link to one: reading a named pipe or a terminal would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(mode):
+        found = next((what for is_one, what in SPECIAL.items() if is_one(mode)), "none")
+        raise ConfigError(f"{path}: expected a regular file, found {found}")
 
 
 def read_json(path: str | Path) -> Any:

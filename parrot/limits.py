@@ -23,7 +23,7 @@ class Limits(Strict):
     text_bytes: int = Field(1 << 20, gt=0, description="of one text in UTF-8: a turn, a question, an option")
     sample_bytes: int = Field(16 << 20, gt=0, description="of one sample of a JSON list")
     image_megapixels: float = Field(100, gt=0, description="of one image, in millions of pixels")
-    nesting: int = Field(100, gt=0, le=900, description="JSON lists and objects within one another")
+    nesting: int = Field(100, gt=0, le=500, description="JSON lists and objects within one another")
     id_characters: int = Field(1024, gt=0, description="of a sample's id")
 
     def check_text(self, text: str, where: str) -> None:

@@ -6,26 +6,22 @@ everything that it depends on; training maps that file, so that no data set live
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
 from parrot.config import ConfigError, ConversationSet
+from parrot.data.json_stream import elements
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_path
 from parrot.marks import IMAGE
 
 SPEAKERS = ("system", "human", "gpt")
-OPENING = re.compile(r"\s*\[\s*")
-SEPARATOR = re.compile(r"\s*,\s*")
 ROWS_A_BLOCK = 1024
-CHARACTERS_A_READ = 1 << 20
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -62,36 +58,6 @@ def samples(entry: ConversationSet) -> Iterator[dict[str, Any]]:
     for position, sample in enumerate(elements(entry.file)):
         _check(entry, position, sample)
         yield sample
-
-
-def elements(path: str | Path) -> Iterator[Any]:
-    """The elements of a JSON file that holds a list, decoded one at a time; ConfigError when it does not."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            yield from _elements(file, path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-
-
-def _elements(file: TextIO, path: str | Path) -> Iterator[Any]:
-    decoder, before_element = json.JSONDecoder(), OPENING
-    buffer, position = "", 0
-    while chunk := file.read(CHARACTERS_A_READ):
-        buffer, position = buffer[position:] + chunk, 0
-        while before := before_element.match(buffer, position):
-            try:
-                element, position = decoder.raw_decode(buffer, before.end())
-            except json.JSONDecodeError:
-                break  # its end is not read yet, or it is the closing bracket
-            before_element = SEPARATOR
-            yield element
-        if before_element is OPENING and not before:
-            break
-    rest = "".join(buffer[position:].split())
-    if rest != ("[]" if before_element is OPENING else "]"):
-        raise ConfigError(f"{path}: expected a whole and valid JSON list of samples")
 
 
 def _check(entry: ConversationSet, position: int, sample: Any) -> None:

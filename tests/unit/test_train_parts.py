@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +13,8 @@ from tiny_training import recipe, write_backbones, write_set
 from transformers import AutoTokenizer
 
 from parrot.config import ConfigError
-from parrot.data import conversations
 from parrot.data.collate import Collator, count_truncated
-from parrot.data.conversations import elements, load
+from parrot.data.conversations import load
 from parrot.hardware import accumulation_steps
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.train.callbacks import Progress
@@ -107,34 +105,6 @@ def test_packed_micro_batches_have_about_as_many_tokens_each():
 
 
 # --- data sets and batches -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 4, 7, 1 << 20])
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[]", []),
-        ('[ {"a": "x]["},\n {"b": [1, {"c": 2}]} ]\n', [{"a": "x]["}, {"b": [1, {"c": 2}]}]),
-        ('[{"a": "\\u00e9"}]', [{"a": "é"}]),
-    ],
-)
-def test_a_json_list_is_read_element_by_element(size, text, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversations, "CHARACTERS_A_READ", size)
-    (tmp_path / "list.json").write_text(text)
-    assert list(elements(tmp_path / "list.json")) == expected
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"a": []}', '[{"a": 1}', '[{"a": 1},', '[{"a": 1} {"b": 2}]', "[{]"])
-def test_what_is_no_json_list_is_one_line(text, tmp_path):
-    (tmp_path / "list.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"list\.json: expected a whole and valid JSON list of samples$"):
-        list(elements(tmp_path / "list.json"))
-
-
-def test_elements_are_yielded_before_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(conversations, "CHARACTERS_A_READ", 16)
-    (tmp_path / "list.json").write_text('[{"a": 1}, {"b": 2}, broken')
-    assert list(islice(elements(tmp_path / "list.json"), 2)) == [{"a": 1}, {"b": 2}]
 
 
 def test_sets_are_joined_and_keep_language_and_id(processor, tmp_path):
