@@ -23,6 +23,7 @@ from parrot.config import (
 )
 from parrot.data.integrity import inspect
 from parrot.files import atomic_path, write_json
+from parrot.lock import only_one
 
 RESOURCES = Path("workflow/resources/mini")
 COMPOSED = Path("data/mini")
@@ -61,14 +62,15 @@ def compose_mini(instruction: Mapping[Language, str]) -> None:
     """Compose the mini scale's folder; one that is there and equal is left untouched, since jobs may be reading it."""
     from parrot.data.compose.write import compose
 
-    fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh.{os.getpid()}")
-    try:
-        compose(RESOURCES, fresh, instruction)
-        if not _equal(fresh, COMPOSED):
-            shutil.rmtree(COMPOSED, ignore_errors=True)
-            fresh.rename(COMPOSED)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh")
+    with only_one(fresh, "composing", wait=True):
+        try:
+            compose(RESOURCES, fresh, instruction)
+            if not _equal(fresh, COMPOSED):
+                shutil.rmtree(COMPOSED, ignore_errors=True)
+                fresh.rename(COMPOSED)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def download(entry: Dataset | Benchmark) -> None:
@@ -107,11 +109,19 @@ def _download(url: str, target: Path) -> None:
 
 def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:
     """Download into a folder beside the first target and rename; an interrupted download goes on from there."""
-    from huggingface_hub import snapshot_download
-
     if all(target.exists() for target in names.values()):
         return
     staging = next(iter(names.values())).parent / f".{source.repository.replace('/', '--')}.hub"
+    with only_one(staging, "downloading", wait=True):
+        if not all(target.exists() for target in names.values()):  # what was waited for may have brought them
+            _download_from_hub(source, kind, patterns, names, staging)
+
+
+def _download_from_hub(
+    source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path], staging: Path
+) -> None:
+    from huggingface_hub import snapshot_download
+
     try:
         snapshot_download(
             source.repository,

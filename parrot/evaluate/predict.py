@@ -27,6 +27,7 @@ from parrot.evaluate.questions import Question, Sheet, read_sheets
 from parrot.evaluate.rejections import list_file, write_list
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
+from parrot.lock import only_one
 from parrot.model import ParrotProcessor
 from parrot.runs import PredictSettings
 
@@ -50,7 +51,7 @@ def predict(
     without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights. Rows
     that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``.
     Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
-    benchmark that is malformed or holds an unreadable picture.
+    benchmark that is malformed or holds an unreadable picture; also where another process asks the same in `work`.
     """
     if isinstance(settings.translator, BackboneFolder):
         translate(settings, work, batch)
@@ -58,19 +59,20 @@ def predict(
     questions = _questions(sheets)
     model, processor = build()
     folder = work / "predict" / _key(settings, questions, model, processor)
-    with Progress(len(questions)) as progress:
-        progress.skip(len(Journal(folder).answers))
-        if processes == 1:
-            _ask_share(_asker((model, processor), questions), folder, batch, 0, 1, progress.add)
-        else:
-            del model
-            _in_processes(settings, build, work, folder, batch, processes, progress.add)
-    answers = Journal(folder).answers
-    output.mkdir(parents=True, exist_ok=True)
-    places = iter(range(len(questions)))
-    for sheet in sheets:
-        _write(sheet, processor, [answers[next(places)] for _ in sheet.questions])
-    shutil.rmtree(folder)
+    with only_one(folder, "predicting"):
+        with Progress(len(questions)) as progress:
+            progress.skip(len(Journal(folder).answers))
+            if processes == 1:
+                _ask_share(_asker((model, processor), questions), folder, batch, 0, 1, progress.add)
+            else:
+                del model
+                _in_processes(settings, build, work, folder, batch, processes, progress.add)
+        answers = Journal(folder).answers
+        output.mkdir(parents=True, exist_ok=True)
+        places = iter(range(len(questions)))
+        for sheet in sheets:
+            _write(sheet, processor, [answers[next(places)] for _ in sheet.questions])
+        shutil.rmtree(folder)
 
 
 def _asker(built: Built, questions: Sequence[Question]) -> EitherAsker:

@@ -24,6 +24,7 @@ from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, new_folder, write_json
 from parrot.hardware import TrainingHardware, accumulation_steps
+from parrot.lock import only_one
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
 from parrot.runs import AlignSettings, TuneSettings
 from parrot.train import kernels, provenance, sharded, strategy
@@ -36,7 +37,6 @@ from parrot.train.launch import STOPPED, requeue
 from parrot.train.layout import BatchLayout
 from parrot.train.live import shown_live
 from parrot.train.loading import plain_errors
-from parrot.train.lock import only_one
 from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.system_metrics import sampled
@@ -96,7 +96,7 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     _make_folder(output)
     folder = work / stage.name / _key(stage)
     _make_folder(folder)
-    with StopOnSigterm() as stop, only_one(folder):
+    with StopOnSigterm() as stop, only_one(folder, "training"):
         # A network file system may show the nodes of a job other states of a folder.
         fits = from_first("micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch)
         hardware = hardware.model_copy(update={"micro_batch": fits})

@@ -1,11 +1,9 @@
-"""What training does when something goes wrong: memory, signals, bad steps, a second training in the same folder."""
+"""What training does when something goes wrong: memory, signals, bad steps, other hardware."""
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from parrot.train import recipe
 from parrot.train.arguments import training_arguments
 from parrot.train.checkpoints import check_spread, mark_whole
 from parrot.train.guard import complaint, suspects
-from parrot.train.lock import only_one
 from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.recipe import align
 
@@ -151,47 +148,6 @@ def test_the_samples_of_a_broken_micro_batch_are_named_else_all():
     fine, broken = torch.tensor(1.0), torch.tensor(math.nan)
     assert suspects([(fine, ["a", "b"]), (broken, ["c", "d"])]) == ["c", "d"]
     assert suspects([(fine, ["a", "b"]), (fine, ["c", "d"])]) == ["a", "b", "c", "d"]
-
-
-# --- two at once -----------------------------------------------------------------------------------------------------
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from parrot.train.lock import only_one
-with only_one(Path(sys.argv[1])):
-    print("holding", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_one_training_at_a_time_until_the_other_is_dead(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout.readline() == "holding\n"
-        told = rf"^{folder}: process {holder.pid} on \S+ is training here; expected one at a time$"
-        with pytest.raises(ConfigError, match=told), only_one(folder):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
-    with only_one(folder):
-        pass
-    assert not list(folder.iterdir()), "NFS does not remove a folder with an open file in it"
-
-
-def test_a_job_that_was_started_again_goes_on_over_the_lock_of_a_node_that_is_down(tmp_path, monkeypatch):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    monkeypatch.setenv("SLURM_JOB_ID", "31")
-    with only_one(folder):
-        with only_one(folder):
-            pass
-        monkeypatch.setenv("SLURM_JOB_ID", "311")
-        with pytest.raises(ConfigError, match="of Slurm job 31 is training here"), only_one(folder):
-            pass
 
 
 # --- hardware --------------------------------------------------------------------------------------------------------

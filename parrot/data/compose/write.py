@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from parrot.data.compose.benchmarks import write_benchmarks
 from parrot.data.compose.concepts import HOUSES
 from parrot.data.compose.conversations import write_captions, write_instructions, write_validation
 from parrot.data.compose.material import Material, load_material
-from parrot.files import write_json
+from parrot.files import new_folder, write_json
 
 
 def compose(resources: Path, output: Path, instruction: Mapping[Language, str]) -> None:
@@ -23,8 +21,7 @@ def compose(resources: Path, output: Path, instruction: Mapping[Language, str]) 
     ConfigError when the resources are incomplete; `output` then stays as it was.
     """
     material = load_material(resources)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(output) as partial:
         counts = {
             "concepts": _concept_counts(material),
             "pictures_by_house": {name: _house_counts(material, name) for name in HOUSES},
@@ -34,10 +31,6 @@ def compose(resources: Path, output: Path, instruction: Mapping[Language, str]) 
             "benchmarks": write_benchmarks(material, partial / "benchmarks"),
         }
         write_json(partial / "filters.json", counts | {"picture_files": _count(partial, "*.png")})
-        shutil.rmtree(output, ignore_errors=True)
-        os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _concept_counts(material: Material) -> dict[str, Any]:

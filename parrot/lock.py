@@ -1,0 +1,79 @@
+"""One process at a time works in a folder: one training, one prediction, one fetch."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from parrot.strict import ConfigError
+
+
+@contextmanager
+def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
+    """Hold `folder` for this job, by its first process; the kernel lets go when that ends, however it ends.
+
+    Between machines this holds on NFS, where Linux makes it a lock of the server, and on Lustre mounted with `flock`.
+    Where a file system has no locks, a line says so and nothing is held. A server may keep the lock of a node that went
+    down; the same Slurm job, started again on another, goes on over it.
+
+    The lock's file lies beside the folder, since on NFS a folder cannot be removed while a file in it is open, and goes
+    when the holder lets go.
+
+    Raises ConfigError, naming the other one and what it is `doing`, where another job holds it; with `wait`, says so
+    and waits for it.
+    """
+    if int(os.environ.get("RANK", 0)) > 0:
+        yield
+        return
+    path = folder.with_name(f"{folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(path, "a+", encoding="utf-8", errors="replace") as file:
+            _lock(file, folder, doing, wait)
+            if not _lies_at(path, file):
+                continue  # the one before let go and removed it
+            job = os.environ.get("SLURM_JOB_ID")
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}" + (f" of Slurm job {job}" if job else ""))
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _lies_at(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: TextIO, folder: Path, doing: str, wait: bool) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        if wait:
+            print(f"parrot: {folder}: waiting for {holder}, which is {doing} here", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        elif not _of_a_node_that_is_down(holder):
+            raise ConfigError(f"{folder}: {holder} is {doing} here; expected one at a time") from None
+    except OSError as error:
+        print(
+            f"parrot: warning: {folder}: cannot be locked ({error.strerror}); let nothing else be {doing} here",
+            file=sys.stderr,
+        )
+
+
+def _of_a_node_that_is_down(holder: str) -> bool:
+    """Whether `holder` is this Slurm job before it was started again; on this node the kernel knows who is alive."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return holder.endswith(f" of Slurm job {job}") and f" on {os.uname().nodename} " not in holder
