@@ -310,7 +310,7 @@ class Suite:
         self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
         self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
         runs_file = folder / "runs.yaml"
-        self.overrides, self.families = expand(read_yaml(runs_file), str(runs_file), RESERVED)
+        self.overrides, self.families, self._against = expand(read_yaml(runs_file), str(runs_file), RESERVED)
         self._where = str(runs_file)
         self._runs: dict[str, Run] = {}
 
@@ -358,6 +358,14 @@ class Suite:
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""
         return self.families.get(name) or (self.run(name).name,)
+
+    def against(self, name: str) -> tuple[str, ...]:
+        """The runs that a target is compared with, less its own; ConfigError for a name that is no run."""
+        own = self.target(name)
+        for baseline in self._against[name]:
+            if baseline not in self.overrides:
+                raise ConfigError(f"{self._where}: {name}: against: unknown run {baseline}")
+        return tuple(baseline for baseline in self._against[name] if baseline not in own)
 
 
 def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:

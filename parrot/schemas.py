@@ -18,9 +18,10 @@ def schemas() -> dict[str, dict[str, Any]]:
     """Schema by file name. An overlay and a run may leave anything out; what they say is checked like the whole."""
     overlay = _optional(TypeAdapter(Config).json_schema())
     definitions = overlay.pop("$defs")
+    against = {"type": "array", "items": {"type": "string"}, "description": "runs in its tables beside it, [parrot]"}
     family = {
         "type": "object",
-        "properties": {"over": {"type": "string"}, "values": {"type": "array"}},
+        "properties": {"over": {"type": "string"}, "values": {"type": "array"}, "against": against},
         "required": ["over", "values"],
         "additionalProperties": False,
     }
@@ -34,7 +35,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "runs.schema.json": {
             "type": "object",
             "properties": {"families": {"type": "object", "additionalProperties": family}},
-            "additionalProperties": overlay,
+            "additionalProperties": overlay | {"properties": overlay["properties"] | {"against": against}},
             "$defs": definitions,
         },
     }

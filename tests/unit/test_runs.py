@@ -73,7 +73,8 @@ def test_epochs_and_max_steps_exclude_each_other():
     [
         ("all: {}\n", "all is a reserved name"),
         ("parrot: 3\n", "parrot: expected a mapping of overrides, found int"),
-        ("families: {experts: {over: model.num_experts}}\n", "expected exactly the keys over and values"),
+        ("families: {experts: {over: model.num_experts}}\n", "expected the keys over, values and, if any, against"),
+        ("parrot: {against: no_experts}\n", "parrot: against: expected a list of run names"),
     ],
 )
 def test_bad_run_catalogues(tmp_path: Path, runs: str, message: str):
@@ -95,6 +96,25 @@ def suite_with(tmp_path: Path, runs: str) -> Suite:
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text(runs)
     return Suite(load_config(CONFIG), catalogues=tmp_path)
+
+
+def test_a_target_is_compared_with_its_baselines(tmp_path: Path):
+    runs = """
+parrot: {}
+alone: {against: [], seed: 1}
+other: {against: [alone, parrot, other]}
+lost: {against: [alon]}
+families: {experts: {over: model.num_experts, values: [1, 2], against: [experts_1, parrot]}}
+"""
+    suite = suite_with(tmp_path, runs)
+    against = {name: suite.against(name) for name in suite.targets if name != "lost"}
+    assert against == {
+        "parrot": (), "alone": (), "other": ("alone", "parrot"),
+        "experts": ("parrot",), "experts_1": ("parrot",), "experts_2": ("experts_1", "parrot"),
+    }  # fmt: skip
+    assert "against" not in suite.overrides["alone"]
+    with pytest.raises(ConfigError, match="lost: against: unknown run alon$"):
+        suite.against("lost")
 
 
 def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
