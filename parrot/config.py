@@ -173,7 +173,24 @@ class ExpertSettings(Strict):
         return self
 
 
-class ModelSettings(ExpertSettings):
+class ImageReading(Strict):
+    """How pixels are made 8-bit RGB where a file says more of them; `released` is the released code's way throughout.
+
+    A photograph of 8 bits a channel, upright and opaque, is the same by every way.
+    """
+
+    image_orientation: Literal["exif", "released"] = Field(
+        "exif", description="exif: turned upright as EXIF says; released: as it is stored"
+    )
+    image_high_bit_grey: Literal["scaled", "released"] = Field(
+        "scaled", description="greys of 16 or 32 bits and floats; scaled: to 8 bits; released: clipped to 0..255"
+    )
+    image_alpha: Literal["white", "released"] = Field(
+        "white", description="white: transparent images are laid on white; released: the alpha channel is dropped"
+    )
+
+
+class ModelSettings(ExpertSettings, ImageReading):
     """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
 
     hf: str | None = Field(

@@ -19,6 +19,7 @@ from parrot.config import (
     ConversationSet,
     Dataset,
     ExpertSettings,
+    ImageReading,
     JudgeSettings,
     Language,
     LoraSettings,
@@ -59,7 +60,7 @@ class FetchSettings(Strict):
         return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
 
 
-class StageSettings(Strict):
+class StageSettings(ImageReading):
     """What both stages read."""
 
     seed: int
@@ -180,6 +181,7 @@ class Run:
             "projector": model.projector,
             "vision_feature_layer": model.vision_feature_layer,
             "vision_feature_select": model.vision_feature_select,
+            **model.model_dump(include=set(ImageReading.model_fields)),
         }
 
     @cached_property

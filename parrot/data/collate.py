@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from parrot.config import LANGUAGES, ConfigError
 from parrot.data.features import Features
-from parrot.data.pictures import open_picture
+from parrot.data.pictures import open_image
 from parrot.marks import IGNORED
 
 
@@ -73,7 +73,7 @@ class Collator:
             batch["image_features"] = self.features([row["image"] for row in pictured])
         elif pictured:
             pictures = [
-                open_picture(row["image"], f"{row['source']}: sample {row['id']}: image: {row['image']}")
+                open_image(row["image"], f"{row['source']}: sample {row['id']}: image: {row['image']}")
                 for row in pictured
             ]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]

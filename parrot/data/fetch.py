@@ -22,6 +22,7 @@ from parrot.config import (
     WebFolder,
 )
 from parrot.data.integrity import inspect
+from parrot.data.rgb import TRAITS
 from parrot.files import atomic_path, write_json
 from parrot.lock import only_one
 
@@ -48,10 +49,18 @@ def fetch(
             download(entry)
     findings = inspect(datasets, benchmarks)
     if report is not None:
-        found = {"checked": findings.checked, "rejected": findings.rejected, "problems": findings.problems}
+        found = {
+            "checked": findings.checked,
+            "images": findings.images,
+            "rejected": findings.rejected,
+            "problems": findings.problems,
+        }
         write_json(report, found)
     for file, rows in findings.rejected.items():
         print(f"parrot: {file}: {len(rows)} rows rejected; the first: {rows[0]}", file=sys.stderr)
+    for trait in TRAITS:
+        if count := findings.images[trait]:
+            print(f"parrot: {count} of {findings.images['inspected']} images: read by model.{trait}", file=sys.stderr)
     if findings.problems:
         first, *others = findings.problems
         more = f" (and {len(others)} more problems{f', all in {report}' if report else ''})" if others else ""

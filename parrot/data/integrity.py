@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,11 @@ import pandas as pd
 
 from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, Language
 from parrot.data.conversations import samples
-from parrot.data.pictures import fault
+from parrot.data.pictures import Inspection, inspect_image
 from parrot.digest import file_md5, file_sha256
 from parrot.evaluate.reading import check_parallel, read_language
 from parrot.evaluate.rejections import Rejection
-from parrot.evaluate.tsv import decode_picture
+from parrot.evaluate.tsv import inspect_encoded
 
 WEIGHTS = "model.safetensors"
 Item = TypeVar("Item")
@@ -28,12 +28,20 @@ Item = TypeVar("Item")
 class Findings:
     """What was checked, by name of the catalogue, and what is wrong, one line each.
 
-    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so.
+    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so. `images`
+    counts different images, and those whose files say what a switch of `model:` decides about, by its name.
     """
 
     checked: dict[str, dict[str, int]] = field(default_factory=dict)
     rejected: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    images: Counter[str] = field(default_factory=Counter)
+
+    def add_images(self, inspections: Iterable[Inspection]) -> None:
+        """Count what was found of different images."""
+        for found in inspections:
+            self.images.update(["inspected", *found.traits])
+            self.problems += [found.fault] if found.fault else []
 
 
 def inspect(datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark]) -> Findings:
@@ -44,7 +52,7 @@ def inspect(datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark]
     for name, entry in conversations.items():
         _inspect_conversations(name, entry, pictures, findings)
     shown = [(path, f"{where}: image: {path}") for path, where in pictures.items()]
-    findings.problems += filter(None, _map(lambda picture: fault(*picture), shown))
+    findings.add_images(_map(inspect_image, shown))
     for name, backbone in datasets.items():
         if isinstance(backbone, BackboneFolder):
             _inspect_backbone(name, backbone, findings)
@@ -111,7 +119,7 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
         check_parallel(_shared(tables, rejected), benchmark.name)
     except ConfigError as error:
         findings.problems.append(str(error))
-    findings.problems += filter(None, _map(_picture_fault, _pictures(benchmark, tables)))
+    findings.add_images(_map(inspect_encoded, _pictures(benchmark, tables)))
 
 
 def _shared(
@@ -139,14 +147,6 @@ def _pictures(benchmark: Benchmark, tables: Mapping[Language, pd.DataFrame]) -> 
     return list(found.items())
 
 
-def _picture_fault(picture: tuple[str, str]) -> str | None:
-    try:
-        decode_picture(*picture)
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
 def _inspect_digest(
     path: str | Path, expected: str | None, findings: Findings, kind: Literal["sha256", "md5"] = "sha256"
 ) -> None:
@@ -158,7 +158,7 @@ def _inspect_digest(
         findings.problems.append(f"{path}: {kind}: expected {expected}, found {found}")
 
 
-def _map(function: Callable[[Item], str | None], items: Iterable[Item]) -> list[str | None]:
-    """`function` of each item on as many threads as there are cores: decoders release Python's lock."""
+def _map(inspect_one: Callable[[Item, str], Inspection], images: Sequence[tuple[Item, str]]) -> Iterable[Inspection]:
+    """`inspect_one` of each image on as many threads as there are cores: decoders release Python's lock."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(inspect_one, *zip(*images, strict=True)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from parrot.config import LANGUAGES
 from parrot.evaluate.generate import Answer, generate, use_accelerator
 from parrot.evaluate.questions import Question
-from parrot.evaluate.tsv import decode_picture
+from parrot.evaluate.tsv import decode_image
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
 
 FEATURE_BYTES = 2**31  # of main memory, for the features of the pictures that are asked about at a time
@@ -65,7 +65,7 @@ class Asker:
         """Pixels, `batch` pictures at a time; the next ones are decoded while these are encoded."""
 
         def decode(some: list[tuple[str, str]]) -> Tensor:
-            images = [decode_picture(picture, where) for picture, where in some]
+            images = [decode_image(picture, where) for picture, where in some]
             return self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
 
         slices = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]

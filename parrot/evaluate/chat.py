@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from parrot.config import LANGUAGES, ConfigError, Language
-from parrot.data.pictures import open_picture
+from parrot.data.pictures import open_image
 from parrot.evaluate.generate import generate, use_accelerator
 from parrot.evaluate.streaming import TextStream
 from parrot.model.build import load
@@ -34,7 +34,7 @@ class Chat:
     """
 
     def __init__(self, model_folder: str | Path, picture: str | Path, language: Language | None = None):
-        opened = open_picture(picture, str(picture))  # before the model is loaded
+        opened = open_image(picture, str(picture))  # before the model is loaded
         model, self.processor = load(model_folder)
         if model.config.num_experts and model.config.router == "shuffled_text":
             raise ConfigError(f"{model_folder}: its router reads other questions (shuffled_text); here is none")

@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from parrot.config import ConfigError, Control
-from parrot.data.pictures import open_picture
+from parrot.data.pictures import Inspection, inspect_image, open_image, open_picture
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.files import atomic_path
 
@@ -133,12 +133,28 @@ def picture_id(image: str) -> str:
 
 
 def decode_picture(image: str, where: str) -> Image.Image:
-    """A base64 picture as RGB; ConfigError starting with `where` (file and row) when it cannot be decoded."""
+    """A base64 image as RGB; ConfigError starting with `where` (file and row) when it cannot be decoded."""
+    return open_picture(_bytes(image, where), f"{where}: image")
+
+
+def decode_image(image: str, where: str) -> Image.Image:
+    """A base64 image in its own mode, for a processor that converts it; ConfigError as `decode_picture`."""
+    return open_image(_bytes(image, where), f"{where}: image")
+
+
+def inspect_encoded(image: str, where: str) -> Inspection:
+    """What `inspect_image` says of a base64 image."""
     try:
-        picture = base64.b64decode(image, validate=True)
+        return inspect_image(_bytes(image, where), f"{where}: image")
+    except ConfigError as error:
+        return Inspection(str(error))
+
+
+def _bytes(image: str, where: str) -> io.BytesIO:
+    try:
+        return io.BytesIO(base64.b64decode(image, validate=True))
     except ValueError:
         raise ConfigError(f"{where}: image: expected a base64 picture") from None
-    return open_picture(io.BytesIO(picture), f"{where}: image")
 
 
 def check_indices(table: pd.DataFrame, path: str | Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import ConfigError, Language
-from parrot.data.pictures import open_picture
+from parrot.data.pictures import open_image
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
 from parrot.evaluate.tsv import LETTERS
@@ -76,7 +76,7 @@ class Parrot:
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
         """The answer to a message, shortened as the wrapper shortens it. ConfigError for an unreadable picture."""
         query, paths = prepare_inputs(message)
-        pictures = [open_picture(path, path) for path in paths]
+        pictures = [open_image(path, path) for path in paths]
         language = LANGUAGE_OF.get((dataset or "")[-3:])
         (answer,) = self.answerer.answer([query], [pictures], language, max_new_tokens=self.max_new_tokens)
         return wrapper_answer(answer.strip(string.whitespace), query)

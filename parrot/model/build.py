@@ -20,7 +20,7 @@ from transformers import (
 from transformers.integrations import deepspeed
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
-from parrot.config import LANGUAGES, ConfigError, Tuning
+from parrot.config import LANGUAGES, ConfigError, ImageReading, Tuning
 from parrot.files import atomic_path, read_object
 from parrot.marks import IMAGE
 from parrot.model.configuration import ParrotConfig, is_released
@@ -48,7 +48,8 @@ def build(
     vision = _vision_tower(settings.vision_tower.path, dtype)
     language = pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
     tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
-    processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision), tokenizer)
+    reading = settings.model_dump(include=set(ImageReading.model_fields))
+    processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision, reading), tokenizer)
     _make_room(language, tokenizer, settings.seed)
     config = configuration(settings, vision.config, language.config)
     config.image_token_id = processor.image_token_id
@@ -208,10 +209,10 @@ def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
 
 
-def _image_processor(folder: str | Path, vision: Any) -> ParrotImageProcessor:
+def _image_processor(folder: str | Path, vision: Any, reading: dict[str, Any]) -> ParrotImageProcessor:
     # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
     without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionModel) else {}
-    return ParrotImageProcessor.from_pretrained(folder, **without_crop)
+    return ParrotImageProcessor.from_pretrained(folder, **without_crop, **reading)
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:

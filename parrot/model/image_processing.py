@@ -9,28 +9,33 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 from transformers.processing_utils import ImagesKwargs
 
+from parrot.data.rgb import Alpha, HighBitGrey, Orientation, to_rgb
+
 
 class ParrotImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """Options of one call."""
 
     image_aspect_ratio: Literal["pad", "crop"]
+    image_orientation: Orientation
+    image_high_bit_grey: HighBitGrey
+    image_alpha: Alpha
 
 
 class ParrotImageProcessor(CLIPImageProcessorPil):
-    """CLIP's preprocessing; with `image_aspect_ratio` "pad" a picture is first squared, so that no side is cut off.
+    """CLIP's preprocessing; with `image_aspect_ratio` "pad" an image is first squared, so that no side is cut off.
 
-    The square has the picture's longer side and the mean colour, int(255 * image_mean), and holds the picture in its
+    The square has the image's longer side and the mean colour, int(255 * image_mean), and holds the image in its
     middle. "crop" is CLIP's own way: the shorter side is resized and the middle cut out.
+
+    An image is made RGB by `parrot.data.rgb.to_rgb`, to which the other three options belong; the released code's way
+    is "released".
     """
 
     valid_kwargs = ParrotImagesKwargs
     image_aspect_ratio = "pad"
-
-    def convert_to_rgb(self, image: Any, input_data_format: Any = None) -> np.ndarray:
-        """Drop an alpha channel without compositing, as the released code does."""
-        if isinstance(image, Image.Image):
-            return np.array(image.convert("RGB"))
-        return super().convert_to_rgb(image, input_data_format=input_data_format)
+    image_orientation = "exif"
+    image_high_bit_grey = "scaled"
+    image_alpha = "white"
 
     def process_image(
         self,
@@ -38,9 +43,14 @@ class ParrotImageProcessor(CLIPImageProcessorPil):
         do_convert_rgb: bool | None = None,
         input_data_format: Any = None,
         image_aspect_ratio: str = "pad",
+        image_orientation: Orientation = "exif",
+        image_high_bit_grey: HighBitGrey = "scaled",
+        image_alpha: Alpha = "white",
         **kwargs: Any,
     ) -> np.ndarray:
-        """One picture as channels x height x width."""
+        """One image as channels x height x width."""
+        if isinstance(image, Image.Image):
+            image = to_rgb(image, image_orientation, image_high_bit_grey, image_alpha)
         array = super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
         return self._square(array) if image_aspect_ratio == "pad" else array
 

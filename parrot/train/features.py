@@ -23,7 +23,7 @@ from transformers import TrainingArguments
 
 from parrot.config import ConfigError
 from parrot.data.features import Features, digests_of, remember, stored, write_block
-from parrot.data.pictures import open_picture
+from parrot.data.pictures import open_image
 from parrot.digest import code_digest, key
 
 BLOCK = 64  # pictures encoded at once and kept in one file: 72 MiB of CLIP ViT-L/14-336's features in bfloat16
@@ -90,7 +90,7 @@ def _identity(model: Any, processor: Any, dtype: torch.dtype) -> list[Any]:
         weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     taken = [config.vision_feature_layer, config.vision_feature_select, config.vision_config.to_diff_dict()]
-    code = code_digest("parrot.model.modeling", "parrot.data.pictures")
+    code = code_digest("parrot.model.modeling", "parrot.model.image_processing", "parrot.data.pictures")
     return [weights.hexdigest(), taken, processor.image_processor.to_dict(), str(dtype), code]
 
 
@@ -124,7 +124,7 @@ def _compute(
     """Encode and write `blocks` of pictures; `path` finds a picture by its digest."""
 
     def decode(block: list[str]) -> tuple[list[str], torch.Tensor]:
-        pictures = [open_picture(path[digest], f"{where[path[digest]]}: image: {path[digest]}") for digest in block]
+        pictures = [open_image(path[digest], f"{where[path[digest]]}: image: {path[digest]}") for digest in block]
         return block, processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
     model.model.vision_tower.to(args.device)

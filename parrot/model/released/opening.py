@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, GenerationConfig, Qwen2Tokenizer
 
 from parrot.config import ConfigError
+from parrot.data.rgb import TRAITS
 from parrot.files import read_object
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
@@ -52,7 +53,8 @@ def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> Parro
     way = released.get("image_aspect_ratio")
     if way == "anyres":
         raise ConfigError(f"{path}: image_aspect_ratio: expected pad or another single view, found anyres")
-    return ParrotImageProcessor.from_pretrained(tower, image_aspect_ratio="pad" if way == "pad" else "crop")
+    options = {"image_aspect_ratio": "pad" if way == "pad" else "crop"} | dict.fromkeys(TRAITS, "released")
+    return ParrotImageProcessor.from_pretrained(tower, **options)
 
 
 def _tokenizer(folder: Path) -> Qwen2Tokenizer:
