@@ -17,18 +17,13 @@ from parrot.evaluate.grading import read_rejected, read_rows
 from parrot.evaluate.judge import relative, reviewed
 from parrot.evaluate.mme import sums
 from parrot.evaluate.prompts import as_asked
+from parrot.evaluate.score_lines import COLUMNS, in_words, to_csv
 from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
 from parrot.runs import ScoreSettings
 
-COLUMNS = (
-    "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "judge",
-    "control", "accuracy", "low", "high", "questions", "incomplete", "uncounted", "rejected", "unmatched",
-    "other_language",
-)  # fmt: skip
 WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")
-DECIMALS = 4
 
 
 def score(settings: ScoreSettings, predictions: Path, before: Path | None, output: Path) -> None:
@@ -52,8 +47,8 @@ def score(settings: ScoreSettings, predictions: Path, before: Path | None, outpu
         if control in benchmark.controls
         for row in _score(settings, run, benchmark, folder, control, output.parent / "reviews")
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    atomic_write(output, table.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
+    lines = ([in_words(row[column]) for column in COLUMNS] for row in rows)
+    atomic_write(output, to_csv([COLUMNS, *lines]))
 
 
 def _score(

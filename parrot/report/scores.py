@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parrot.config import ConfigError
-from parrot.evaluate.score import COLUMNS
-
-COUNTS = ("questions", "incomplete", "uncounted", "rejected")
-NUMBERS = ("accuracy", "low", "high", *COUNTS, "unmatched", "other_language")
-# Points added up, and ratings over those of references, may be above 100.
-UNBOUNDED = ("mme", "relative")
-# What says which number a line of scores.csv holds.
-IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
+from parrot.evaluate.score_lines import IDENTITY, NUMBERS, number, read_lines
 
 
 @dataclass(frozen=True)
@@ -95,56 +87,20 @@ class Scores:
 
 
 def read_scores(paths: Sequence[Path]) -> Scores:
-    """Read and check scores.csv files.
-
-    Raises:
-        ConfigError: a file cannot be read, lacks a column, holds something that is not a number, a percentage outside
-            0..100 where the scoring has these bounds, or two lines for one cell.
-    """
-    lines: dict[tuple, str] = {}
+    """Read scores.csv files; ConfigError for one that is none (see `read_lines`), and for one cell in two of them."""
+    found: dict[tuple[str, ...], Path] = {}
     scores = []
     for path in paths:
-        for where, score in _read(path):
-            identity = tuple(getattr(score, name) for name in IDENTITY)
-            if identity in lines:
-                raise ConfigError(f"{where}: the cell {', '.join(identity)} stands in {lines[identity]} already")
-            lines[identity] = where
-            scores.append(score)
+        for line in read_lines(path):
+            identity = tuple(line[name] for name in IDENTITY)
+            if identity in found:
+                raise ConfigError(f"{path}: the cell {', '.join(identity)} stands in {found[identity]} already")
+            found[identity] = path
+            scores.append(_score(line))
     return Scores(scores)
 
 
-def _read(path: Path) -> Iterable[tuple[str, Score]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ConfigError(f"{path}: no column {missing[0]}; expected {', '.join(COLUMNS)}")
-            rows = list(reader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    for number, row in enumerate(rows, start=2):
-        where = f"{path}: line {number}"
-        yield where, _score(row, where)
-
-
-def _score(row: dict[str, str], where: str) -> Score:
-    numbers = {column: _number(row[column], f"{where}: {column}") for column in NUMBERS}
-    for column in NUMBERS:
-        value = numbers[column]
-        bounded = column not in COUNTS and row["scoring"] not in UNBOUNDED
-        if value is not None and (value < 0 or (bounded and value > 100)):
-            raise ConfigError(f"{where}: {column}: expected a percentage between 0 and 100, found {row[column]}")
-    if not row["seed"].isdigit():
-        raise ConfigError(f"{where}: seed: expected a whole number, found {row['seed']!r}")
-    texts: dict[str, Any] = {name: row[name] for name in (*IDENTITY, "judge")}
-    return Score(**texts | numbers, seed=int(row["seed"]))
-
-
-def _number(text: str | None, where: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{where}: expected a number, found {text!r}") from None
+def _score(line: dict[str, str]) -> Score:
+    texts: dict[str, Any] = {name: line[name] for name in (*IDENTITY, "judge")}
+    numbers = {name: number(line[name], name) for name in NUMBERS}
+    return Score(**texts | numbers, seed=int(line["seed"]))

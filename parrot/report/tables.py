@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import get_args
 
 from parrot.config import LANGUAGES, Control, Language
+from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.evaluate.tsv import L2
 from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
-from parrot.report.scores import MISSING, UNBOUNDED, Cell, Scores
+from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
 from parrot.report.words import WORDS

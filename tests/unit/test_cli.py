@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from parrot import cli
-from parrot.config import ConfigError
 from parrot.digest import canonical
-from parrot.evaluate.join import join
 from parrot.runs import Suite, TuneSettings
 
 
@@ -102,19 +100,3 @@ def test_a_settings_file_holds_no_batch(monkeypatch, capsys, tmp_path: Path, sta
     (tmp_path / "s.json").write_text(canonical(getattr(Suite.load().run("parrot"), stage)))
     assert run(monkeypatch, *command, "--output", "out", "--settings", str(tmp_path / "s.json")) == 1
     assert capsys.readouterr().err == f"parrot: error: expected {option} with --settings\n"
-
-
-def test_join_keeps_every_line_once(tmp_path: Path):
-    header = "run,benchmark,accuracy\n"
-    (tmp_path / "a.csv").write_text(f"{header}a,MMMB,50.0\nalign/0,MMMB,30.0\n")
-    (tmp_path / "b.csv").write_text(f"{header}b,MMMB,60.0\nalign/0,MMMB,30.0\n")
-    join([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
-    assert (tmp_path / "all.csv").read_text() == f"{header}a,MMMB,50.0\nalign/0,MMMB,30.0\nb,MMMB,60.0\n"
-
-
-def test_join_refuses_another_header(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("run,accuracy\na,50.0\n")
-    (tmp_path / "b.csv").write_text("run,score\nb,50.0\n")
-    with pytest.raises(ConfigError, match=r"b\.csv: expected the header run,accuracy, found run,score"):
-        join([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
-    assert not (tmp_path / "all.csv").exists()

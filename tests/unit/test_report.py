@@ -11,11 +11,10 @@ import pytest
 import tiny_results
 from PIL import Image
 
-from parrot.config import ConfigError, Conventions
+from parrot.config import Conventions
 from parrot.digest import canonical
 from parrot.report import notes
 from parrot.report.build import build
-from parrot.report.scores import COLUMNS, COUNTS, read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.runs import Suite
 
@@ -336,41 +335,6 @@ def test_published_values_are_the_papers_own(built: Path) -> None:
         assert f"<td>{value}" in section
     # Means of the five other languages of Tables 14 and 6, by hand: 64.48 - 60.606 and 63.14 - 59.0.
     assert "3.9 points on MMMB and 4.1 points on MTL-MMBench" in " ".join(section.split())
-
-
-def write_scores(path: Path, **changes: str) -> Path:
-    row = dict.fromkeys(COLUMNS, "x") | {"seed": "0"}
-    row |= dict.fromkeys(("accuracy", *COUNTS, "low", "high", "unmatched", "other_language"), "1.0") | changes
-    path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"accuracy": "x"}, "scores.csv: line 2: accuracy: expected a number, found 'x'"),
-        ({"high": "100.1"}, "scores.csv: line 2: high: expected a percentage between 0 and 100, found 100.1"),
-        ({"seed": "one"}, "scores.csv: line 2: seed: expected a whole number, found 'one'"),
-    ],
-)
-def test_a_bad_score_is_named_by_line_and_column(tmp_path: Path, changes: dict[str, str], message: str) -> None:
-    path = write_scores(tmp_path / "scores.csv", **changes)
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        read_scores([path])
-
-
-def test_two_lines_for_one_cell_are_refused(tmp_path: Path) -> None:
-    paths = [write_scores(tmp_path / "a.csv"), write_scores(tmp_path / "b.csv")]
-    with pytest.raises(ConfigError, match=r"b\.csv: line 2: the cell x, x, .* stands in .*a\.csv: line 2 already"):
-        read_scores(paths)
-
-
-def test_a_scores_file_that_is_absent_or_lacks_a_column_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
-        read_scores([tmp_path / "none.csv"])
-    (tmp_path / "few.csv").write_text("run,seed\n")
-    with pytest.raises(ConfigError, match=r"few\.csv: no column benchmark"):
-        read_scores([tmp_path / "few.csv"])
 
 
 def test_a_target_gets_tables_of_its_own_runs_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tiny_results import COMMON
 
 from parrot.config import Benchmark, ConfigError, load_config
-from parrot.evaluate.score import COLUMNS
+from parrot.evaluate.score_lines import COLUMNS
 from parrot.report.scores import Scores, read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.report.tables import grid

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from parrot.config import Benchmark, ConfigError
-from parrot.evaluate.score import COLUMNS, score
+from parrot.evaluate.score import score
+from parrot.evaluate.score_lines import COLUMNS
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.runs import ScoreSettings
 

@@ -9,7 +9,7 @@ import pytest
 from rendered import rendered
 
 from parrot.docs import comparison, mlflow_server
-from parrot.evaluate.score import COLUMNS
+from parrot.evaluate.score_lines import COLUMNS
 from parrot.track import import_runs, init_store
 from parrot.tracked import TrackedRun
 
