@@ -223,7 +223,7 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
         (("?",), {"image": "absent.png"}, "absent.png is missing"),
         (("?",), {"image": "text.png"}, "text.png cannot be decoded: unknown format"),
         (("?",), {"image": "cut.png"}, "cut.png cannot be decoded: "),
-        (("?",), {"image": "model"}, "model cannot be decoded: "),
+        (("?",), {"image": "model"}, "model: expected a file, found a folder"),
         (("?",), {"model": "absent"}, "absent: no such model folder"),
         (("?",), {"model": "picture.png"}, "picture.png: no such model folder"),
         (("?",), {"model": "backbones"}, "backbones: no config.json"),

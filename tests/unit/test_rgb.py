@@ -88,6 +88,7 @@ def test_exif_turns_an_image_upright(tmp_path, orientation, suffix):
         assert traits == (() if orientation == 1 else ("image_orientation",))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_says_nothing(tmp_path):
     Image.new("RGB", (4, 2), RED).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert shown(tmp_path / "a.png", (0, 0)) == [RED]
@@ -148,7 +149,7 @@ def test_a_benchmark_image_is_read_the_same_way():
 
 
 def test_the_report_counts_them(tmp_path, capsys):
-    entry = write_set(tmp_path, "captions", samples=3)
+    entry = write_set(tmp_path, "captions", count=3)
     first, second, third = sorted(Path(entry.images).glob("*.png"))[:3]
     drawing("RGBA").save(first)
     Image.fromarray(RAMP).save(second)
