@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,19 +24,21 @@ COLUMNS = (
 )  # fmt: skip
 # Points added up, and ratings over those of references, may be above 100.
 UNBOUNDED = ("mme", "relative")
+# A spreadsheet takes a cell that begins so, and is no number, for a formula; behind an apostrophe it is text.
+FORMULA = re.compile(r"'*(?![-+][\d.]+(e[-+]\d+)?$)[=+\-@\t\r]")
 KNOWN = {"language": LANGUAGES, "scoring": get_args(Scoring), "control": get_args(Control)}
 DECIMALS = 4
 
 
 def to_csv(rows: Iterable[Sequence[str]]) -> str:
-    """Lines that end in a line feed; a cell with anything that ends a line somewhere is quoted."""
+    """Lines that end in a line feed; cells with line ends are quoted, and none is a spreadsheet's formula."""
     return "".join(f"{_line(row)}\n" for row in rows)
 
 
 def _line(row: Sequence[str]) -> str:
     out = io.StringIO()
     # What the module quotes are cells with a character of its line ends, so that these are both.
-    csv.writer(out, lineterminator="\r\n").writerow(row)
+    csv.writer(out, lineterminator="\r\n").writerow(map(_as_text, row))
     return out.getvalue().removesuffix("\r\n")
 
 
@@ -44,6 +47,15 @@ def in_words(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
     return str(value)
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def _as_named(cell: str) -> str:
+    """The cell that `_as_text` was given."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:
@@ -76,7 +88,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
         where = f"{path}: line {number}"
         if len(cells) != len(header):
             raise ConfigError(f"{where}: expected {len(header)} cells, found {len(cells)}; {remade(path)}")
-        line = dict(zip(header, cells, strict=True))
+        line = {column: _as_named(cell) for column, cell in zip(header, cells, strict=True)}
         _check(line, where)
         identity = tuple(line[name] for name in IDENTITY)
         if identity in lines:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from parrot.evaluate import score_lines
 from parrot.report.scores import Cell
 
 Rows = list[tuple[tuple[str, ...], tuple[Cell, ...]]]
@@ -61,14 +60,12 @@ class Grid:
 
 def to_csv(grid: Grid) -> str:
     """The grid in long form, one number a line, by the names of the data; a missing number is an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     scoring = ["scoring"] if grid.scorings else []
-    writer.writerow([*grid.heads, *grid.axes, "value", "low", "high", *scoring, *grid.conventions])
+    lines = [[*grid.heads, *grid.axes, "value", "low", "high", *scoring, *grid.conventions]]
     for labels, cells in grid.rows:
         for (group, column), cell in zip(grid.columns, cells, strict=True):
             form = ".6g" if cell.text else ".4f"
             numbers = ["" if n is None else f"{n:{form}}" for n in (cell.value, cell.low, cell.high)]
             counted = [grid.scorings[group]] if grid.scorings else []
-            writer.writerow([*labels, group, column, *numbers, *counted, *grid.conventions.values()])
-    return out.getvalue()
+            lines.append([*labels, group, column, *numbers, *counted, *grid.conventions.values()])
+    return score_lines.to_csv(lines)

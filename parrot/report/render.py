@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from html import escape
 
+from parrot.report.escape import markdown, tex
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import Cell
 
 ABSENT = "missing"
-TEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"} | {
-    c: f"\\{c}" for c in "&%$#_{}"
-}
 
 
 def number(value: float) -> str:
@@ -31,16 +29,18 @@ def interval(cell: Cell) -> str:
 
 def to_markdown(grid: Grid) -> str:
     """GitHub-flavoured Markdown: one table a section and column group, so that it fits a page."""
-    parts = [f"**{grid.title}**", grid.note]
-    heads = [grid.word(head) for head in grid.heads[1:]]
+    parts = [f"**{markdown(grid.title)}**", markdown(grid.note)]
+    heads = list(grid.heads[1:])
     for section, rows in grid.sections.items():
         start = 0
         for group, columns in grid.groups:
             stop = start + len(columns)
-            lines = [_pipe([*heads, *map(grid.word, columns)]), _pipe(["---"] * len(heads) + ["---:"] * len(columns))]
+            names = [markdown(grid.word(name)) for name in (*heads, *columns)]
+            lines = [_pipe(names), _pipe(["---"] * len(heads) + ["---:"] * len(columns))]
             for labels, cells in _without_repeats(rows):
-                lines.append(_pipe([*map(grid.word, labels), *map(_markdown_cell, cells[start:stop])]))
-            parts += [f"{grid.word(group)}, {grid.word(section)}", "\n".join(lines)]
+                named = [markdown(grid.word(label)) for label in labels]
+                lines.append(_pipe([*named, *map(_markdown_cell, cells[start:stop])]))
+            parts += [markdown(f"{grid.word(group)}, {grid.word(section)}"), "\n".join(lines)]
             start = stop
     return "\n\n".join(parts) + "\n"
 
@@ -108,11 +108,6 @@ def _tex_cell(cell: Cell) -> str:
 
 def _tex_number(text: str) -> str:
     return re.sub("\N{MINUS SIGN}", "$-$", text)
-
-
-def tex(text: str) -> str:
-    """`text` with LaTeX's special characters escaped."""
-    return "".join(TEX_SPECIAL.get(character, character) for character in text)
 
 
 def to_html(grid: Grid) -> str:

@@ -47,6 +47,12 @@ def test_names_that_hold_line_ends_of_any_kind_are_joined_and_read_back(tmp_path
     assert found == [(run, name) for run in ("parrot", "english") for name in NAMES]
 
 
+def test_no_name_is_a_formula_of_a_spreadsheet_and_numbers_stay_numbers() -> None:
+    cells = ["=1+1", "+1", "-2.5", "-1.5e-05", "@SUM(A1)", "-a", "'=1", "a=1", "'tis", "\t=1"]
+    written = ["'=1+1", "+1", "-2.5", "-1.5e-05", "'@SUM(A1)", "'-a", "''=1", "a=1", "'tis", "'\t=1"]
+    assert to_csv([cells]) == ",".join(written) + "\n"
+
+
 def test_lines_are_joined_each_once_as_they_are(tmp_path: Path) -> None:
     stage1 = line(run="align/0123456789ab", control="text", accuracy="30.0000")
     files = [write(tmp_path / f"{run}.csv", line(run=run), stage1) for run in ("parrot", "english")]
