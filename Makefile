@@ -45,7 +45,7 @@ bench: $(STAMP)  ## step time and peak memory of a training step beside others';
 	python tests/bench/model.py
 
 ui: $(STAMP)  ## browse the runs with MLflow
-	mlflow ui --backend-store-uri sqlite:///mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 docs: $(STAMP)  ## pictures under docs/
 	python -m parrot.docs
@@ -64,7 +64,7 @@ data: $(STAMP)  ## maintainers: compose data/mini and renew its pin
 	python -m parrot.data.compose
 
 clean:  ## remove results and everything derived; keeps .venv and data
-	rm -rf results work logs benchmarks mlflow.db mlruns .snakemake
+	rm -rf results work logs benchmarks mlflow.db .mlflow.db.lock mlruns .snakemake
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

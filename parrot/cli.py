@@ -304,7 +304,7 @@ def report_router(
 
 @track.command("init")
 def track_init() -> None:
-    """Make the store where it is missing, before several jobs open it."""
+    """Make the store where it is missing."""
     from parrot.track import init_store
 
     init_store()

@@ -38,10 +38,10 @@ from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
 
 DEFAULT_CONFIG = ("config/config.yaml",)
-# Rules and folders of the workflow, which a run or a family may therefore not be called.
+# Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.
 RESERVED = frozenset(
     {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
-    | {"scores", "report", "browse", "by_target", "init_tracking", "track", "track_target", "data", "families"}
+    | {"scores", "report", "browse", "by_target", "track", "track_target", "tracked", "data", "families"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)

@@ -6,6 +6,7 @@ keeps its id; one that holds anything else is deleted, and a new one takes its p
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +65,11 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store; None for another kind of store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
 def without_password(uri: str) -> str:
     """A store's address as it may be shown."""
     scheme, _, rest = uri.partition("://")
@@ -89,7 +96,7 @@ def _finite(value: float) -> float:
 
 
 def connect(uri: str) -> Store:
-    """The experiment in the store at `uri`, made where it is missing.
+    """The experiment in the store at `uri`, made where it is missing; one process at a time makes an SQLite file.
 
     Raises ConnectionError where a server does not answer within seconds, else whatever the store raises.
     """
@@ -109,8 +116,22 @@ def connect(uri: str) -> Store:
     # Migrations of a new database are told step by step otherwise, and every retry of a request.
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR if noisy == "urllib3" else logging.WARNING)
-    client = MlflowClient(uri)
-    return Store(client, _experiment(client, uri))
+    with _alone(uri):
+        client = MlflowClient(uri)
+        return Store(client, _experiment(client, uri))
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keep other processes from opening the same SQLite file: several that make it together crash each other."""
+    file = sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    with open(file.with_name(f".{file.name}.lock"), "a", encoding="utf-8") as lock:
+        with suppress(OSError):  # of a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _experiment(client: MlflowClient, uri: str) -> str:

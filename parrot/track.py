@@ -21,10 +21,7 @@ from parrot.tracked import TrackedRun, plan_run, plan_stage1
 
 
 def init_store() -> str | None:
-    """Make the store and its experiment where they are missing; the experiment's id, or None where no store answers.
-
-    Call this before several jobs open a fresh SQLite store, which they cannot create together.
-    """
+    """Make the store and its experiment where they are missing; the experiment's id, or None where no store answers."""
     uri = store_uri()
     with _warning_only(uri):
         return connect(uri).experiment

@@ -130,17 +130,15 @@ def _step(suite: Suite, job: Job) -> Step:
     match job.rule:
         case "fetch":
             return Step((f"data/{name}.json",))
-        case "init_tracking":
-            return Step(("tracking",))
         case "project":
             outputs = [f"align/{name}/{file}" for file in ("projector/model.safetensors", "projector/config.json")]
             records = [f"align/{name}/{file}" for file in RECORDS]
-            return Step((*outputs, *records), (_data(suite, _first(suite, name)), Job("init_tracking")))
+            return Step((*outputs, *records), (_data(suite, _first(suite, name)),))
         case "predict_before":
             return Step((f"align/{name}/predictions",), (Job("project", name), _data(suite, _first(suite, name))))
         case "tune":
             stage1 = Job("project", suite.run(name).stage1_key or "")
-            return Step(_model(name), (_data(suite, name), stage1, Job("init_tracking")))
+            return Step(_model(name), (_data(suite, name), stage1))
         case "reuse":
             return Step(_model(name), (_training(suite, suite.trained_as[name]),))
         case "predict":
@@ -173,7 +171,7 @@ def _step(suite: Suite, job: Job) -> Step:
 def _tracked(suite: Suite, runs: Iterable[str]) -> tuple[Job, ...]:
     runs = tuple(runs)
     shown = [Job(rule, run) for run in runs for rule in ("score", "browse")]
-    return (Job("init_tracking"), *shown, *_trainings(suite, runs))
+    return (*shown, *_trainings(suite, runs))
 
 
 def _training(suite: Suite, run: str) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ from mlflow.entities import Run as MlflowRun
 from parrot.config import ConfigError
 from parrot.report.build import build
 from parrot.runs import Suite
-from parrot.store import EXPERIMENT
+from parrot.store import EXPERIMENT, connect
 from parrot.track import import_runs, init_store
 from parrot.tracked import TrackedRun, tracked_run
 
@@ -192,6 +193,16 @@ def test_a_reports_page_links_to_nothing_that_the_store_lacks(results: Path, sto
     assert not linked.search(page)
     assert "predictions.html among each run's artefacts holds its answers." in page
     assert page.count("<section") == (report / "report.html").read_text().count("<section")
+
+
+def test_processes_that_make_the_store_together_wait_for_each_other(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert pool.map(experiment_of, [uri] * 3) == ["1"] * 3
+
+
+def experiment_of(uri: str) -> str:
+    return connect(uri).experiment
 
 
 @pytest.mark.usefixtures("dead_server")

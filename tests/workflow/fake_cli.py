@@ -44,7 +44,7 @@ def main():
         "report scores": [output],
         "report build": [],
         "report predictions": [output],
-        "track init": [],
+        "track init": ["mlflow.db"],
         "track import": [],
     }[command]
     if command == "report build":

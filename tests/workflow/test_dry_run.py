@@ -100,7 +100,7 @@ def test_a_model_that_is_asked_as_it_is_is_never_trained(project):
     assert {rule for rule, run in jobs if run == "asked"} == {"predict", "score", "browse", "by_target", "track_target"}
     assert {run for rule, run in jobs if rule == "tune"} == {"parrot"}
     assert {rule for rule, _ in project.scheduled("asked")} == {
-        "fetch", "predict", "score", "browse", "by_target", "init_tracking", "track_target", "asked"
+        "fetch", "predict", "score", "browse", "by_target", "track_target", "asked"
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def finished_once(pristine, tmp_path_factory):
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr
-    assert "\nplan: 19 jobs (4 trainings); details: parrot plan all\n" in done.stderr
+    assert "\nplan: 18 jobs (4 trainings); details: parrot plan all\n" in done.stderr
     assert (project / "results/mini/report.html").exists()
     return project
 
@@ -34,6 +34,18 @@ def test_second_run_schedules_nothing(finished):
     done = finished.snakemake("all")
     assert done.returncode == 0, done.stderr
     assert "Nothing to be done" in done.stderr
+
+
+def test_the_store_is_nobodys_input(finished):
+    (finished / "mlflow.db").unlink()
+    assert finished.scheduled("all") == set()
+    (finished / "results/mini/tracked").unlink()
+    assert finished.scheduled("all") == {("track", ""), ("all", "")}
+    assert not (finished / "mlflow.db").exists()
+    assert finished.snakemake("--forcerun", "score", "--", "results/mini/scores.csv").returncode == 0
+    assert not (finished / "mlflow.db").exists()
+    assert finished.snakemake("all").returncode == 0
+    assert (finished / "mlflow.db").exists()
 
 
 def test_number_of_experts_of_one_run(finished):

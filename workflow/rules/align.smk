@@ -5,7 +5,6 @@ rule project:
     """Train the projector on English captions."""
     input:
         data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
-        tracking=ancient("<results>/tracking"),
     output:
         projector="<results>/align/{key}/projector/model.safetensors",
         config="<results>/align/{key}/projector/config.json",

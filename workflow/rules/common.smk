@@ -12,9 +12,10 @@ from snakemake.cli import parse_args
 from parrot.config import ConfigError
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
-from parrot.plan.jobs import Job, count, known_targets
+from parrot.plan.jobs import TRAININGS, Job, count, known_targets
 from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import Suite
+from parrot.store import sqlite_file, store_uri
 from parrot.tracked import tracked_run
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
@@ -29,6 +30,9 @@ shell.prefix(
     "set -euo pipefail; trap : TERM; log() {{ trap '' INT TERM; exec tee \"$1\" >&2; }}; "
     'if [ -n "${{SLURM_JOB_ID:-}}" ]; then export HF_HUB_OFFLINE=1; fi; '
 )
+
+
+USE_STORE = (*TRAININGS, "track", "track_target")
 
 
 def stop(message):
@@ -92,6 +96,16 @@ def announce(jobs):
     print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
+def make_store(jobs):
+    """Make MLflow's SQLite file before jobs that write it, here, since those on compute nodes must not.
+
+    A view is nobody's input: a store that is missing makes no training stale, nor stops one.
+    """
+    file = sqlite_file(store_uri())
+    if file and not file.exists() and any(job.rule.name in USE_STORE for job in jobs):
+        subprocess.run([sys.executable, "-m", "parrot", "track", "init"])
+
+
 def one_of(names):
     """A wildcard constraint; without any name one that nothing matches."""
     return "|".join(map(re.escape, names)) or "(?!)"
@@ -129,3 +143,4 @@ work = f"work/{suite.config.scale}"
 
 onstart:
     announce(list(workflow.dag.needrun_jobs()))
+    make_store(workflow.dag.needrun_jobs())

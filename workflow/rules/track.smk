@@ -1,29 +1,9 @@
-"""MLflow: a view of the records, imported after the fact; the store itself is never a declared output."""
-
-
-rule init_tracking:
-    """Make the MLflow store before any job opens it: several jobs opening a fresh SQLite store crash it."""
-    output:
-        stamp=touch("<results>/tracking"),
-    log:
-        "<logs>/init_tracking.log",
-    benchmark:
-        "<benchmarks>/init_tracking.jsonl"
-    conda:
-        "../../environment.yml"
-    localrule: True
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "parrot track init 2>&1 | log {log}"
+"""MLflow: a view of the records, imported after the fact. Nothing reads the store, so no rule declares it."""
 
 
 rule track:
     """Import the report's runs: parameters, curves, accuracies, tables and figures."""
     input:
-        tracking=ancient(rules.init_tracking.output.stamp),
         report=rules.report.output,
         scores=expand("<results>/{run}/scores.csv", run=suite.config.report.runs),
         answers=expand("<results>/{run}/predictions.html", run=suite.config.report.runs),
@@ -54,7 +34,6 @@ rule track:
 rule track_target:
     """Import the runs of one target with its own tables."""
     input:
-        tracking=ancient(rules.init_tracking.output.stamp),
         report=rules.by_target.output,
         scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
         answers=lambda w: expand("<results>/{run}/predictions.html", run=suite.target(w.target)),

@@ -6,7 +6,6 @@ rule tune:
     input:
         data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
         projector=lambda w: f"<results>/align/{suite.run(w.run).stage1_key}/projector/model.safetensors",
-        tracking=ancient("<results>/tracking"),
     output:
         model="<results>/{run}/model/model.safetensors",
         metrics="<results>/{run}/metrics.jsonl",
