@@ -50,6 +50,7 @@ def check(entry: Benchmark) -> None:
     added = [category for categories in entry.sums.values() for category in categories]
     if len(added) != len(set(added)):
         raise ValueError("sums: expected every category once")
-    unknown = entry.md5.keys() - entry.files.keys()
-    if unknown:
-        raise ValueError(f"md5: no file for {', '.join(sorted(unknown))}")
+    for field in ("md5", "published_as"):
+        unknown = getattr(entry, field).keys() - entry.files.keys()
+        if unknown:
+            raise ValueError(f"{field}: no file for {', '.join(sorted(unknown))}")

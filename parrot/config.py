@@ -89,6 +89,9 @@ class Benchmark(Strict):
     name: str = Field(description="name in scores and tables, e.g. MMMB")
     folder: str
     files: dict[Language, str] = Field(description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    published_as: dict[Language, str] = Field(
+        default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
+    )
     kind: Kind = Field(
         "multiple_choice",
         description="yes_no: questions without options; judged: free answers that a judge model rates",

@@ -36,6 +36,7 @@ from parrot.digest import key
 from parrot.families import expand
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
+from parrot.prediction_names import check_distinct
 
 DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.
@@ -209,7 +210,10 @@ class Run:
 
     @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:
-        """The run's benchmarks, as its stages read them; ConfigError for an unknown one, or one without its judge."""
+        """The run's benchmarks, as its stages read them.
+
+        Raises ConfigError for an unknown one, one without its judge, and two that would be taken for one another.
+        """
         names = self.config.evaluate.benchmarks
         unknown = [name for name in names if name not in self._benchmarks]
         if unknown:
@@ -222,6 +226,7 @@ class Run:
                 f"run {self.name}: evaluate.benchmarks: {judged[0]} needs a judge model; "
                 "expected one in evaluate.judge, or a list without it"
             )
+        check_distinct(entries, self.config.evaluate.controls, f"run {self.name}: evaluate.benchmarks")
         return tuple(map(_as_read, entries.values()))
 
     @cached_property

@@ -88,11 +88,12 @@ def download(entry: Dataset | Benchmark) -> None:
     if isinstance(entry, ConversationSet) and isinstance(source, HubFile):
         _place(source, "dataset", [source.file], {source.file: Path(entry.file)})
     elif isinstance(entry, Benchmark) and isinstance(source, HubFolder):
-        names = {str(Path(source.folder, file)): Path(entry.folder, file) for file in entry.files.values()}
+        files = entry.files | entry.published_as
+        names = {str(Path(source.folder, files[lang])): Path(entry.folder, file) for lang, file in entry.files.items()}
         _place(source, "dataset", list(names), names)
     elif isinstance(entry, Benchmark) and isinstance(source, WebFolder):
-        for file in entry.files.values():
-            _download(f"{source.url}/{file}", Path(entry.folder, file))
+        for language, file in entry.files.items():
+            _download(f"{source.url}/{entry.published_as.get(language, file)}", Path(entry.folder, file))
     elif isinstance(entry, BackboneFolder) and isinstance(source, HubFolder):
         patterns = [str(Path(source.folder, pattern)) for pattern in MODEL_FILES]
         _place(source, "model", patterns, {source.folder or ".": Path(entry.path)})

@@ -15,17 +15,17 @@ from parrot.evaluate.matching import infer
 from parrot.evaluate.mme import pair_ids
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
-from parrot.evaluate.rejections import COLUMNS, list_file
+from parrot.evaluate.rejections import COLUMNS
 from parrot.evaluate.tsv import (
     as_vlmevalkit_reads,
     as_vlmevalkit_scores,
     check_indices,
     options,
-    prediction_file,
     read_tsv,
     records,
 )
 from parrot.evaluate.yes_no import yes_or_no
+from parrot.prediction_names import list_file, prediction_file
 
 REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
 # Describes a question; absent columns count as empty.
@@ -42,7 +42,7 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
     sentences = instructions(benchmark, conventions)
     tables = []
     for language, file in benchmark.files.items():
-        path = prediction_file(folder, Path(file).stem, control)
+        path = prediction_file(folder, file, control)
         predictions = read_tsv(path, REQUIRED)
         check_indices(predictions, path)
         graded = grade(predictions, language, conventions, sentences)
@@ -54,10 +54,7 @@ def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, cont
 
 def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
     """How many rows of each language's file were rejected, as listed beside its predictions in `folder`."""
-    lists = {
-        language: list_file(prediction_file(folder, Path(file).stem, control))
-        for language, file in benchmark.files.items()
-    }
+    lists = {language: list_file(prediction_file(folder, file, control)) for language, file in benchmark.files.items()}
     return {language: len(read_tsv(path, COLUMNS)) if path.exists() else 0 for language, path in lists.items()}
 
 

@@ -18,7 +18,8 @@ import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, JudgeSettings
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
-from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, records, write_tsv
+from parrot.evaluate.tsv import check_indices, read_tsv, records, write_tsv
+from parrot.prediction_names import prediction_file
 
 REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")
@@ -59,7 +60,7 @@ def reviewed(benchmark: Benchmark, folder: Path, judge: JudgeSettings, reviews: 
     """
     tables = []
     for language, file in benchmark.files.items():
-        path = prediction_file(folder, Path(file).stem, "none")
+        path = prediction_file(folder, file, "none")
         table = read_tsv(path, REQUIRED)
         check_indices(table, path)
         texts = _reviews(table, judge, reviews / path.name)

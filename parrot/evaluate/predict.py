@@ -24,11 +24,12 @@ from parrot.evaluate.journal import Journal
 from parrot.evaluate.machine_translation import translate
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
-from parrot.evaluate.rejections import list_file, write_list
+from parrot.evaluate.rejections import write_list
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
 from parrot.lock import only_one
 from parrot.model import ParrotProcessor
+from parrot.prediction_names import list_file
 from parrot.runs import PredictSettings
 
 ROUTER_DECIMALS = 6

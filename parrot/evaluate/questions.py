@@ -13,8 +13,9 @@ from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, prediction_file, records
+from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, records
 from parrot.marks import IMAGE
+from parrot.prediction_names import prediction_file
 from parrot.runs import PredictSettings
 
 
@@ -100,7 +101,7 @@ def _read(
             if not fault
         ]
         asked = kept[[not fault for fault in faults]]
-        sheets.append(Sheet(prediction_file(output, path.stem, control), asked, questions, left_out))
+        sheets.append(Sheet(prediction_file(output, path.name, control), asked, questions, left_out))
     return sheets
 
 

@@ -35,11 +35,6 @@ def reject(found: Sequence[Rejection], path: str | Path, rejected: list[Rejectio
         rejected += found
 
 
-def list_file(predictions: Path) -> Path:
-    """Where the rows are listed that the prediction file `predictions` leaves out."""
-    return predictions.with_suffix(".rejected.tsv")
-
-
 def write_list(rejected: Sequence[Rejection], path: Path) -> None:
     """Write `rejected` to `path` by place; no file where there is none."""
     if not rejected:

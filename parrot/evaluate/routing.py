@@ -11,7 +11,8 @@ import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Control
 from parrot.evaluate.information import entropies
-from parrot.evaluate.tsv import ROTATION, prediction_file, read_tsv
+from parrot.evaluate.tsv import ROTATION, read_tsv
+from parrot.prediction_names import prediction_file
 
 # Weights are written with six decimals: those of many experts sum to 1 only about.
 TOLERANCE = 1e-3
@@ -43,7 +44,7 @@ def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") 
 
     ConfigError when a file is missing or malformed, or the languages differ in questions or number of experts.
     """
-    paths = [prediction_file(folder, Path(file).stem, control) for file in benchmark.files.values()]
+    paths = [prediction_file(folder, file, control) for file in benchmark.files.values()]
     tables = [_read(path, benchmark) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if set(table["question"]) != set(tables[0]["question"]):

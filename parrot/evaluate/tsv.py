@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from parrot.config import ConfigError, Control
+from parrot.config import ConfigError
 from parrot.data.pictures import Inspection, inspect_image, open_image, open_picture
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.files import atomic_path
@@ -110,11 +110,6 @@ def _texts(typed: pd.DataFrame) -> dict[str, list[str]]:
     """Columns in words, missing cells as ""."""
     words = typed.astype(object).where(typed.notna(), "")
     return {str(name): list(map(str, words[name])) for name in words}
-
-
-def prediction_file(folder: Path, stem: str, control: Control) -> Path:
-    """Where the predictions of one benchmark file under one control lie."""
-    return folder / (f"{stem}.tsv" if control == "none" else f"{stem}.{control}.tsv")
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:

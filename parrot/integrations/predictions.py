@@ -11,8 +11,9 @@ import pandas as pd
 from parrot.config import ConfigError
 from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import check_indices, prediction_file, read_tsv, write_tsv
+from parrot.evaluate.tsv import check_indices, read_tsv, write_tsv
 from parrot.files import atomic_path
+from parrot.prediction_names import prediction_file
 from parrot.runs import ScoreSettings
 
 FileFormat = Literal["xlsx", "tsv"]
@@ -30,9 +31,9 @@ def export_predictions(
 ) -> list[Path]:
     """Write ``{model}_{data set}.{file_format}`` for every benchmark file that was asked, and return the paths.
 
-    The data set is called as the benchmark file, with `prefix` in front. A table has the benchmark's columns without
-    the image, in their order, and the prediction, shortened as the run's conventions say. `output` becomes a work
-    directory of VLMEvalKit: it looks for predictions in ``{model}/T{date}-{time}``, the time being when the newest
+    The data set is called as the published benchmark file, with `prefix` in front. A table has the benchmark's columns
+    without the image, in their order, and the prediction, shortened as the run's conventions say. `output` becomes a
+    work directory of VLMEvalKit: it looks for predictions in ``{model}/T{date}-{time}``, the time being when the newest
     prediction was made (UTC).
 
     Raises:
@@ -42,11 +43,12 @@ def export_predictions(
     for benchmark in settings.benchmarks:
         sentences = instructions(benchmark, settings)
         for language, file in benchmark.files.items():
-            path = prediction_file(predictions, Path(file).stem, "none")
+            path = prediction_file(predictions, file, "none")
             table = read_tsv(path, REQUIRED)
             check_indices(table, path)
             answers = stored_answers(table, language, as_asked(benchmark, settings), sentences)
-            dataset = DATASETS.get(Path(file).stem, Path(file).stem)
+            stem = Path(benchmark.published_as.get(language, file)).stem
+            dataset = DATASETS.get(stem, stem)
             kept = [column for column in table if column not in OURS]
             tables[f"{prefix}{dataset}"] = table[kept].assign(index=table["index"].astype(int), prediction=answers)
             times.append(path.stat().st_mtime)

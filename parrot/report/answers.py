@@ -14,7 +14,8 @@ from pydantic import FiniteFloat, Json
 from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
 from parrot.evaluate.grading import asked_in, grade
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import ROTATION, check_indices, options, prediction_file, read_tsv, records
+from parrot.evaluate.tsv import ROTATION, check_indices, options, read_tsv, records
+from parrot.prediction_names import prediction_file
 from parrot.report.settings import BrowseStage
 
 REQUIRED = ("index", "question", "prediction", "prompt_sha256", "picture", "router_weights")
@@ -96,7 +97,7 @@ def _order(question: tuple[str, int]) -> str:
 def _read(
     settings: BrowseStage, benchmark: Benchmark, language: Language, controls: Sequence[Control], folder: Path
 ) -> Iterator[Answer]:
-    paths = {control: prediction_file(folder, Path(benchmark.files[language]).stem, control) for control in controls}
+    paths = {control: prediction_file(folder, benchmark.files[language], control) for control in controls}
     required = (*REQUIRED, EXPECTED[benchmark.kind])
     tables = {control: read_tsv(path, (*required, *NEEDED[control])) for control, path in paths.items()}
     # A row that one control leaves out may be what another one shows.

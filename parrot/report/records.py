@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, Language
-from parrot.evaluate.tsv import prediction_file, read_tsv
+from parrot.evaluate.tsv import read_tsv
+from parrot.prediction_names import prediction_file
 from parrot.report.settings import ReportStage
 
 
 def run_predictions(results: Path, run: str, benchmark: Benchmark, language: Language) -> Path:
     """Where a run's predictions of one benchmark file are, below the scale's results folder."""
-    return prediction_file(results / run / "predictions", Path(benchmark.files[language]).stem, "none")
+    return prediction_file(results / run / "predictions", benchmark.files[language], "none")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

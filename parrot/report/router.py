@@ -10,7 +10,7 @@ import numpy as np
 from parrot.config import Benchmark, ConfigError, Control, load_catalogue
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.routing import Routing, read_routing
-from parrot.evaluate.tsv import prediction_file
+from parrot.prediction_names import prediction_file
 from parrot.report import notes, tables
 from parrot.report.grid import Grid
 from parrot.report.scores import MISSING, Cell
@@ -131,7 +131,7 @@ def _predicted(folder: Path, control: Control) -> list[Benchmark]:
         files = {
             language: file
             for language, file in benchmark.files.items()
-            if prediction_file(folder, Path(file).stem, control).name in names
+            if prediction_file(folder, file, control).name in names
         }
         found += [benchmark.model_copy(update={"files": files})] if files else []
     if not found:

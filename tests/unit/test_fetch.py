@@ -268,14 +268,15 @@ def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
 
 def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
     entry = benchmark(tmp_path / "web", source={"url": (tmp_path / "web").as_uri()})
-    entry = entry.model_copy(update={"folder": str(tmp_path / "here")})
+    (tmp_path / "web" / "Quiz_cn.tsv").rename(tmp_path / "web" / "QUIZ.tsv")
+    entry = entry.model_copy(update={"folder": str(tmp_path / "here"), "published_as": {"zh": "QUIZ.tsv"}})
     fetch({}, {"quiz": entry}, check=False, report=None)
     fetched = (tmp_path / "here" / "Quiz_cn.tsv").read_bytes()
-    assert fetched == (tmp_path / "web" / "Quiz_cn.tsv").read_bytes()
-    (tmp_path / "web" / "Quiz_cn.tsv").unlink()
+    assert fetched == (tmp_path / "web" / "QUIZ.tsv").read_bytes()
+    (tmp_path / "web" / "QUIZ.tsv").unlink()
     fetch({}, {"quiz": entry}, check=False, report=None)
     (tmp_path / "here" / "Quiz_cn.tsv").unlink()
-    with pytest.raises(ConfigError, match=r"web/Quiz_cn\.tsv: cannot be downloaded: "):
+    with pytest.raises(ConfigError, match=r"web/QUIZ\.tsv: cannot be downloaded: "):
         fetch({}, {"quiz": entry}, check=False, report=None)
 
 
