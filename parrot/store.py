@@ -11,16 +11,18 @@ import logging
 import math
 import os
 import re
+import sqlite3
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from parrot.digest import file_sha256, key
+from parrot.strict import ConfigError
 
 # mlflow takes seconds to import and is not needed to import this module.
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ T = TypeVar("T")
 
 EXPERIMENT = "parrot"
 # What MLflow takes: points, parameters and tags a request, characters a parameter.
-POINTS_A_BATCH, PARAMS_A_BATCH, TAGS_A_BATCH, PARAM_LENGTH = 1000, 100, 100, 6000
+POINTS_A_BATCH, PARAMS_A_BATCH, TAGS_A_BATCH, PARAM_LENGTH, NAME_LENGTH = 1000, 100, 100, 6000, 250
 SECONDS_TO_ANSWER = 3
+_ESCAPED = re.compile(":([0-9a-f]*):")
 
 Point = tuple[str, float, int, int]
 """A metric's key, value, step and time in milliseconds."""
@@ -53,6 +56,17 @@ class Planned:
     end: int
     artefacts: dict[str, list[Path]] = field(default_factory=dict)  # by folder in the run
     children: list[Planned] = field(default_factory=list)
+
+    def check(self) -> None:
+        """ConfigError where MLflow would refuse a name of the run or of its children for its length."""
+        for name in (*self.params, *self.tags, *(point[0] for point in self.metrics)):
+            if len(name) > NAME_LENGTH:
+                raise ConfigError(
+                    f"{self.id}: MLflow takes names of at most {NAME_LENGTH} characters, found {len(name)}: "
+                    f"{name[:60]}..."
+                )
+        for child in self.children:
+            child.check()
 
     @property
     def digest(self) -> str:
@@ -74,6 +88,22 @@ def without_password(uri: str) -> str:
     """A store's address as it may be shown."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def segment(text: str) -> str:
+    """`text` as one part of a name, between slashes: what MLflow refuses is written as its code point, as in ``:28:``.
+
+    `original` reads it back.
+    """
+    if re.fullmatch(r"[\w.\- :]+", text) and text.strip(".") and not _ESCAPED.search(text):
+        return text
+    refused = r"[^\w.\- ]" if text.strip(".") else "[.]"  # . and .. are other names to MLflow
+    return re.sub(refused, lambda match: f":{ord(match[0]):x}:", text) or "::"
+
+
+def original(segment: str) -> str:
+    """What `segment` was made from."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", segment)
 
 
 def points(rows: Iterable[Mapping[str, Any]], prefix: str = "") -> list[Point]:
@@ -117,6 +147,8 @@ def connect(uri: str) -> Store:
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR if noisy == "urllib3" else logging.WARNING)
     with _alone(uri):
+        if (database := sqlite_file(uri)) is not None:
+            _take_along(database)
         client = MlflowClient(uri)
         return Store(client, _experiment(client, uri))
 
@@ -134,13 +166,35 @@ def _alone(uri: str) -> Iterator[None]:
         yield
 
 
+def _take_along(database: Path) -> None:
+    """Say in a `database` that was moved that artefacts lie beside it: MLflow keeps absolute paths, for good."""
+    if not database.is_file():
+        return
+    here = _beside(database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
+            return
+        found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
+        if found is None or found[0] == here:
+            return
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE name = ?", [here, EXPERIMENT])
+        connection.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE substr(artifact_uri, 1, ?) = ?",
+            [here, len(found[0]) + 1, len(found[0]) + 1, f"{found[0]}/"],
+        )
+
+
+def _beside(database: Path) -> str:
+    return (database.resolve().parent / "mlruns").as_uri()
+
+
 def _experiment(client: MlflowClient, uri: str) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         # MLflow's own default depends on where its command was started.
-        location = Path("mlruns").resolve().as_uri() if uri.startswith("sqlite:") else None
+        location = _beside(database) if (database := sqlite_file(uri)) is not None else None
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=location)
         except MlflowException:
@@ -157,6 +211,7 @@ class Store:
     def __init__(self, client: MlflowClient, experiment: str):
         self.client = client
         self.experiment = experiment
+        self._made: list[str] = []
 
     def present(self, identity: str) -> dict[str, MlflowRun]:
         """The runs that stand for `identity` and its parts, by id. Of two that stand for the same the elder stays."""
@@ -172,11 +227,22 @@ class Store:
         return runs
 
     def put(self, planned: Planned) -> None:
-        """Make the store's run and its children equal to `planned`; what is so already is left alone."""
-        present = self.present(planned.id)
-        run = self._put(planned, present.pop(planned.id, None), parent=None)
-        for child in planned.children:
-            self._put(child, present.pop(child.id, None), parent=run)
+        """Make the store's run and its children equal to `planned`; what is so already is left alone.
+
+        Where the store fails in the midst of it, runs that were made are taken back, so that none stays half filled.
+        ConfigError for a name that MLflow would refuse, before anything is sent.
+        """
+        planned.check()
+        present, self._made = self.present(planned.id), []
+        try:
+            run = self._put(planned, present.pop(planned.id, None), parent=None)
+            for child in planned.children:
+                self._put(child, present.pop(child.id, None), parent=run)
+        except Exception:
+            for made in self._made:
+                with suppress(Exception):  # the first failure is the one to tell
+                    self.client.delete_run(made)
+            raise
         for stale in present.values():
             self.client.delete_run(stale.info.run_id)
 
@@ -190,6 +256,7 @@ class Store:
         if present is None:
             tags |= {"parrot.id": planned.id}
             present = self.client.create_run(self.experiment, planned.start, tags, planned.name)
+            self._made.append(present.info.run_id)
         run = present.info.run_id
         self._describe(present, planned, tags)
         self.log(run, [point for point in planned.metrics if _comparable(point) not in held])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from parrot.config import ConfigError, Strict
 from parrot.runs import Run
-from parrot.store import Planned, Point
+from parrot.store import Planned, Point, segment
 from parrot.tracked_training import flat, read_training
 
 
@@ -104,7 +104,8 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
         metrics = found.setdefault(score.benchmark, [])
         for name, value in numbers.items():
             if value is not None:
-                metrics.append((f"{score.benchmark}/{name}/{score.house}/{score.language}", value, 0, time))
+                parts = (score.benchmark, name, score.house, score.language)
+                metrics.append(("/".join(map(segment, parts)), value, 0, time))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from parrot.files import read_object
 from parrot.report.records import read_metrics
-from parrot.store import Planned, Point, milliseconds, points
+from parrot.store import Planned, Point, milliseconds, points, segment
 
 # Fields of provenance.json that become tags, and those that become metrics under "system/".
 DESCRIBED = (
@@ -59,7 +59,7 @@ def plan_training(identity: str, provenance: Mapping[str, Any], metrics: list[Po
         tags={"run": run, "scale": scale}
         | ({"stage1_key": rest[0]} if align else {})
         | described
-        | {f"data_pin {name}": md5 for name, md5 in data_pins.items()},
+        | {f"data_pin {'/'.join(map(segment, name.split('/')))}": md5 for name, md5 in data_pins.items()},
         data_pins=data_pins,
         start=start,
         end=start,

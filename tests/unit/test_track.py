@@ -14,11 +14,12 @@ import pytest
 import tiny_results
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from mlflow.utils.validation import _validate_metric_name
 
 from parrot.config import ConfigError
 from parrot.report.build import build
 from parrot.runs import Suite
-from parrot.store import EXPERIMENT, connect
+from parrot.store import EXPERIMENT, connect, original, segment
 from parrot.track import import_runs, init_store
 from parrot.tracked import TrackedRun, tracked_run
 
@@ -153,6 +154,7 @@ def test_an_import_that_was_cut_off_is_completed(
         assert not import_runs(RUNS[:1], results)
     assert "took nothing: cut off" in capsys.readouterr().err
     before = runs_of(store)
+    assert all(run.info.status == "FINISHED" for run in before.values()), "none stays half filled"
     assert import_runs(RUNS[:1], results)
     after = runs_of(store)
     assert len(after) == len(PARTS) + 1
@@ -253,3 +255,74 @@ def test_a_model_asked_as_it_is_is_tracked_by_its_name() -> None:
     assert tracked.params["model.hf"] == "qwen2_vl_7b"
     assert tracked.params["evaluate.dtype"] == "bf16"
     assert {name.split(".")[0] for name in tracked.params} == {"model", "evaluate"}
+
+
+NAMES = [
+    "Flickr (CC BY)",
+    "twemoji",
+    "a/b",
+    "../x",
+    "..",
+    "",
+    "::",
+    ":28:",
+    "x:28",
+    ":28(",
+    "a: b",
+    "图片",
+    "50 %",
+    "tab\there",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_becomes_one_that_mlflow_takes_and_can_be_read_back(name: str) -> None:
+    safe = segment(name)
+    _validate_metric_name(f"mini-MMMB/{safe}/en")
+    assert "/" not in safe
+    assert original(safe) == name
+
+
+def test_usual_names_stay_as_they_are() -> None:
+    assert [segment(name) for name in ("twemoji", "MMBench_dev", "data.dvc: data")] == [
+        "twemoji", "MMBench_dev", "data.dvc: data",
+    ]  # fmt: skip
+
+
+def test_an_emoji_set_of_any_name_is_imported(tmp_path: Path, store: str) -> None:
+    tiny_results.make(tmp_path)
+    scores = tmp_path / "results/parrot/scores.csv"
+    scores.write_text(scores.read_text(encoding="utf-8").replace("twemoji", "Flickr (CC BY)"), encoding="utf-8")
+    assert import_runs(RUNS[:1], tmp_path / "results")
+    parent = runs_of(store)["tiny/parrot/seed0"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["MMMB/Flickr :28:CC BY:29:/ru"] == 75.0
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_sent(tmp_path: Path, store: str) -> None:
+    tiny_results.make(tmp_path)
+    scores = tmp_path / "results/parrot/scores.csv"
+    scores.write_text(scores.read_text(encoding="utf-8").replace("twemoji", "x" * 250), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tiny/parrot/seed0: MLflow takes names of at most 250 characters, found 2"):
+        import_runs(RUNS[:1], tmp_path / "results")
+    assert "tiny/parrot/seed0" not in runs_of(store)
+
+
+def test_artefacts_go_along_when_the_folder_is_moved(
+    results: Path, empty_store: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    (before / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(before)
+    import_runs(RUNS[:1], results)
+    monkeypatch.chdir(tmp_path)
+    before.rename(after)
+    monkeypatch.chdir(after)
+    import_runs(RUNS[:2], results)
+    client, runs = MlflowClient(f"sqlite:///{after}/mlflow.db"), runs_of(f"sqlite:///{after}/mlflow.db")
+    for name in ("tiny/parrot/seed0", "tiny/no_experts/seed0"):  # from before it was moved, and after
+        assert runs[name].info.artifact_uri.startswith((after / "mlruns").as_uri())
+        assert "scores.csv" in {file.path for file in client.list_artifacts(runs[name].info.run_id)}
+    assert not before.exists()
