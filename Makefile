@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-distributed test-common test-lmms test-slurm lint bench ui docs schemas backbones sources data clean
+.PHONY: help demo test test-demo test-distributed test-common test-lmms test-slurm lint bench ui docs schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -21,6 +21,9 @@ demo: $(STAMP)  ## the whole chain at the mini scale: data, three runs, Table 1,
 
 test: $(STAMP)  ## unit tests first, the workflow end to end last
 	pytest tests/unit tests/golden tests/workflow
+
+test-demo: $(STAMP) results/mini/scores.csv  ## what README says of the demo, on its results
+	pytest tests/demo
 
 test-distributed: $(STAMP)  ## training on two processes by every strategy, stopped, killed and resumed; minutes
 	HF_HUB_OFFLINE=1 pytest tests/distributed
