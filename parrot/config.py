@@ -86,7 +86,8 @@ Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind"
 class Benchmark(Strict):
     """A VLMEvalKit-style benchmark: one TSV a language."""
 
-    name: str = Field(description="name in scores and tables, e.g. MMMB")
+    name: str = Field(description="name in scores and files, e.g. MMMB")
+    title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
     folder: str
     files: dict[Language, str] = Field(description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
     published_as: dict[Language, str] = Field(
@@ -133,6 +134,11 @@ class Benchmark(Strict):
     licence: str = ""
     source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
     estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+    @property
+    def called(self) -> str:
+        """The benchmark as readers see it."""
+        return self.title or self.name
 
     @field_validator("template")
     @classmethod

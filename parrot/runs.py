@@ -230,6 +230,13 @@ class Run:
         return tuple(map(_as_read, entries.values()))
 
     @cached_property
+    def shown_benchmarks(self) -> tuple[Benchmark, ...]:
+        """The run's benchmarks with their titles; ConfigError as for `benchmarks`."""
+        titles = [self._benchmarks[name].title for name in self.config.evaluate.benchmarks]
+        together = zip(self.benchmarks, titles, strict=True)
+        return tuple(entry.model_copy(update={"title": title}) for entry, title in together)
+
+    @cached_property
     def predict(self) -> PredictSettings:
         """What the run's model is asked, and how; ConfigError as for `benchmarks` and unknown pretrained models."""
         evaluate = self.config.evaluate
@@ -390,9 +397,9 @@ def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> N
 
 
 def _as_read(entry: Read) -> Read:
-    """The entry without what no stage reads: a licence in other words must not make a model stale."""
-    unread = {name: None for name in ("estimate", "shape") if name in type(entry).model_fields}
-    return entry.model_copy(update={"licence": "", **unread})
+    """The entry without what no stage reads: another licence or title must not make a model stale."""
+    unread = {"licence": "", "title": "", "estimate": None, "shape": None}
+    return entry.model_copy(update={name: value for name, value in unread.items() if name in type(entry).model_fields})
 
 
 def _recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:

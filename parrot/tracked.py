@@ -18,6 +18,7 @@ class TrackedRun(Strict):
     seed: int
     stage1_key: str | None  # None: the run asks a model as it is, and left no records of training
     params: dict[str, str]
+    titles: dict[str, str] = {}  # benchmarks as readers see them, by their name in scores
 
 
 def tracked_run(run: Run) -> TrackedRun:
@@ -34,6 +35,7 @@ def tracked_run(run: Run) -> TrackedRun:
         seed=run.config.seed,
         stage1_key=run.stage1_key,
         params=flat(read),
+        titles={benchmark.name: benchmark.called for benchmark in run.shown_benchmarks},
     )
 
 
@@ -54,7 +56,8 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
     accuracies = _accuracies(folder / "scores.csv", run, record.end)
     whole = planned("", run.name, [point for metrics in accuracies.values() for point in _headline(metrics)])
     whole.children = [] if run.stage1_key is None else [record]
-    whole.children += [planned(f"/{name}", f"{run.name}: {name}", metrics) for name, metrics in accuracies.items()]
+    for name, metrics in accuracies.items():
+        whole.children.append(planned(f"/{name}", f"{run.name}: {run.titles.get(name, name)}", metrics))
     whole.artefacts = {"": [*record.artefacts.pop("", []), folder / "scores.csv"]}
     whole.artefacts[""] += sorted(folder.glob("predictions.html"))
     if report is not None:

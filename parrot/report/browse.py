@@ -35,7 +35,7 @@ SCORED = {
     "mme": "adds up accuracies by category and those of pictures with both questions right",
     "relative": "compares the judge's ratings with those of the reference answers",
 }
-KNOWN: Mapping[str, Mapping[str, str]] = {
+KNOWN: dict[str, Mapping[str, str]] = {
     "language": LANGUAGE_NAMES,
     "category": WORDS,
     "control": WORDS,
@@ -54,14 +54,15 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
     for benchmark in settings.benchmarks:
         wanted = {answer.picture for answer in shown if answer.benchmark == benchmark.name and answer.picture}
         pictures |= thumbnails(benchmark, wanted - pictures.keys())
-    words = {field: _words(field, shown) for field in FILTERS}
+    known = KNOWN | {"benchmark": {benchmark.name: benchmark.called for benchmark in settings.benchmarks}}
+    words = {field: _words(known.get(field, {}), field, shown) for field in FILTERS}
     template = environment().get_template("browse.html.j2")
     script = (FOLDER / "browse.js").read_text(encoding="utf-8")
     page = template.render(
         settings=settings,
         shown=len(shown),
         total=len(answers),
-        scored={b.name: SCORED[b.scoring] for b in settings.benchmarks if b.scoring in SCORED},
+        scored={b.called: SCORED[b.scoring] for b in settings.benchmarks if b.scoring in SCORED},
         rejected=_rejected(settings, predictions),
         conventions={name: getattr(settings, name) for name in Conventions.model_fields}
         | {"prompt_language": prompt_languages(settings.prompt_language, settings.benchmarks)},
@@ -85,9 +86,8 @@ def _rejected(settings: BrowseStage, predictions: Path) -> int:
     )
 
 
-def _words(field: str, answers: Sequence[Answer]) -> dict[str, str]:
+def _words(known: Mapping[str, str], field: str, answers: Sequence[Answer]) -> dict[str, str]:
     """The values of a field that occur, each in words: known ones first, others in the order of the answers."""
-    known = KNOWN.get(field, {})
     found = {getattr(answer, field): "" for answer in answers if getattr(answer, field)}
     ordered = [value for value in known if value in found] + [value for value in found if value not in known]
     return {value: known.get(value, value) for value in ordered}

@@ -83,7 +83,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
     axes.set_ylabel("accuracy (%), 95 % interval")
     axes.set_xlabel("language of the questions")
     shown = "" if house == "all" else f", {item.houses.get(house, house)}"
-    axes.set_title(f"{item.title}\n{benchmark} ({counted}){shown}")
+    axes.set_title(f"{item.title}\n{settings.titles[benchmark]} ({counted}){shown}")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

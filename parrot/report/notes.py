@@ -44,7 +44,7 @@ def scales(item: ReportItem, settings: ReportStage) -> str:
         "relative": "100 x the judge's mean rating of the answers over that of the reference answers",
     }
     shown = [b for b in settings.benchmarks if b.name in item.benchmarks and b.scoring in said]
-    return " ".join(f"{b.name}: {said[b.scoring]}." for b in shown)
+    return " ".join(f"{b.called}: {said[b.scoring]}." for b in shown)
 
 
 def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
@@ -56,14 +56,14 @@ def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
                 continue
             for language in benchmark.files:
                 score = scores.find(run.name, benchmark.name, language, scoring=benchmark.scoring)
-                for gap in _gaps(score) if score else ():
+                for gap in _gaps(score, benchmark.called) if score else ():
                     found.setdefault(gap, []).append(run.name)
     everywhere = len(settings.runs)
     return " ".join(gap if len(runs) == everywhere else f"{', '.join(runs)}: {gap}" for gap, runs in found.items())
 
 
-def _gaps(score: Score) -> Iterator[str]:
-    where = f"{score.benchmark} in {score.language}"
+def _gaps(score: Score, title: str) -> Iterator[str]:
+    where = f"{title} in {score.language}"
     if score.incomplete:
         yield f"{where}: {score.incomplete:.0f} groups lack a rotation and count by the others."
     if score.rejected:

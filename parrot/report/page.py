@@ -107,7 +107,7 @@ def _where(settings: ReportStage, scores: Scores) -> str:
         return ""
     item = settings.items[name]
     house = tables.houses(item, scores)[0]
-    return item.benchmarks[0] + ("" if house == "all" else f", {item.houses.get(house, house)}")
+    return settings.titles[item.benchmarks[0]] + ("" if house == "all" else f", {item.houses.get(house, house)}")
 
 
 def _headlines(settings: ReportStage, grids: Mapping[str, Grid]) -> list[Headline]:

@@ -142,4 +142,5 @@ def _html_cell(cell: Cell) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """`text` as a line begins with it; a name such as mini-MMMB stays as it is."""
+    return text if re.match(r"[^\s]*[A-Z]", text) else text[:1].upper() + text[1:]

@@ -101,7 +101,7 @@ def text(folder: Path, control: Control = "none", seed: int = 0) -> str:
     ConfigError where `folder` holds no predictions of a known benchmark, or predictions without a choice of experts.
     """
     benchmarks = _predicted(folder, control)
-    found = {benchmark.name: _summary(benchmark, folder, seed, control) for benchmark in benchmarks}
+    found = {benchmark.called: _summary(benchmark, folder, seed, control) for benchmark in benchmarks}
     columns = [[cell.text or "unknown" for cell in _cells(summary)] for summary in found.values()]
     lines = [["", *found], ["questions", *(str(summary.questions) for summary in found.values())]]
     lines += [["languages", *(str(summary.languages) for summary in found.values())]]

@@ -112,6 +112,11 @@ class ReportStage(Strict):
         return found
 
     @property
+    def titles(self) -> dict[str, str]:
+        """Benchmarks as readers see them, by their name in scores."""
+        return {benchmark.name: benchmark.called for benchmark in self.benchmarks}
+
+    @property
     def tables(self) -> dict[str, ReportItem]:
         return {name: item for name, item in self.items.items() if not item.is_figure}
 
@@ -143,7 +148,7 @@ def browse_stage(run: Run) -> BrowseStage:
         scale=run.config.scale,
         run=run.name,
         seed=run.config.seed,
-        benchmarks=run.benchmarks,
+        benchmarks=run.shown_benchmarks,
         controls=run.config.evaluate.controls,
         rows=run.config.report.browse_rows,
         **dict(run.conventions),
@@ -165,7 +170,7 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
     if target is not None:
         items = {name: item for name, item in items.items() if item.kind == "accuracy"}
     runs = [suite.run(name) for name in (report.runs if target is None else suite.target(target))]
-    benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.benchmarks}
+    benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.shown_benchmarks}
     for name, item in items.items():
         summed = [b for b in item.benchmarks if b in benchmarks and benchmarks[b].scoring in ("mme", "relative")]
         if summed and item.kind in ("bars", "controls", "differences"):

@@ -79,7 +79,7 @@ def columns(item: ReportItem, settings: ReportStage) -> list[tuple[str, str]]:
 
 def words(item: ReportItem, settings: ReportStage) -> dict[str, str]:
     """Names as the reader sees them."""
-    named = {b.name: f"{b.name} ({b.scoring})" for b in settings.benchmarks}
+    named = {b.name: f"{b.called} ({b.scoring})" for b in settings.benchmarks}
     runs = {run.name: f"{run.name} ({run.label})" for run in settings.runs}
     return WORDS | item.houses | named | runs | stage1_runs(settings)
 
@@ -129,7 +129,7 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
 def _accuracy_note(item: ReportItem, settings: ReportStage) -> str:
     if not several_seeds(settings):
         return f"Accuracy in per cent; {INTERVAL}."
-    summed = [name for name in item.benchmarks if scoring(settings, name) in UNBOUNDED]
+    summed = [settings.titles.get(name, name) for name in item.benchmarks if scoring(settings, name) in UNBOUNDED]
     means = f" Several seeds' scores of {', '.join(summed)} are averaged, without an interval." if summed else ""
     return f"Accuracy in per cent; {INTERVAL}, of several seeds over these too.{means}"
 

@@ -15,6 +15,8 @@ from parrot.config import Conventions
 from parrot.digest import canonical
 from parrot.report import notes
 from parrot.report.build import build
+from parrot.report.figures import draw
+from parrot.report.scores import read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.runs import Suite
 
@@ -155,8 +157,8 @@ def test_a_benchmark_with_a_prompt_language_of_its_own_is_named() -> None:
     settings = settings.model_copy(update={"benchmarks": (own, *settings.benchmarks[1:])})
     both = settings.items["table1"].model_copy(update={"benchmarks": ("MMMB", "MMBench_dev")})
     alone = both.model_copy(update={"benchmarks": ("MMMB",)})
-    assert notes.conventions(both, settings)["prompt_language"] == "dataset; group for MMMB"
-    assert notes.conventions(alone, settings)["prompt_language"] == "group for MMMB"
+    assert notes.conventions(both, settings)["prompt_language"] == "dataset; group for mini-MMMB"
+    assert notes.conventions(alone, settings)["prompt_language"] == "group for mini-MMMB"
 
 
 def test_groups_that_lack_rotations_are_told_below_the_table(built: Path) -> None:
@@ -164,6 +166,22 @@ def test_groups_that_lack_rotations_are_told_below_the_table(built: Path) -> Non
     note = (built / "out/tables/table1.md").read_text().split("\n\n")[1]
     assert "MMBench_dev in zh: 16 groups lack a rotation and count by the others." in note
     assert "MMMB in" not in note
+
+
+def test_readers_see_a_benchmark_by_its_title_everywhere(
+    settings_and_root: tuple[ReportStage, Path], built: Path
+) -> None:
+    pages = [path for path in (built / "out").rglob("*") if path.suffix in (".md", ".tex", ".html")]
+    for path in pages:
+        ours = path.read_text(encoding="utf-8").split('<section class="published"')[0]
+        found = re.findall(r"(?:[\w-]+-)?(?:MMMB|MMBench)", ours)
+        assert set(found) <= {"tiny-MMMB", "tiny-MMBench"}, path
+    assert len(pages) == 2 * 7 + 1
+    assert {row["benchmark"] for row in table(built / "out/tables/table1.csv")} == {"MMMB", "MMBench_dev"}
+    settings, root = settings_and_root
+    scores = read_scores(tiny_results.score_files(root))
+    figure, _ = draw(settings.items["fig7a"], settings, scores, root / "results")
+    assert "tiny-MMBench_dev (circular)" in figure.axes[0].get_title(loc="left")
 
 
 def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> None:

@@ -265,7 +265,7 @@ def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, ca
         cli.main()
     assert stopped.value.code == 0
     lines = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[:4] == [["MMMB"], ["questions", "40"], ["languages", "6"], ["experts", "6"]]
+    assert lines[:4] == [["mini-MMMB"], ["questions", "40"], ["languages", "6"], ["experts", "6"]]
     assert ["each question's (bits)", "0.0000"] in lines
     assert ["the mean weights' (bits)", "2.5850"] in lines
     informations = [line[1] for line in lines if line[0] == "information (bits)"]

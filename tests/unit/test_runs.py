@@ -46,6 +46,12 @@ def test_english_run_reads_english_instructions_only(suite):
     assert suite.run("english").tune.experts.num_experts == 0
 
 
+def test_another_title_of_a_benchmark_makes_no_result_stale(suite):
+    run = suite.run("parrot")
+    assert [entry.called for entry in run.shown_benchmarks] == ["mini-MMMB", "mini-MMBench"]
+    assert {entry.title for entry in (*run.predict.benchmarks, *run.score.benchmarks)} == {""}
+
+
 def test_settings_survive_json(suite):
     tune = suite.run("parrot").tune
     assert type(tune).model_validate_json(json.dumps(tune.model_dump(mode="json"))) == tune

@@ -231,6 +231,7 @@ def test_parameters_are_the_settings_worth_comparing() -> None:
     assert "tune.learning_rate" in run.params
     assert not any(name.startswith(("hardware", "report")) for name in run.params)
     assert json.loads(run.model_dump_json())["stage1_key"] == run.stage1_key
+    assert run.titles == {"MMMB": "mini-MMMB", "MMBench_dev": "mini-MMBench"}
 
 
 def test_a_run_without_training_has_its_accuracies_alone(tmp_path: Path, store: str) -> None:

@@ -104,6 +104,7 @@ def score_files(root: Path) -> list[Path]:
 def _benchmark(root: Path, name: str, scoring: str) -> Benchmark:
     return Benchmark(
         name=name,
+        title=f"tiny-{name}",
         folder=str(root / "benchmarks"),
         files={language: f"{name}_{language}.tsv" for language in LANGUAGES},
         instruction=dict.fromkeys(LANGUAGES, "?"),
