@@ -122,7 +122,8 @@ def fetch(
         report = report or Path(f"results/{suite.config.scale}/data.json")
     datasets = {name: entry for each in wanted for name, entry in each.datasets.items()}
     benchmarks = {name: entry for each in wanted for name, entry in each.benchmarks.items()}
-    stage(datasets, benchmarks, check=check, report=report)
+    tokenisations = tuple(dict.fromkeys(how for each in wanted for how in each.tokenisations))
+    stage(datasets, benchmarks, check=check, report=report, tokenisations=tokenisations)
     if pin is not None:
         from parrot.data.pin import confirm
 

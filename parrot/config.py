@@ -52,6 +52,25 @@ class WebFolder(Strict):
     url: str = Field(description="without the last slash")
 
 
+Fault = Literal[
+    "image_mark_misplaced",  # `<image>` outside a human turn, more than once, or in a sample without an image
+    "image_mark_missing",  # an image that no `<image>` stands for
+    "image_cut",  # visual tokens that do not fit into max_length
+    "nothing_supervised",  # no answer within max_length
+    "blank_turn",  # a question or an answer of blanks alone
+    "turn_order",  # a system turn that is not the first, an answer before any question
+    "lone_surrogate",  # half of a character, which no tokeniser takes
+    "over_limit",  # a text or an id beyond the config's `limits`
+]
+
+
+class Accepted(Strict):
+    """Faulty samples of one kind that are left out of a set."""
+
+    count: int = Field(gt=0, description="how many there are; another number is an error")
+    reason: str = Field(min_length=1)
+
+
 class ConversationSet(Strict):
     """A LLaVA-style conversation JSON and its picture folder."""
 
@@ -59,13 +78,17 @@ class ConversationSet(Strict):
     file: str = Field(description="JSON list of {id, image, conversations}")
     images: str = Field(description="folder that the samples' `image` fields are relative to")
     language: Language = "en"
-    samples: int | None = Field(None, description="expected number of samples; checked where given")
+    samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
     sha256: str | None = Field(None, description="digest of the JSON file; checked where given")
     licence: str
     source: Literal["composed", "local"] | HubFile = Field(
         description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
     )
     accepted_losses: tuple[str, ...] = Field((), description="sample ids whose picture is known to be lost")
+    accept: dict[Fault, Accepted] = Field(
+        default_factory=dict,
+        description="faulty samples that are left out, by the kind of fault; all others are errors",
+    )
     estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
 
 
@@ -89,7 +112,7 @@ class Benchmark(Strict):
     name: str = Field(description="name in scores and files, e.g. MMMB")
     title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
     folder: str
-    files: dict[Language, str] = Field(description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    files: dict[Language, str] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
     published_as: dict[Language, str] = Field(
         default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
     )
@@ -129,7 +152,7 @@ class Benchmark(Strict):
     rotations_agree: bool = Field(
         True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
     )
-    rows: int | None = Field(None, description="expected rows a language; checked where given")
+    rows: int | None = Field(None, gt=0, description="expected rows a language; checked where given")
     md5: dict[Language, str] = Field(default_factory=dict, description="digests of files; checked where given")
     licence: str = ""
     source: Literal["composed", "local"] | HubFolder | WebFolder = "local"

@@ -48,11 +48,23 @@ Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
 
 
+class Tokenisation(Strict):
+    """What a stage makes of its conversation sets before it trains; sets and backbones by catalogue name."""
+
+    stage: Literal["align", "tune"]
+    sets: tuple[str, ...]
+    vision_tower: str
+    language_model: str
+    vision_feature_select: Literal["cls_patch", "patch"]
+    max_length: int
+
+
 class FetchSettings(Strict):
     """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
 
     datasets: dict[str, Dataset]
     benchmarks: dict[str, Benchmark]
+    tokenisations: tuple[Tokenisation, ...] = ()
 
     @property
     def given(self) -> list[str]:
@@ -131,7 +143,7 @@ class Run:
         return _as_read(entry)
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
-        missing = [language for language in self.config.data.languages if language not in sets]
+        missing = [language for language in self.config.data.languages if not sets.get(language)]
         if missing:
             raise ConfigError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
         return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
@@ -144,6 +156,7 @@ class Run:
         return FetchSettings(
             datasets=trained_on | {model.path: model for model in pretrained},
             benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
+            tokenisations=self._tokenisations if trained_on else (),
         )
 
     @property
@@ -154,6 +167,22 @@ class Run:
         conversations = [*data.align, *(name for names in by_language for name in names)]
         backbones = {name: self._entry(name, BackboneFolder) for name in (model.vision_tower, model.language_model)}
         return {name: self._entry(name, ConversationSet) for name in conversations} | backbones
+
+    @property
+    def _tokenisations(self) -> tuple[Tokenisation, ...]:
+        data, model = self.config.data, self.config.model
+        tuned_on = (name for sets in (data.instructions, data.validation) for names in sets.values() for name in names)
+        return tuple(
+            Tokenisation(
+                stage=stage,
+                sets=tuple(dict.fromkeys(sets)),
+                vision_tower=model.vision_tower,
+                language_model=model.language_model,
+                vision_feature_select=model.vision_feature_select,
+                max_length=recipe.max_length,
+            )
+            for stage, sets, recipe in (("align", data.align, self.config.align), ("tune", tuned_on, self.config.tune))
+        )
 
     @cached_property
     def pretrained_model(self) -> BackboneFolder | None:

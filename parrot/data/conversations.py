@@ -16,11 +16,11 @@ from datasets import Dataset, concatenate_datasets
 
 from parrot.config import ConfigError, ConversationSet
 from parrot.data.json_stream import elements
+from parrot.data.samples import Found, Reading, fault, image_fault, named
 from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_path
-from parrot.marks import IMAGE
+from parrot.files import atomic_path, check_regular
+from parrot.marks import IGNORED, IMAGE
 
-SPEAKERS = ("system", "human", "gpt")
 ROWS_A_BLOCK = 1024
 SCHEMA = pa.schema(
     {
@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         "input_ids": pa.list_(pa.int32()),
         "labels": pa.list_(pa.int32()),
         "length": pa.int32(),
+        "supervised": pa.int32(),  # tokens that are learnt
     }
 )
 
@@ -39,83 +40,101 @@ class Tokenizes(Protocol):
     """What this module needs of the model's processor."""
 
     tokenizer: Any
+    image_token_id: int
 
     def format_conversations(self, conversations: list[list[dict[str, str]]]) -> list[tuple[list[int], list[int]]]:
         """Token ids and labels of conversations, `<image>` expanded to as many tokens as the picture takes."""
 
 
-def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path) -> Dataset:
+def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
     """All samples of `sets`, in order, with the columns of `SCHEMA`; Arrow files are kept in `cache` and reused.
 
-    Samples that a set's `accepted_losses` names are left out. Raises ConfigError where a JSON file or a sample of it
-    is not what a conversation set holds.
+    Samples that a set's `accepted_losses` and `accept` name are left out. Raises ConfigError where a set is empty, its
+    JSON file or a sample of it is not what it must be, or a sample teaches nothing in `max_length` tokens.
     """
-    return concatenate_datasets([_load(entry, processor, cache) for entry in sets])
+    return concatenate_datasets([_load(entry, processor, cache, max_length) for entry in sets])
 
 
-def samples(entry: ConversationSet) -> Iterator[dict[str, Any]]:
-    """The samples of a set, one at a time, checked; ConfigError naming file, sample and field."""
+def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> Iterator[dict[str, Any]]:
+    """The sound samples of a set, one at a time, without accepted losses; the others are put down in `reading`.
+
+    `images`: whether theirs must be there. ConfigError where the file is no JSON list.
+    """
+    lost = frozenset(entry.accepted_losses)
     for position, sample in enumerate(elements(entry.file)):
-        _check(entry, position, sample)
-        yield sample
+        name, found = named(position, sample), fault(sample)
+        reading.samples += 1
+        if isinstance(sample, dict) and "id" in sample:
+            reading.ids[str(sample["id"])] += 1
+        if found is None and str(sample["id"]) in lost:
+            continue
+        if found is None and images and "image" in sample:
+            found = image_fault(entry.images, sample["image"])
+        if found is None:
+            yield sample
+        else:
+            reading.add(name, found)
 
 
-def _check(entry: ConversationSet, position: int, sample: Any) -> None:
-    where = f"{entry.file}: sample number {position}"
-    if not isinstance(sample, dict):
-        raise ConfigError(f"{where}: expected an object with id and conversations, found {type(sample).__name__}")
-    if "id" not in sample:
-        raise ConfigError(f"{where}: id is missing")
-    where = f"{entry.file}: sample {sample['id']}"
-    turns = sample.get("conversations")
-    if not isinstance(turns, list) or not turns:
-        raise ConfigError(f"{where}: conversations: expected a list of turns, found {_found(turns)}")
-    for turn in turns:
-        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str) or turn.get("from") not in SPEAKERS:
-            raise ConfigError(
-                f"{where}: conversations: expected turns with from (system, human or gpt) and value (text)"
-            )
-    if not isinstance(sample.get("image", ""), str):
-        raise ConfigError(f"{where}: image: expected a file name, found {_found(sample['image'])}")
-    marks = sum(turn["value"].count(IMAGE) for turn in turns if turn["from"] == "human")
-    if marks != ("image" in sample):
-        raise ConfigError(f"{where}: conversations: expected {int('image' in sample)} {IMAGE}, found {marks}")
+def blocks(entry: ConversationSet, processor: Tokenizes, max_length: int, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of `SCHEMA`, some at a time, of the samples that can be learnt from; see `samples` for the others."""
+    sound = samples(entry, reading)
+    while block := list(islice(sound, ROWS_A_BLOCK)):
+        rows = []
+        encoded = processor.format_conversations([sample["conversations"] for sample in block])
+        for sample, (input_ids, labels) in zip(block, encoded, strict=True):
+            if found := _length_fault(input_ids, labels, processor.image_token_id, max_length):
+                reading.add(f"sample {sample['id']}", found)
+            else:
+                rows.append(_row(entry, sample, input_ids, labels))
+        yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _found(value: Any) -> str:
-    return "nothing" if value is None else "an empty list" if value == [] else type(value).__name__
+def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max_length: int) -> Found | None:
+    """What `max_length` tokens leave to learn from, if that is nothing, or half an image."""
+    if image_token in input_ids[max_length:]:
+        return Found("image_cut", f"its visual tokens do not fit into max_length {max_length}")
+    if all(label == IGNORED for label in labels[:max_length]):
+        beyond = f" within max_length {max_length}" if len(labels) > max_length else ""
+        return Found("nothing_supervised", f"expected tokens of an answer to learn{beyond}, found none")
+    return None
 
 
-def _load(entry: ConversationSet, processor: Tokenizes, cache: Path) -> Dataset:
-    path = cache / f"{Path(entry.file).stem}.{_key(entry, processor)}.arrow"
+def _load(entry: ConversationSet, processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
+    path = cache / f"{Path(entry.file).stem}.{_key(entry, processor, max_length)}.arrow"
     if not path.is_file():
-        with atomic_path(path) as partial, pa.ipc.new_stream(partial, SCHEMA) as writer:
-            lost = frozenset(entry.accepted_losses)
-            kept = (sample for sample in samples(entry) if str(sample["id"]) not in lost)
-            while block := list(islice(kept, ROWS_A_BLOCK)):
-                encoded = processor.format_conversations([sample["conversations"] for sample in block])
-                rows = [_row(entry, sample, *ids) for sample, ids in zip(block, encoded, strict=True)]
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+        with atomic_path(path) as partial:
+            _write(entry, processor, max_length, partial)
     return Dataset.from_file(str(path))
 
 
+def _write(entry: ConversationSet, processor: Tokenizes, max_length: int, path: Path) -> None:
+    reading, kept = Reading(entry), 0
+    with pa.ipc.new_stream(path, SCHEMA) as writer:
+        for batch in blocks(entry, processor, max_length, reading):
+            kept += len(batch)
+            writer.write_batch(batch)
+    if problems := reading.problems(kept):
+        others = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise ConfigError(problems[0] + others)
+
+
 def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], labels: list[int]) -> dict[str, Any]:
-    picture = Path(entry.images, sample["image"]) if "image" in sample else None
-    if picture is not None and not picture.is_file():
-        raise ConfigError(f"{entry.file}: sample {sample['id']}: image: {picture} is missing")
     return {
         "id": str(sample["id"]),
         "language": entry.language,
         "source": entry.file,
-        "image": str(picture) if picture is not None else None,
+        "image": str(Path(entry.images, sample["image"])) if "image" in sample else None,
         "input_ids": input_ids,
         "labels": labels,
         "length": len(input_ids),
+        "supervised": len(labels) - labels.count(IGNORED),
     }
 
 
-def _key(entry: ConversationSet, processor: Tokenizes) -> str:
+def _key(entry: ConversationSet, processor: Tokenizes, max_length: int) -> str:
     """Digest of what an Arrow file depends on: the JSON, where its pictures are, the tokeniser and the code."""
+    check_regular(entry.file)
     try:
         digest = file_sha256(entry.file)
     except OSError as error:
@@ -123,5 +142,6 @@ def _key(entry: ConversationSet, processor: Tokenizes) -> str:
     probe = processor.format_conversations([[{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}]])
     vocabulary = key(processor.tokenizer.backend_tokenizer.to_str())
     code = code_digest("parrot.data.conversations", "parrot.model.processing")
-    place = [entry.file, entry.images, entry.language, entry.accepted_losses]
+    accepted = {kind: fault.count for kind, fault in entry.accept.items()}
+    place = [entry.file, entry.images, entry.language, entry.accepted_losses, accepted, max_length]
     return key([digest, place, vocabulary, probe, code])

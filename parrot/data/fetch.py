@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from parrot.config import (
@@ -25,6 +25,7 @@ from parrot.data.integrity import inspect
 from parrot.data.rgb import TRAITS
 from parrot.files import atomic_path, write_json
 from parrot.lock import only_one
+from parrot.runs import Tokenisation
 
 RESOURCES = Path("workflow/resources/mini")
 COMPOSED = Path("data/mini")
@@ -34,11 +35,16 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
 def fetch(
-    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], check: bool, report: Path | None
+    datasets: Mapping[str, Dataset],
+    benchmarks: Mapping[str, Benchmark],
+    check: bool,
+    report: Path | None,
+    tokenisations: Sequence[Tokenisation] = (),
 ) -> None:
     """Make or download `datasets` and `benchmarks` (not with `check`), check them and write a JSON `report`.
 
-    Rows that benchmarks leave out because their entries say so are counted on stderr and listed in the report.
+    Conversation sets are checked as each of `tokenisations` reads them for training. Rows and samples that benchmarks
+    and sets leave out because their entries say so are counted on stderr and listed in the report.
 
     Raises ConfigError naming the first problem and counting the others; the report, written all the same, has them all.
     """
@@ -47,17 +53,20 @@ def fetch(
             compose_mini(_instruction(benchmarks))
         for entry in (*datasets.values(), *benchmarks.values()):
             download(entry)
-    findings = inspect(datasets, benchmarks)
+    findings = inspect(datasets, benchmarks, tokenisations)
     if report is not None:
         found = {
             "checked": findings.checked,
             "images": findings.images,
             "rejected": findings.rejected,
+            "left_out": findings.left_out,
             "problems": findings.problems,
         }
         write_json(report, found)
     for file, rows in findings.rejected.items():
         print(f"parrot: {file}: {len(rows)} rows rejected; the first: {rows[0]}", file=sys.stderr)
+    for file, samples in findings.left_out.items():
+        print(f"parrot: {file}: {len(samples)} samples left out; the first: {samples[0]}", file=sys.stderr)
     for trait in TRAITS:
         if count := findings.images[trait]:
             print(f"parrot: {count} of {findings.images['inspected']} images: read by model.{trait}", file=sys.stderr)

@@ -13,12 +13,13 @@ from typing import Literal, TypeVar
 import pandas as pd
 
 from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet, Dataset, Language
-from parrot.data.conversations import samples
 from parrot.data.pictures import Inspection, inspect_image
+from parrot.data.set_integrity import inspect_set, readers
 from parrot.digest import file_md5, file_sha256
 from parrot.evaluate.reading import check_parallel, read_language
 from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import inspect_encoded
+from parrot.runs import Tokenisation
 
 WEIGHTS = "model.safetensors"
 Item = TypeVar("Item")
@@ -28,12 +29,14 @@ Item = TypeVar("Item")
 class Findings:
     """What was checked, by name of the catalogue, and what is wrong, one line each.
 
-    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so. `images`
-    counts different images, and those whose files say what a switch of `model:` decides about, by its name.
+    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so, `left_out`
+    the samples that sets leave out. `images` counts different images, and those whose files say what a switch of
+    `model:` decides about, by its name.
     """
 
     checked: dict[str, dict[str, int]] = field(default_factory=dict)
     rejected: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     images: Counter[str] = field(default_factory=Counter)
 
@@ -44,45 +47,46 @@ class Findings:
             self.problems += [found.fault] if found.fault else []
 
 
-def inspect(datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark]) -> Findings:
-    """Check everything that is named; nothing is changed and no problem is an exception."""
+def inspect(
+    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], tokenisations: Sequence[Tokenisation] = ()
+) -> Findings:
+    """Check everything that is named; nothing is changed and no problem is an exception.
+
+    Conversation sets are read as each of `tokenisations` reads them for training, where their backbones allow it.
+    """
     findings = Findings()
-    conversations = {name: entry for name, entry in datasets.items() if isinstance(entry, ConversationSet)}
-    pictures: dict[Path, str] = {}  # each with the first sample that shows it
-    for name, entry in conversations.items():
-        _inspect_conversations(name, entry, pictures, findings)
-    shown = [(path, f"{where}: image: {path}") for path, where in pictures.items()]
-    findings.add_images(_map(inspect_image, shown))
     for name, backbone in datasets.items():
         if isinstance(backbone, BackboneFolder):
             _inspect_backbone(name, backbone, findings)
+    _inspect_conversations(datasets, [] if findings.problems else tokenisations, findings)
     for name, benchmark in benchmarks.items():
         _inspect_benchmark(name, benchmark, findings)
     return findings
 
 
-def _inspect_conversations(name: str, entry: ConversationSet, pictures: dict[Path, str], findings: Findings) -> None:
-    lost, ids, shown = set(entry.accepted_losses), Counter[str](), 0
+def _inspect_conversations(
+    datasets: Mapping[str, Dataset], tokenisations: Sequence[Tokenisation], findings: Findings
+) -> None:
     try:
-        for sample in samples(entry):
-            identifier = str(sample["id"])
-            ids[identifier] += 1
-            if "image" in sample and identifier not in lost:
-                shown += 1
-                pictures.setdefault(Path(entry.images, sample["image"]), f"{entry.file}: sample {identifier}")
+        ways = readers(datasets, tokenisations)
     except ConfigError as error:
         findings.problems.append(str(error))
-        return
-    findings.checked[name] = {"samples": ids.total(), "with_picture": shown, "accepted_losses": len(lost & ids.keys())}
-    if entry.samples is not None and ids.total() != entry.samples:
-        findings.problems.append(f"{entry.file}: samples: expected {entry.samples}, found {ids.total()}")
-    for identifier in sorted(lost - ids.keys()):
-        findings.problems.append(f"{entry.file}: accepted_losses: there is no sample {identifier}")
-    repeated = [identifier for identifier, count in ids.items() if count > 1]
-    if repeated:
-        others = f" and so do {len(repeated) - 1} others" if len(repeated) > 1 else ""
-        findings.problems.append(f"{entry.file}: id: {repeated[0]} occurs more than once{others}")
-    _inspect_digest(entry.file, entry.sha256, findings)
+        ways = {}
+    pictures: dict[str, str] = {}  # each with the first sample that shows it
+    for name, entry in datasets.items():
+        if isinstance(entry, ConversationSet):
+            found = inspect_set(entry, ways.get(name, ()))
+            findings.problems += found.problems
+            findings.checked |= {name: found.counts} if found.counts else {}
+            findings.left_out |= {entry.file: found.left_out} if found.left_out else {}
+            pictures = found.images | pictures
+            _inspect_digest(entry.file, entry.sha256, findings)
+    for stage in tokenisations:
+        if not any(findings.checked.get(name, {"with_picture": 1})["with_picture"] for name in stage.sets):
+            sets = ", ".join(stage.sets)
+            findings.problems.append(f"{stage.stage}: {sets}: expected samples with images, found none")
+    shown = [(path, f"{where}: image: {path}") for path, where in pictures.items()]
+    findings.add_images(_map(inspect_image, shown))
 
 
 def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:

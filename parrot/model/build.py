@@ -13,9 +13,7 @@ from transformers import (
     MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
-    SiglipVisionModel,
 )
 from transformers.integrations import deepspeed
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
@@ -25,9 +23,8 @@ from parrot.files import atomic_path, read_object
 from parrot.marks import IMAGE
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.conversation import SPECIAL_TOKENS, TURN_END
-from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
-from parrot.model.processing import ParrotProcessor
+from parrot.model.processing import ParrotProcessor, processor_of
 from parrot.runs import AlignSettings, TuneSettings
 
 ALIGNMENT = 64  # bytes
@@ -47,13 +44,13 @@ def build(
     """
     vision = _vision_tower(settings.vision_tower.path, dtype)
     language = pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
-    tokenizer = AutoTokenizer.from_pretrained(settings.language_model.path)
     reading = settings.model_dump(include=set(ImageReading.model_fields))
-    processor = ParrotProcessor(_image_processor(settings.vision_tower.path, vision, reading), tokenizer)
+    folders = (settings.vision_tower.path, settings.language_model.path)
+    processor = processor_of(*folders, settings.vision_feature_select, **reading)
+    tokenizer = processor.tokenizer
     _make_room(language, tokenizer, settings.seed)
     config = configuration(settings, vision.config, language.config)
     config.image_token_id = processor.image_token_id
-    processor.num_image_tokens = config.num_image_tokens
     processor.router_text = config.router_text
     model = _assemble(config, vision, language, settings.seed, dtype)
     model.generation_config = GenerationConfig(
@@ -207,12 +204,6 @@ def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     config = AutoConfig.from_pretrained(model_folder(folder))
     config = getattr(config, "vision_config", config)
     return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
-
-
-def _image_processor(folder: str | Path, vision: Any, reading: dict[str, Any]) -> ParrotImageProcessor:
-    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
-    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionModel) else {}
-    return ParrotImageProcessor.from_pretrained(folder, **without_crop, **reading)
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:

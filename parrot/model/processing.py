@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    SiglipVisionConfig,
+)
 
 from parrot.marks import IGNORED, IMAGE
+from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import (
     CHAT_TEMPLATE,
     HEADERS,
@@ -22,6 +32,25 @@ from parrot.model.conversation import (
     turns,
 )
 from parrot.model.image_processing import ParrotImageProcessor
+
+
+def processor_of(
+    vision_tower: str | Path,
+    language_model: str | Path,
+    vision_feature_select: Literal["cls_patch", "patch"],
+    **image_reading: Any,
+) -> ParrotProcessor:
+    """The processor of a model on these backbone folders, with fields of its image processor; no weights are read."""
+    vision = AutoConfig.from_pretrained(vision_tower)
+    vision = getattr(vision, "vision_config", vision)
+    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
+    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
+    config = ParrotConfig(vision_config=vision, vision_feature_select=vision_feature_select, num_experts=0)
+    return ParrotProcessor(
+        ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading),
+        AutoTokenizer.from_pretrained(language_model),
+        config.num_image_tokens,
+    )
 
 
 class ParrotProcessor(ProcessorMixin):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from parrot.config import Benchmark, Control, ConversationSet
 from parrot.data.conversations import samples
+from parrot.data.samples import Reading
 from parrot.evaluate.reading import read_language
 from parrot.marks import IGNORED
 from parrot.model.flops import Question, Sample
@@ -76,7 +77,7 @@ def _tokenised(path: Path, visual: int, max_length: int) -> list[Group]:
 
 def _json(entry: ConversationSet) -> list[Group]:
     counts = {1: [0, 0, 0], 0: [0, 0, 0]}
-    for sample in samples(entry):
+    for sample in samples(entry, Reading(entry), images=False):
         sums = counts[int("image" in sample)]
         turns = [(turn["from"] == "gpt", len(turn["value"]) // CHARACTERS_A_TOKEN) for turn in sample["conversations"]]
         sums[0] += 1

@@ -33,6 +33,7 @@ class GlobalBatches(Sampler[int]):
     """
 
     def __init__(self, lengths: np.ndarray, global_batch: int, steps: int, seed: int, micro: BatchLayout):
+        assert len(lengths), "sets without samples are refused where they are read; there would be no end of drawing"
         self.lengths = lengths
         self.global_batch = global_batch
         self.steps = steps

@@ -139,8 +139,9 @@ def _train_in(
     facts |= _choose_weights(stage, model)
     strategy.prepare_model(model, hardware, recipe, arguments.device)
     cache = work / "datasets"
-    from_first("tokenised", lambda: len(load(settings.data + stage.validation, processor, cache)))
-    rows = load(settings.data, processor, cache)
+    from_first("tokenised", lambda: len(load(settings.data + stage.validation, processor, cache, recipe.max_length)))
+    rows = load(settings.data, processor, cache, recipe.max_length)
+    _check_enough(rows, stage, model.config.router)
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
     held_out = _held_out(stage, processor, cache)
     if model.config.router == "shuffled_text":
@@ -266,10 +267,19 @@ def _held_out(stage: Stage, processor: Any, cache: Path) -> dict[str, Dataset]:
     held_out = {}
     for language in dict.fromkeys(entry.language for entry in stage.validation):
         sets = tuple(entry for entry in stage.validation if entry.language == language)
-        rows = load(sets, processor, cache)
+        rows = load(sets, processor, cache, stage.settings.recipe.max_length)
         chosen = np.random.default_rng(0).permutation(len(rows))[:HELD_OUT_SAMPLES]
         held_out[language] = rows.select(sorted(chosen.tolist()))
     return held_out
+
+
+def _check_enough(rows: Dataset, stage: Stage, router: str) -> None:
+    """ConfigError where there is nothing to see; that each set has samples is seen to where it is read."""
+    sets = ", ".join(entry.file for entry in stage.settings.data)
+    if rows.data["image"].null_count == len(rows):
+        raise ConfigError(f"{stage.name}: {sets}: expected samples with images, found none")
+    if router == "shuffled_text" and len(rows) == 1:
+        raise ConfigError(f"{stage.name}: {sets}: model.router: shuffled_text needs another sample's text, found one")
 
 
 def _check_projector(model: Any, folder: Path) -> str:

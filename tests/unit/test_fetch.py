@@ -102,29 +102,6 @@ def test_a_set_with_another_digest_is_a_problem(tmp_path):
     assert problem(tmp_path, [entry]) == f"{entry.file}: sha256: expected {'0' * 64}, found {found}"
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (
-            lambda s: s[2].pop("conversations"),
-            "sample captions-2: conversations: expected a list of turns, found nothing",
-        ),
-        (lambda s: s[2].pop("id"), "sample number 2: id is missing"),
-        (lambda s: s.insert(0, "text"), "sample number 0: expected an object with id and conversations, found str"),
-        (lambda s: s[2].pop("image"), "sample captions-2: conversations: expected 0 <image>, found 1"),
-        (lambda s: s[2].update(image=7), "sample captions-2: image: expected a file name, found int"),
-        (
-            lambda s: s[2]["conversations"][0].update({"from": "user"}),
-            "sample captions-2: conversations: expected turns with from (system, human or gpt) and value (text)",
-        ),
-    ],
-)
-def test_a_sample_that_is_not_one_is_named(change, complaint, tmp_path):
-    entry = write_set(tmp_path, "captions")
-    edit(entry, change)
-    assert problem(tmp_path, [entry]) == f"{entry.file}: {complaint}"
-
-
 def test_a_backbone_without_weights_or_with_other_weights_is_a_problem(tmp_path):
     entry = BackboneFolder(kind="backbone", path=str(tmp_path / "clip"), licence="none", source="shipped")
     assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no model.safetensors")

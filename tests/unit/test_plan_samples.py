@@ -35,7 +35,7 @@ def mean(values) -> int:
 
 @pytest.mark.parametrize("max_length", [2048, 100])
 def test_a_tokenised_set_is_counted(written: ConversationSet, tmp_path: Path, max_length: int):
-    rows = load((written,), tiny_processor(), tmp_path / "cache").to_list()
+    rows = load((written,), tiny_processor(), tmp_path / "cache", 2048).to_list()
     pictured = [row for row in rows if row["image"]]
     words = [row for row in rows if not row["image"]]
     found = groups(written, tmp_path / "cache", VISUAL_TOKENS, max_length)

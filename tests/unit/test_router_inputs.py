@@ -86,7 +86,7 @@ def test_kinds_differ(folder, settings, tmp_path):
 
 def test_partners_are_others(folder, settings):
     _, processor = build(settings({}, {}))
-    rows = load(settings({}, {}).data, processor, folder / "cache")
+    rows = load(settings({}, {}).data, processor, folder / "cache", 512)
     paired = with_partners(rows, len(rows), seed=1)
     partners = np.array(paired["partner"])
     assert (partners != np.arange(len(rows))).all()

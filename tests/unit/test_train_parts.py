@@ -109,7 +109,7 @@ def test_packed_micro_batches_have_about_as_many_tokens_each():
 
 def test_sets_are_joined_and_keep_language_and_id(processor, tmp_path):
     english, chinese = write_set(tmp_path, "en", count=6), write_set(tmp_path, "zh", "zh", count=3)
-    rows = load((english, chinese), processor, tmp_path / "cache")
+    rows = load((english, chinese), processor, tmp_path / "cache", 512)
     assert rows["language"][:] == ["en"] * 6 + ["zh"] * 3
     assert rows["id"][:] == [f"en-{number}" for number in range(6)] + [f"zh-{number}" for number in range(3)]
     first = json.loads((tmp_path / "en.json").read_text())[0]
@@ -121,34 +121,34 @@ def test_sets_are_joined_and_keep_language_and_id(processor, tmp_path):
 
 def test_a_set_is_tokenised_once(processor, tmp_path, monkeypatch):
     entry = write_set(tmp_path, "en", count=6)
-    load((entry,), processor, tmp_path / "cache")
+    load((entry,), processor, tmp_path / "cache", 512)
     (file,) = (tmp_path / "cache").iterdir()
     written = file.stat().st_mtime_ns
-    load((entry,), processor, tmp_path / "cache")
+    load((entry,), processor, tmp_path / "cache", 512)
     assert file.stat().st_mtime_ns == written
     write_set(tmp_path, "en", count=7)
-    assert len(load((entry,), processor, tmp_path / "cache")) == 7
+    assert len(load((entry,), processor, tmp_path / "cache", 512)) == 7
 
 
 def test_accepted_losses_are_left_out_and_others_refused(processor, tmp_path):
     entry = write_set(tmp_path, "en", count=6)
     (tmp_path / "images/en-2.png").unlink()
     with pytest.raises(ConfigError, match=r"en\.json: sample en-2: image: .*images/en-2\.png is missing"):
-        load((entry,), processor, tmp_path / "cache")
+        load((entry,), processor, tmp_path / "cache", 512)
     accepted = entry.model_copy(update={"accepted_losses": ("en-2",)})
-    assert "en-2" not in load((accepted,), processor, tmp_path / "cache")["id"]
+    assert "en-2" not in load((accepted,), processor, tmp_path / "cache", 512)["id"]
 
 
 def test_a_picture_that_became_corrupt_is_named(processor, tmp_path):
     entry = write_set(tmp_path, "en", count=6)
-    rows = load((entry,), processor, tmp_path / "cache")
+    rows = load((entry,), processor, tmp_path / "cache", 512)
     (tmp_path / "images/en-1.png").write_bytes(b"noise")
     with pytest.raises(ConfigError, match=r"en\.json: sample en-1: image: .*images/en-1\.png cannot be decoded"):
         Collator(processor, "text", 512)(rows.__getitems__([0, 1]))
 
 
 def test_batches_are_padded_on_the_right(processor, tmp_path):
-    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache").__getitems__([0, 4, 5])
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache", 512).__getitems__([0, 4, 5])
     batch = Collator(processor, "text", 512)(rows)
     assert batch["ids"] == ["en-0", "en-4", "en-5"]
     assert batch["pixel_values"].shape == (2, 3, 16, 16)
@@ -166,12 +166,12 @@ def test_batches_are_padded_on_the_right(processor, tmp_path):
 
 
 def test_a_batch_of_text_alone_has_no_pictures(processor, tmp_path):
-    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache", 512)
     assert "pixel_values" not in Collator(processor, "text", 512)(rows.__getitems__([4]))
 
 
 def test_long_samples_lose_their_end_but_never_visual_tokens(processor, tmp_path):
-    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache")
+    rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache", 512)
     last_visual = max(i for i, token in enumerate(rows[0]["input_ids"]) if token == processor.image_token_id)
     assert count_truncated(rows, rows[0]["length"] - 1) == sum(length >= rows[0]["length"] for length in rows["length"])
     batch = Collator(processor, "text", last_visual + 1)(rows.__getitems__([0]))
@@ -236,7 +236,7 @@ def test_padding_behind_a_sample_changes_nothing(tmp_path):
     write_backbones(tmp_path)
     entry = write_set(tmp_path, "en", count=6)
     model, processor = build(tune_settings(tmp_path, (entry,)))
-    rows = load((entry,), processor, tmp_path / "cache").__getitems__(list(range(6)))
+    rows = load((entry,), processor, tmp_path / "cache", 512).__getitems__(list(range(6)))
     batch = Collator(processor, "text", 512)(rows)
     del batch["ids"]
     mask = torch.tensor([[i < row["length"] for i in range(batch["labels"].shape[1])] for row in rows]).long()

@@ -144,7 +144,7 @@ def test_a_picture_that_changed_has_other_features(tmp_path):
 
 def test_a_batch_of_text_alone_has_features_of_no_picture(folder, settings, tmp_path):
     model, processor = build(settings)
-    rows = load(settings.data, processor, tmp_path)
+    rows = load(settings.data, processor, tmp_path, 512)
     none = Features({}, (model.config.num_image_tokens, 16), torch.float32)
     batch = Collator(processor, "text", 512, features=none)(rows.__getitems__([4]))
     assert batch["image_features"].shape == (0, 5, 16)

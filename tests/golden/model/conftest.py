@@ -80,4 +80,4 @@ def rows(
         else:
             reference.mean_colour(processor).save(pictures / name, format="PNG")
     entry = reference.conversation_set(folder, pictures)
-    return {row["id"]: row for row in conversations.load((entry,), processor, tmp_path_factory.mktemp("cache"))}
+    return {row["id"]: row for row in conversations.load((entry,), processor, tmp_path_factory.mktemp("cache"), 2048)}

@@ -68,9 +68,9 @@ def test_a_picture_that_cannot_be_read(folder, processor, tmp_path):
         close(pixels(mean_colour(processor), processor), expected, PIXELS)
     missing = re.escape(f"{lost[0]['image']} is missing")
     with pytest.raises(ConfigError, match=f"sample {re.escape(lost[0]['id'])}: image: .*{missing}"):
-        load_conversations((conversation_set(folder, folder / "images"),), processor, tmp_path)
+        load_conversations((conversation_set(folder, folder / "images"),), processor, tmp_path, 2048)
     accepted = conversation_set(folder, folder / "images", tuple(sample["id"] for sample in lost))
-    assert len(load_conversations((accepted,), processor, tmp_path)) == len(samples) - len(lost)
+    assert len(load_conversations((accepted,), processor, tmp_path, 2048)) == len(samples) - len(lost)
 
 
 @torch.no_grad()
