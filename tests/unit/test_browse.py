@@ -18,8 +18,9 @@ from PIL import Image
 from rendered import rendered
 
 from parrot.config import LANGUAGES, Benchmark, ConfigError
-from parrot.evaluate.rejections import Rejection, list_file, write_list
+from parrot.evaluate.rejections import Rejection, write_list
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
+from parrot.prediction_names import list_file
 from parrot.report import browse
 from parrot.report.answers import choose, read_answers
 from parrot.report.settings import BrowseStage
