@@ -18,7 +18,7 @@ pathvars:
 
 
 wildcard_constraints:
-    run=one_of(suite.overrides),
+    run=one_of(suite.fitting),
     target=one_of(suite.targets),
     key="[0-9a-f]{12}",
     data="[0-9a-f]{12}",

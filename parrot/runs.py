@@ -317,9 +317,15 @@ class Run:
         """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
         return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
 
-    def check(self) -> None:
-        """Resolve every stage's settings; ConfigError for unknown names and for hardware that no batch fits."""
+    def resolve(self) -> None:
+        """Resolve every stage's settings; ConfigError for unknown names."""
         _ = self.fetch, self.predict, self.score
+        if self.pretrained_model is None:
+            _ = self.align, self.tune
+
+    def check(self) -> None:
+        """As `resolve`; ConfigError for hardware that no batch fits, too."""
+        self.resolve()
         if self.pretrained_model is None:
             self._check_spread("align", self.align.recipe, self.config.hardware.align)
             self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
@@ -378,25 +384,48 @@ class Suite:
     def trained_as(self) -> dict[str, str]:
         """For every run that trains the first run, in the catalogue's order, that resolves to the same training."""
         first: dict[str, str] = {}
-        runs = [self.run(name) for name in self.trained(self.overrides)]
+        runs = [self.run(name) for name in self.trained(self.fitting)]
         return {run.name: first.setdefault(f"{run.stage1_key} {key(run.tune)}", run.name) for run in runs}
 
     def trained(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the runs `names` that train a model."""
         return tuple(name for name in names if self.run(name).pretrained_model is None)
 
+    @cached_property
+    def misfits(self) -> dict[str, ConfigError]:
+        """Runs whose settings or baselines do not fit this scale, and why; no other run suffers from them."""
+        found: dict[str, ConfigError] = {}
+        for name in self.overrides:
+            try:
+                for each in (name, *self.against(name)):
+                    self.run(each).resolve()
+            except ConfigError as error:
+                found[name] = error
+        return found
+
     @property
+    def fitting(self) -> tuple[str, ...]:
+        """The runs that are no misfits."""
+        return tuple(name for name in self.overrides if name not in self.misfits)
+
+    @cached_property
     def targets(self) -> tuple[str, ...]:
-        """Every name that can be asked for: runs, then families."""
-        return (*self.overrides, *self.families)
+        """Every name that can be asked for at this scale: runs, then families, none with a misfit."""
+        whole = (name for name in self.families if not self.misfits.keys() & self.families[name])
+        return (*self.fitting, *whole)
+
+    def check(self, target: str) -> None:
+        """ConfigError for an unknown target, and unless all its runs and baselines fit this scale and its hardware."""
+        for name in (*self.target(target), *self.against(target)):
+            self.run(name).check()
 
     def with_stage1(self, stage1_key: str) -> Run:
         """The first run, in the catalogue's order, that starts from this stage 1."""
-        return next(run for run in map(self.run, self.overrides) if run.stage1_key == stage1_key)
+        return next(run for run in map(self.run, self.fitting) if run.stage1_key == stage1_key)
 
     def with_data(self, data_key: str) -> Run:
         """The first run, in the catalogue's order, that names this data."""
-        return next(run for run in map(self.run, self.overrides) if run.data_key == data_key)
+        return next(run for run in map(self.run, self.fitting) if run.data_key == data_key)
 
     def target(self, name: str) -> tuple[str, ...]:
         """The run names that a target (a run or a family) stands for."""

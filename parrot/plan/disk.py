@@ -61,10 +61,12 @@ def model_bytes(costs: Costs, job: Job) -> int:
 
 
 def _data(costs: Costs, runs: Iterable[Run]) -> int:
-    """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter."""
-    entries = {
-        name: costs.suite.datasets[name] for run in runs if run.pretrained_model is None for name in run.fetch.datasets
-    }
+    """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter.
+
+    Models that are asked or translate as they are have no size in the catalogue, and are not counted.
+    """
+    named = {name for run in runs if run.pretrained_model is None for name in run.fetch.datasets}
+    entries = {name: entry for name, entry in costs.suite.datasets.items() if name in named}
     pictures = sum(
         entry.estimate.gigabytes * GIGABYTE
         for entry in entries.values()

@@ -121,6 +121,8 @@ def _ends(suite: Suite, target: str) -> Iterator[Job]:
             yield from (Job("browse", run) for run in suite.target(target))
             yield Job("track_target", target)
         case _:
+            if target in (*suite.overrides, *suite.families):
+                suite.check(target)
             raise ConfigError(f"unknown target {target}; known are {', '.join(known_targets(suite))}")
 
 

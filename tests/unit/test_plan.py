@@ -19,6 +19,7 @@ from parrot.plan.jobs import Job, Jobs
 from parrot.plan.plan import line, make
 from parrot.plan.schedule import wall_clock
 from parrot.plan.where import where
+from parrot.runs import Suite
 
 # Operations of one of tiny_plan's samples.
 VISION = 2 * 4 * 12 + 2 * 5 * (4 * 16 + 2 * 4 * 8) + 2 * (2 * 25 * 4)  # patches, one layer, its attention
@@ -74,6 +75,15 @@ def test_a_model_that_is_asked_as_it_is_is_not_counted(costs: Costs):
     work = costs.work(Job("predict", "asked"))
     assert work.needed == 0
     assert work.unknown == ("model none/backbone, asked as it is",)
+
+
+@pytest.mark.parametrize("files", [("config/config.yaml",), ("config/config.yaml", "config/paper.yaml")])
+def test_every_run_of_the_suite_can_be_planned(files: tuple[str, ...], tmp_path: Path):
+    suite = Suite.load(files)
+    every, facts = Jobs(suite, suite.targets, tmp_path), read_facts()
+    on = where(suite.config.hardware, facts, None, None, None, 1)
+    made = make(every, suite.targets, Costs(suite, work=tmp_path), facts, on)
+    assert made.jobs["predict"] == (len(suite.overrides), len(suite.overrides))
 
 
 def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):

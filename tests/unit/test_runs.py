@@ -123,6 +123,23 @@ families: {experts: {over: model.num_experts, values: [1, 2], against: [experts_
         suite.against("lost")
 
 
+def test_a_run_that_does_not_fit_this_scale_stops_no_other(tmp_path: Path):
+    runs = """
+parrot: {}
+mine: {tune: {epochs: 1}}
+wide: {model: {num_expert: 8}}
+beside: {against: [mine], seed: 1}
+families: {experts: {over: model.num_experts, values: [1, many]}}
+"""
+    suite = suite_with(tmp_path, runs)
+    assert suite.targets == ("parrot", "experts_1")
+    assert list(suite.trained_as) == ["parrot", "experts_1"]
+    for target, said in (("beside", "mine: tune: .*exactly one"), ("experts", "experts_many: model.num_experts: ")):
+        with pytest.raises(ConfigError, match=rf"runs\.yaml: {said}"):
+            suite.check(target)
+    suite.check("parrot")
+
+
 def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
     run = suite.run("qwen2_vl")
     run.check()

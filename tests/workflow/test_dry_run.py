@@ -73,11 +73,17 @@ def test_misspelt_key(pristine, tmp_path):
     assert "over.yaml" in line
 
 
-def test_misspelt_key_of_a_run_that_was_not_asked_for(project):
+def test_a_run_that_does_not_fit_stops_only_who_asks_for_it(project):
     with open(project / "config/runs.yaml", "a") as file:
-        file.write("wide: {model: {num_expert: 8}}\n")
-    line = error_line(project.snakemake("--dry-run", "all"))
-    assert line == "parrot: error: config/runs.yaml: wide: model.num_expert: unknown key"
+        file.write("mine: {tune: {max_steps: 12}}\n")
+    assert ("mine", "") in project.scheduled("mine")
+    paper = ("--dry-run", "--configfile", "config/paper.yaml", "--")
+    done = project.snakemake(*paper, "no_experts")
+    warned = [line for line in done.stderr.splitlines() if line.startswith("parrot: warning:")]
+    assert done.returncode == 0
+    assert len(warned) == 1
+    assert "config/runs.yaml: mine: tune: " in warned[0]
+    assert "config/runs.yaml: mine: tune: " in error_line(project.snakemake(*paper, "mine"))
 
 
 def test_reserved_name(project):
@@ -116,7 +122,7 @@ def test_answers_before_stage_2_are_scored_where_there_are_any(pristine):
 def test_a_model_that_nothing_knows(project):
     with open(project / "config/runs.yaml", "a") as file:
         file.write("asked: {model: {hf: models/qwen/2}}\n")
-    line = error_line(project.snakemake("--dry-run", "all"))
+    line = error_line(project.snakemake("--dry-run", "asked"))
     assert line.startswith("parrot: error: run asked: model.hf: no folder models/qwen/2, ")
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from snakemake.cli import parse_args
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, load_config, overlay
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
 from parrot.plan.jobs import TRAININGS, Job, count, known_targets
 from parrot.report.settings import browse_stage, report_stage
-from parrot.runs import Suite
+from parrot.runs import DEFAULT_CONFIG, Suite
 from parrot.store import sqlite_file, store_uri
 from parrot.tracked import tracked_run
 
@@ -40,16 +40,26 @@ def stop(message):
 
 
 def load_suite():
+    """The suite of Snakemake's config files, read by the rules of `parrot.files`, and of `--config`.
+
+    What is asked for and the report's runs must fit this scale; what else does not is left out with a warning.
+    """
+    files = [*DEFAULT_CONFIG, *map(os.path.relpath, workflow.config_settings.configfiles)]
     try:
-        suite = Suite(config, where=" + ".join(map(os.path.relpath, workflow.configfiles)))
-        for name in suite.overrides:
-            suite.run(name).check()
-        for name in (None, *suite.targets):
-            report_stage(suite, name)
+        suite = Suite(overlay(load_config(*files), workflow.config_settings.config), where=" + ".join(files))
+        for run in suite.config.report.runs:
+            suite.run(run).check()
+        for target in asked_targets():
+            if target in (*suite.overrides, *suite.families):
+                suite.check(target)
+        report_stage(suite)
     except ConfigError as error:
         stop(error)
     if Path("results").exists() and not Path("results").is_dir():
         stop("results is a file; results are written to a folder of that name")
+    if suite.misfits and workflow.is_main_process:
+        why = "; ".join(map(str, suite.misfits.values()))
+        print(f"parrot: warning: left out, as they do not fit this scale: {why}", file=sys.stderr)
     return suite
 
 
@@ -63,9 +73,13 @@ def command_line():
         return parse_args(sys.argv[1:])[1]
 
 
+def asked_targets():
+    return command_line().targets if command_line() else []
+
+
 def refuse_unknown_targets(known):
     """Answer a word that is no target with the list of targets; a path is left to Snakemake."""
-    for target in command_line().targets if command_line() else ():
+    for target in asked_targets():
         if os.sep not in target and target not in known:
             stop(f"unknown target {target}; known are {', '.join(known_targets(suite))}")
 
@@ -75,7 +89,7 @@ def planned(jobs, targets):
     jobs = [Job(job.rule.name, next(iter(job.wildcards), "")) for job in jobs if job.output]
     if not (hardware.gpus and hardware.device == "cuda"):
         return f"plan: {count(jobs)}"
-    options = ["--configfile", settings_file(config), "--scheduled", settings_file(jobs)]
+    options = ["--configfile", settings_file(suite.raw), "--scheduled", settings_file(jobs)]
     at_a_time = [] if workflow.nodes in (None, sys.maxsize) else ["--jobs", str(workflow.nodes)]
     command = [sys.executable, "-m", "parrot", "plan", *targets, *options, *at_a_time]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
@@ -84,7 +98,7 @@ def planned(jobs, targets):
 def announce(jobs):
     """Print the plan's line; whatever is wrong with it, the jobs go on."""
     asked = command_line()
-    targets = [target for target in (asked.targets if asked else ()) if target in known_targets(suite)] or ["all"]
+    targets = [target for target in asked_targets() if target in known_targets(suite)] or ["all"]
     options = [word for name in (asked and asked.profile) or () for word in ("--profile", name)]
     if asked and any(word.startswith("--configfile") for word in sys.argv):
         options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
