@@ -136,7 +136,7 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     said = line(jobs, to_do, costs, facts(), on)
     hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
     on_one = f"{round(hours / 3600)} GPU-hours, {round(hours / 3600)} h on 1 GPU alone, "
-    assert said == f"plan: 9 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
+    assert said == f"plan: 8 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
     measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("project", "tune", "predict")]
     said = line(jobs, to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
     needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
