@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from parrot import benchmark_kinds
 from parrot.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
 from parrot.hardware import Hardware
 from parrot.limits import Limits
 from parrot.strict import ConfigError, Strict
+from parrot.web import check_address
 
+Address = Annotated[str, AfterValidator(check_address)]
 Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
@@ -49,7 +51,7 @@ class HubFolder(Strict):
 class WebFolder(Strict):
     """A folder of a web server; file names are kept."""
 
-    url: str = Field(description="without the last slash")
+    url: Address = Field(description="without the last slash")
 
 
 Fault = Literal[
@@ -336,7 +338,7 @@ class JudgeSettings(Strict):
     """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
 
     name: str = Field(description="the model, as the server calls it; stands in every result")
-    url: str = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
+    url: Address = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
     key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
     temperature: float = Field(0.2, ge=0, description="VLMEvalKit's")
     attempts: int = Field(3, gt=0, description="times it is asked for ratings that can be read")

@@ -25,9 +25,10 @@ from typing import Any
 
 from parrot.file_systems import network_file_system
 from parrot.files import read_object
-from parrot.store import Planned, Point, Store, connect, points, store_uri, without_password
+from parrot.store import Planned, Point, Store, connect, points, store_uri
 from parrot.tracked_training import plan_training, system_prefix
 from parrot.train.checkpoints import newest_whole, step_of
+from parrot.web import shown, without_secrets
 
 SECONDS_BETWEEN_SENDS, LONGEST_PAUSE = 5.0, 60.0
 
@@ -127,7 +128,7 @@ def follow(live: Live, message: Callable[[float], str | None], seconds: float = 
 
     One line says that the store went away, and one that it is back; in between it is tried ever more rarely.
     """
-    where, away, pause = without_password(live.uri), False, seconds
+    where, away, pause = shown(live.uri), False, seconds
     while True:
         end = message(pause)
         if end is not None:
@@ -137,7 +138,7 @@ def follow(live: Live, message: Callable[[float], str | None], seconds: float = 
         # The store may fail in any way that a server, a database or a file system can.
         except Exception as error:
             if not away:
-                told = " ".join(str(error).split())[:200]
+                told = without_secrets(" ".join(str(error).split()), live.uri)[:200]
                 _say(f"warning: MLflow at {where} takes nothing: {told}; training goes on, the rest is sent later")
             away, pause = True, min(2 * pause, LONGEST_PAUSE)
         else:

@@ -14,7 +14,6 @@ import re
 import sqlite3
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from parrot.digest import file_sha256, key
 from parrot.strict import ConfigError
+from parrot.web import open_address
 
 # mlflow takes seconds to import and is not needed to import this module.
 if TYPE_CHECKING:
@@ -84,12 +84,6 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def without_password(uri: str) -> str:
-    """A store's address as it may be shown."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 def segment(text: str) -> str:
     """`text` as one part of a name, between slashes: what MLflow refuses is written as its code point, as in ``:28:``.
 
@@ -136,10 +130,10 @@ def connect(uri: str) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     if uri.startswith("http"):
         try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER)
+            open_address(f"{uri.rstrip('/')}/health", SECONDS_TO_ANSWER)
         except urllib.error.HTTPError:
             pass  # It answers; whether it lets us in, the first request tells.
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConnectionError(str(getattr(error, "reason", error))) from None
     from mlflow import MlflowClient
 

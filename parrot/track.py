@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from parrot.config import ConfigError
-from parrot.store import connect, store_uri, without_password
+from parrot.store import connect, store_uri
 from parrot.tracked import TrackedRun, plan_run, plan_stage1
+from parrot.web import shown, without_secrets
 
 
 def init_store() -> str | None:
@@ -59,9 +60,11 @@ def _warning_only(uri: str) -> Iterator[None]:
         raise
     # The store may fail in any way that a server, a database or a file system can.
     except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        where = without_password(uri)
-        print(f"parrot: warning: MLflow at {where} took nothing: {told}; `parrot track` imports later", file=sys.stderr)
+        told = without_secrets(" ".join(str(error).split()), uri)[:200]
+        print(
+            f"parrot: warning: MLflow at {shown(uri)} took nothing: {told}; `parrot track` imports later",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

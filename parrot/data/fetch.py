@@ -6,7 +6,6 @@ import filecmp
 import os
 import shutil
 import sys
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from parrot.data.rgb import TRAITS
 from parrot.files import atomic_path, write_json
 from parrot.lock import only_one
 from parrot.runs import Tokenisation
+from parrot.web import open_address, shown, without_secrets
 
 RESOURCES = Path("workflow/resources/mini")
 COMPOSED = Path("data/mini")
@@ -114,16 +114,17 @@ def _download(url: str, target: Path) -> None:
     try:
         with (
             atomic_path(target) as partial,
-            urllib.request.urlopen(url, timeout=SILENCE) as answer,
+            open_address(url, SILENCE) as answer,
             open(partial, "wb") as file,
         ):
             shutil.copyfileobj(answer, file)
             if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
-                raise ConfigError(f"{url}: cannot be downloaded: it ended {missing} bytes early")
+                raise OSError(f"it ended {missing} bytes early")
     except TimeoutError:
-        raise ConfigError(f"{url}: cannot be downloaded: no byte came for {SILENCE} s") from None
-    except OSError as error:
-        raise ConfigError(f"{url}: cannot be downloaded: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{shown(url)}: cannot be downloaded: no byte came for {SILENCE} s") from None
+    except (OSError, ValueError) as error:
+        why = without_secrets(" ".join(str(error).split()), url)
+        raise ConfigError(f"{shown(url)}: cannot be downloaded: {why}") from None
 
 
 def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sqlite3
 import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.file_systems import network_file_system
-from parrot.store import without_password
+from parrot.web import identity, open_address, shown
 
 SECONDS_TO_ANSWER = 5
 SERVER = "start a server, as docs/cluster.md says, and name it in MLFLOW_TRACKING_URI"
@@ -26,7 +24,7 @@ def check_store(uri: str, elsewhere: bool) -> Finding:
     if uri.startswith(("http://", "https://")):
         return _check_server(uri, elsewhere)
     advice = "set MLFLOW_TRACKING_URI to a server's http address or to sqlite:///PATH"
-    return warning("mlflow", f"{without_password(uri)}: cannot be checked, and jobs do not log to it", advice)
+    return warning("mlflow", f"{shown(uri)}: cannot be checked, and jobs do not log to it", advice)
 
 
 def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
@@ -49,32 +47,23 @@ def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
 
 
 def _check_server(uri: str, elsewhere: bool) -> Finding:
-    shown, host = without_password(uri), urlsplit(uri).hostname or ""
+    where, host = shown(uri), urlsplit(uri).hostname or ""
     if elsewhere and (host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")):
-        found = f"{shown}: other nodes find nothing at {host}"
+        found = f"{where}: other nodes find nothing at {host}"
         advice = f"name this machine: MLFLOW_TRACKING_URI=http://{os.uname().nodename}:{urlsplit(uri).port or 5000}"
         return failed("mlflow", found, advice)
     # A server's health tells nothing of hosts and users that it refuses.
-    asked = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    asked = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        urllib.request.urlopen(urllib.request.Request(asked, headers=_identity(uri)), timeout=SECONDS_TO_ANSWER)
+        given = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+        open_address(asked, SECONDS_TO_ANSWER, headers=identity(uri, *given))
     except urllib.error.HTTPError as error:
         advice = {
             401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             403: f"start it with {urlsplit(uri).netloc.rpartition('@')[2]} among --allowed-hosts",
         }.get(error.code, "is it MLflow's server that answers there?")
-        return failed("mlflow", f"{shown}: {error}", advice)
-    except OSError as error:
+        return failed("mlflow", f"{where}: {error}", advice)
+    except (OSError, ValueError) as error:
         advice = "start it, under a name and at a port that are reached from there"
-        return failed("mlflow", f"{shown} does not answer: {getattr(error, 'reason', error)}", advice)
-    return ok("mlflow", f"{shown} answers")
-
-
-def _identity(uri: str) -> dict[str, str]:
-    """Who MLflow's client would say it is."""
-    at = urlsplit(uri)
-    user, password = at.username or os.environ.get("MLFLOW_TRACKING_USERNAME"), at.password
-    if user is None:
-        return {}
-    given = f"{user}:{password or os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
-    return {"Authorization": f"Basic {base64.b64encode(given.encode()).decode()}"}
+        return failed("mlflow", f"{where} does not answer: {getattr(error, 'reason', error)}", advice)
+    return ok("mlflow", f"{where} answers")

@@ -8,7 +8,6 @@ import os
 import re
 import string
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from parrot.config import Benchmark, ConfigError, JudgeSettings
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.tsv import check_indices, read_tsv, records, write_tsv
 from parrot.prediction_names import prediction_file
+from parrot.web import open_address, shown, without_secrets
 
 REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")
@@ -156,10 +156,9 @@ def _answer(judge: JudgeSettings, request: str) -> str:
         if judge.key_variable not in os.environ:
             raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
         headers["Authorization"] = f"Bearer {os.environ[judge.key_variable]}"
-    asked = urllib.request.Request(f"{judge.url}/chat/completions", json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+        with open_address(f"{judge.url}/chat/completions", SECONDS, json.dumps(body).encode(), headers) as answer:
             return str(json.load(answer)["choices"][0]["message"]["content"])
     except (urllib.error.URLError, OSError, ValueError, LookupError, TypeError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"evaluate.judge: {judge.name} at {judge.url} does not answer: {why}") from None
+        why = without_secrets(" ".join(str(error).split()), judge.url) or type(error).__name__
+        raise ConfigError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why}") from None

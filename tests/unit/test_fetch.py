@@ -7,6 +7,8 @@ import io
 import json
 import socket
 import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -243,8 +245,20 @@ def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
     assert line.startswith(f"{tmp_path}/Quiz_cn.tsv: md5: expected d41d8cd98f00b204e9800998ecf8427e, found ")
 
 
-def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
-    entry = benchmark(tmp_path / "web", source={"url": (tmp_path / "web").as_uri()})
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """The address of a server of the folder `web`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path, web):
+    entry = benchmark(tmp_path / "web", source={"url": web})
     (tmp_path / "web" / "Quiz_cn.tsv").rename(tmp_path / "web" / "QUIZ.tsv")
     entry = entry.model_copy(update={"folder": str(tmp_path / "here"), "published_as": {"zh": "QUIZ.tsv"}})
     fetch({}, {"quiz": entry}, check=False, report=None)
@@ -253,7 +267,7 @@ def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path):
     (tmp_path / "web" / "QUIZ.tsv").unlink()
     fetch({}, {"quiz": entry}, check=False, report=None)
     (tmp_path / "here" / "Quiz_cn.tsv").unlink()
-    with pytest.raises(ConfigError, match=r"web/QUIZ\.tsv: cannot be downloaded: "):
+    with pytest.raises(ConfigError, match=r"/QUIZ\.tsv: cannot be downloaded: HTTP Error 404"):
         fetch({}, {"quiz": entry}, check=False, report=None)
 
 
