@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parrot.config import LANGUAGES, ConfigError, Language, validate
+from parrot.limits import limits
 from parrot.marks import IMAGE
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _query(question: str, options: Sequence[str], instruction: str | None) -> st
     texts = [("question", question), *(("--option", text) for text in options)]
     texts += [("--instruction", text) for text in closing]
     for name, text in texts:
+        limits().check_text(text, name)
         if not text.strip():
             raise ConfigError(f"{name}: expected some text, found none")
         if IMAGE in text:

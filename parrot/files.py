@@ -64,6 +64,7 @@ def check_regular(path: str | Path) -> None:
 
 def read_json(path: str | Path) -> Any:
     """The value that a JSON file holds; ConfigError where the file is missing or malformed."""
+    check_regular(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

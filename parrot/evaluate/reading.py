@@ -12,6 +12,7 @@ import pandas as pd
 from parrot.config import Benchmark, ConfigError, Kind, Language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
+from parrot.limits import limits
 from parrot.marks import IMAGE
 
 REQUIRED: dict[Kind, tuple[str, ...]] = {
@@ -133,11 +134,17 @@ def _indices(table: pd.DataFrame) -> Faults:
 
 
 def _texts(table: pd.DataFrame) -> Faults:
-    return {
-        place: f"expected no {IMAGE} in the text; it stands for the picture"
-        for place, row in zip(table.index, records(table), strict=True)
-        if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values()))
-    }
+    faults = {}
+    for place, row in zip(table.index, records(table), strict=True):
+        if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
+            faults[place] = f"expected no {IMAGE} in the text; it stands for the picture"
+        try:
+            for column, text in row.items():
+                if column != "image":
+                    limits().check_text(text, column)
+        except ConfigError as error:
+            faults[place] = str(error)
+    return faults
 
 
 def _answers(table: pd.DataFrame, kind: Kind) -> Faults:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from parrot.config import ConfigError
+from parrot.evaluate.tsv import read_tsv
 from parrot.files import read_json, read_object
 
 
@@ -19,6 +21,13 @@ def test_a_missing_or_malformed_file_is_one_line(tmp_path: Path, read) -> None:
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"provenance\.json: expected JSON: [^\n]+$"):
             read(path)
+
+
+@pytest.mark.parametrize("read", [read_json, read_tsv])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe: expected a regular file, found a named pipe$"):
+        read(tmp_path / "pipe")
 
 
 def test_another_value_than_an_object_is_named(tmp_path: Path) -> None:

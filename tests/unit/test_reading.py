@@ -36,6 +36,10 @@ BAD = {
         HEADER + '1\t"q\tx\ty\tA\tRED\n',
         "line 2: a quotation mark at a cell's start must close at its end",
     ),
+    "text beyond its limit": (
+        HEADER + f"3\tq\tx\t{'y' * (2**20 + 1)}\tA\tRED\n",
+        "row 3: B: expected at most 1048576 bytes (limits.text_bytes), found 1048577",
+    ),
     "placeholder in an option": (HEADER + "3\tq\tx\t<image>\tA\tRED\n", "row 3: expected no <image>"),
 }
 

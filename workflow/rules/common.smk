@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snakemake.cli import parse_args
 
+from parrot import limits
 from parrot.config import ConfigError, load_config, overlay
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
@@ -150,6 +151,7 @@ def on_nodes(nodes, gpus):
 
 
 suite = load_suite()
+os.environ[limits.VARIABLE] = settings_file(suite.config.limits)
 hardware = suite.config.hardware
 results = f"results/{suite.config.scale}"
 work = f"work/{suite.config.scale}"
