@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
     try:
         yield partial
+        sync(partial)
         os.replace(partial, path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have what this machine wrote to the file or folder `path` on the disk, lest a power cut leave a name alone."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # not every file system can sync folders
+            raise
+    finally:
+        os.close(file)
+
+
+def sync_tree(folder: Path) -> list[str]:
+    """`sync` all files and folders below `folder`, and itself; the files' names in it."""
+    below = sorted(folder.rglob("*"))
+    for path in (*below, folder):
+        sync(path)
+    return [str(path.relative_to(folder)) for path in below if path.is_file()]
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    """The lines of a file that grows, with their ends; a last one without its end is still written, or was cut off."""
+    return [line + b"\n" for line in content.split(b"\n")[:-1]]
+
+
+def parse_rows(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """What the lines of a training's record hold, a JSON object with a step each; damaged ones are left out."""
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                found.append(row)
+    return found
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:

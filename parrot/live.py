@@ -12,7 +12,6 @@ goes when the training has finished.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import select
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from parrot.file_systems import network_file_system
-from parrot.files import read_object
+from parrot.files import parse_rows, read_object, whole_lines
 from parrot.store import Planned, Point, Store, connect, points, store_uri
 from parrot.tracked_training import plan_training, system_prefix
 from parrot.train.checkpoints import newest_whole, step_of
@@ -118,9 +117,9 @@ class Live:
             return []
         with open(path, "rb") as file:
             file.seek(self._offsets.get(path.name, 0))
-            lines = [line for line in file if line.endswith(b"\n")]
+            lines = whole_lines(file.read())
         self._offsets[path.name] = self._offsets.get(path.name, 0) + sum(map(len, lines))
-        return [json.loads(line) for line in lines]
+        return parse_rows(lines)
 
 
 def follow(live: Live, message: Callable[[float], str | None], seconds: float = SECONDS_BETWEEN_SENDS) -> None:

@@ -1,7 +1,8 @@
 """LLaVA-style conversation sets as memory-mapped Arrow tables, tokenised once.
 
 A set's JSON is read one sample at a time and written as one Arrow file in the work folder, named by a digest of
-everything that it depends on; training maps that file, so that no data set lives in memory, whatever its size.
+everything that it depends on; training maps that file, so that no data set lives in memory, whatever its size. Its
+digest lies beside it: a damaged file is written anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from parrot.data.samples import Found, Reading, fault, image_fault, named
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_path, check_regular
 from parrot.marks import IGNORED, IMAGE
+from parrot.sealed import is_whole, seal
 
 ROWS_A_BLOCK = 1024
 SCHEMA = pa.schema(
@@ -102,9 +104,10 @@ def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max
 
 def _load(entry: ConversationSet, processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
     path = cache / f"{Path(entry.file).stem}.{_key(entry, processor, max_length)}.arrow"
-    if not path.is_file():
+    if not is_whole(path):
         with atomic_path(path) as partial:
             _write(entry, processor, max_length, partial)
+            seal(partial, path)
     return Dataset.from_file(str(path))
 
 

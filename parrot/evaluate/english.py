@@ -5,7 +5,6 @@ This is the baseline of the paper's Table 10 ("translate test"): a model that kn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import LETTERS
 from parrot.runs import PredictSettings
+from parrot.sealed import read_lines
 
 # The columns that are put into English; a picture in words is what the control `text` shows.
 TEXTS = ("question", "hint", "picture_text", *LETTERS)
@@ -77,9 +77,7 @@ class Translations:
         self.folder = work / "translations" / key([digests, code])
         self.known: dict[Language, dict[str, str]] = {language: {} for language in LANGUAGES}
         for path in sorted(self.folder.glob("*.jsonl")):
-            # A line that is being written, or was cut off, has no end.
-            for batch in path.read_bytes().split(b"\n")[:-1]:
-                said = json.loads(batch)
+            for said in read_lines(path, mine=False):
                 self.known[said["language"]] |= dict(zip(said["lines"], said["english"], strict=True))
 
     def rows(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from parrot.evaluate.generate import Answer
+from parrot.sealed import append_line, read_lines
 
 
 class Journal:
@@ -26,21 +25,12 @@ class Journal:
     def add(self, places: Sequence[int], answers: Sequence[Answer]) -> None:
         """Append a batch's answers, on disk when this returns."""
         self.answers |= dict(zip(places, answers, strict=True))
-        line = json.dumps({"places": list(places), "answers": [asdict(answer) for answer in answers]})
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, {"places": list(places), "answers": [asdict(answer) for answer in answers]})
 
     def _read(self) -> dict[int, Answer]:
         found: dict[int, Answer] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if path == self.path and len(whole) < len(content):
-                path.write_bytes(whole)  # a line that was cut off, which the next one would otherwise continue
-            for line in whole.splitlines():
-                batch = json.loads(line)
+            for batch in read_lines(path, mine=path == self.path):
                 found |= {
                     place: Answer(**answer) for place, answer in zip(batch["places"], batch["answers"], strict=True)
                 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from parrot.evaluate.progress import Progress
 from parrot.evaluate.reading import read_language
 from parrot.model.build import model_folder, pretrained
 from parrot.runs import PredictSettings
+from parrot.sealed import append_line
 
 CODES: dict[Language, str] = {
     "en": "eng_Latn",
@@ -46,12 +45,11 @@ def translate(settings: PredictSettings, work: Path, batch: int) -> None:
     model, tokenizer = load_translator(settings.translator.path)
     translations.folder.mkdir(parents=True, exist_ok=True)
     cut = total = 0
-    file = translations.folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
-    with Progress(sum(map(len, missing.values())), "text") as progress, open(file, "a", encoding="utf-8") as kept:
+    kept = translations.folder / f"{uuid.uuid4().hex}.jsonl"
+    with Progress(sum(map(len, missing.values())), "text") as progress:
         for language, lines in _batches(missing, batch):
             english, unfinished = _translate(model, tokenizer, lines, language)
-            kept.write(json.dumps({"language": language, "lines": lines, "english": english}) + "\n")
-            kept.flush()
+            append_line(kept, {"language": language, "lines": lines, "english": english})
             cut, total = cut + unfinished, total + len(lines)
             progress.add(len(lines))
     if cut:

@@ -1,37 +1,54 @@
-"""Checkpoints of a stage: a mark, written last, tells a whole one from one that was cut off while it was written."""
+"""Checkpoints of a stage: a mark, written last, tells a whole one from one that was cut off or damaged.
+
+The mark holds sizes and digests of all files, taken by the first process when they are written, from its memory as far
+as it wrote them, and compared when training goes on from them: a second a GiB and thread, both times. A checkpoint also
+keeps the stage's record up to its step, so that no damage to the record outlives a restart.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from parrot.config import ConfigError
-from parrot.files import atomic_write, write_json
+from parrot.digest import file_sha256
+from parrot.files import atomic_write
+from parrot.sealed import read_record, tell, write_record
 
 WHOLE = "whole"
+METRICS = "metrics.jsonl"
 RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of processes can load
+READERS = 8  # threads that read a checkpoint's files
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def flush(checkpoint: Path) -> None:
-    """Have this machine's writes below `checkpoint` on the disk, so that the mark never outlives what it stands for."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+def keep_metrics(checkpoint: Path) -> None:
+    """Put a copy of the record, which lies beside `checkpoint`, into it."""
+    record = checkpoint.with_name(METRICS)
+    atomic_write(checkpoint / METRICS, record.read_bytes() if record.is_file() else b"")
 
 
-def mark_whole(checkpoint: Path, strategy: str, processes: int) -> None:
-    """State that everything in the folder `checkpoint` is written, and how it is spread."""
-    write_json(checkpoint / WHOLE, {"strategy": strategy, "processes": processes})
+def restore_metrics(folder: Path, checkpoint: Path | None) -> None:
+    """Set the record in `folder` to what it was at `checkpoint`; to nothing without one."""
+    atomic_write(folder / METRICS, (checkpoint / METRICS).read_bytes() if checkpoint else b"")
+
+
+def mark_whole(checkpoint: Path, strategy: str, processes: int, files: Iterable[str]) -> None:
+    """State that all `files` in the folder `checkpoint` are on the disk, and how they are spread."""
+    names = sorted(files)
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(_identity, [checkpoint / name for name in names])
+        listed = dict(zip(names, found, strict=True))
+    write_record(checkpoint / WHOLE, {"strategy": strategy, "processes": processes, "files": listed})
 
 
 def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
-    """ConfigError where `processes` processes cannot load `checkpoint` under `strategy`."""
-    saved = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+    """ConfigError where `processes` processes cannot load `checkpoint`, a sound one, under `strategy`."""
+    saved = read_record(checkpoint / WHOLE)
     if saved["strategy"] != strategy or (saved["processes"] != processes and strategy not in RESHARDED):
         raise ConfigError(
             f"{checkpoint}: was saved by {saved['processes']} processes with strategy {saved['strategy']}, found "
@@ -40,16 +57,29 @@ def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in `folder` that is whole; none where there is not any."""
+    """The checkpoint of the highest step in `folder` that has a mark; none where there is not any."""
     whole = [path for path in _checkpoints(folder) if (path / WHOLE).is_file()]
     return max(whole, key=step_of, default=None)
 
 
-def remove_broken(folder: Path) -> None:
-    """Delete the checkpoints that were cut off, so that retention never counts them."""
+def newest_sound(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in `folder` whose files are as they were written; reads all of them.
+
+    Those that were cut off while they were written are removed, lest retention count them; so are damaged ones, each
+    of which is named in a line.
+    """
     for path in _checkpoints(folder):
-        if not (path / WHOLE).is_file():
-            shutil.rmtree(path)
+        if not (path / WHOLE).exists():
+            _remove(path)
+    left = sorted(_checkpoints(folder), key=step_of)
+    while left:
+        path = left.pop()
+        damaged = _damaged(path)
+        if damaged is None:
+            return path
+        tell(path / damaged, f"training goes on from {left[-1].name}" if left else "training starts anew")
+        _remove(path)
+    return None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -59,12 +89,28 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
-def cut_back(metrics: Path, step: int) -> None:
-    """Drop the rows of `metrics` that come after optimiser step `step`, a half-written last row included."""
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.is_file() else []
-    rows = (line for line in lines if line.endswith("\n"))
-    atomic_write(metrics, "".join(line for line in rows if json.loads(line)["step"] <= step))
+def _damaged(checkpoint: Path) -> str | None:
+    """The first file of `checkpoint` that is not as it was written; none where all are."""
+    mark = read_record(checkpoint / WHOLE)
+    if mark is None:
+        return WHOLE
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(_identity, [checkpoint / name for name in mark["files"]])
+        pairs = zip(mark["files"].items(), found, strict=True)
+        return next((name for (name, written), identity in pairs if identity != written), None)
+
+
+def _identity(path: Path) -> list[Any] | None:
+    """Size and SHA-256; none for what is no file."""
+    return [path.stat().st_size, file_sha256(path)] if path.is_file() else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)]

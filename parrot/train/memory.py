@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 
 from parrot.config import ConfigError
-from parrot.files import write_json
 from parrot.hardware import TrainingHardware
+from parrot.sealed import read_record, write_record
 
 FILE = "out_of_memory.json"  # beside the checkpoints
 
@@ -20,7 +19,7 @@ FILE = "out_of_memory.json"  # beside the checkpoints
 def fitting(folder: Path, hardware: TrainingHardware, processes: int, stage: str) -> TrainingHardware:
     """`hardware`, with the micro-batch that an attempt on the same hardware left in `folder`, where one did."""
     path = folder / FILE
-    left = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    left = read_record(path, f"micro_batch {hardware.micro_batch} is tried again") or {}
     micro_batch = left.pop("micro_batch", hardware.micro_batch)
     if micro_batch >= hardware.micro_batch or left != _alike(hardware, processes):
         return hardware
@@ -42,7 +41,7 @@ def record_out_of_memory(
     told = f"hardware.{stage}.micro_batch: {now} ran out of GPU memory"
     if smaller is None:
         return ConfigError(f"{told}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
-    write_json(folder / FILE, {"micro_batch": smaller} | _alike(hardware, processes))
+    write_record(folder / FILE, {"micro_batch": smaller} | _alike(hardware, processes))
     return ConfigError(f"{told}; the next attempt goes on from the newest checkpoint with {smaller}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -22,7 +21,7 @@ from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_write, new_folder, write_json
+from parrot.files import atomic_write, new_folder, read_object, sync_tree, write_json
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.lock import only_one
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
@@ -31,7 +30,7 @@ from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.arguments import training_arguments
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
-from parrot.train.checkpoints import check_spread, cut_back, newest_whole, remove_broken, step_of
+from parrot.train.checkpoints import METRICS, check_spread, newest_sound, restore_metrics, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
 from parrot.train.layout import BatchLayout
@@ -124,7 +123,7 @@ def _train_in(
     """Train with checkpoints in `folder`, from the newest whole one on."""
     started = time.time()
     settings, recipe = stage.settings, stage.settings.recipe
-    newest = from_first("checkpoint", lambda: str(newest_whole(folder) or ""))
+    newest = from_first("checkpoint", lambda: str(newest_sound(folder) or ""))
     checkpoint = Path(newest) if newest else None
     if checkpoint is not None:
         check_spread(checkpoint, hardware.strategy, _processes())
@@ -153,8 +152,7 @@ def _train_in(
         trainer = _trainer(stage, model, processor, rows, held_out, arguments, hardware, stop)
     main = trainer.is_world_process_zero()
     if main:
-        remove_broken(folder)
-        cut_back(folder / "metrics.jsonl", first)
+        restore_metrics(folder, checkpoint)
         write_json(folder / "provenance.json", {"stage": stage.name, **facts})
         if facts["truncated_samples"]:
             print(f"{stage.name}: {facts['truncated_samples']} of {len(rows)} samples lose their end", file=sys.stderr)
@@ -212,9 +210,10 @@ def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], fold
     """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
     with new_folder(output / stage.output_name) as partial:
         stage.save(model, processor, partial)
+        sync_tree(partial)  # before the checkpoints go
     for earlier in output.glob("system-*.jsonl"):
         earlier.unlink()
-    for record in (folder / "metrics.jsonl", *folder.glob("system-*.jsonl")):
+    for record in (folder / METRICS, *folder.glob("system-*.jsonl")):
         atomic_write(output / record.name, record.read_bytes())
     own = {"projector_sha256": projector_sha256(model), "peak_rss_mib": round(provenance.peak_rss_mib(), 1)}
     write_json(output / "provenance.json", {"stage": stage.name, **own, **facts})
@@ -249,7 +248,7 @@ def _trainer(
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
         strategy=hardware.strategy,
         callbacks=[
-            Recorder(folder / "metrics.jsonl", recipe.global_batch),
+            Recorder(folder / METRICS, recipe.global_batch),
             Progress(stage.name, recipe.global_batch),
             stop,
             *([HeldOut(recipe.eval_steps)] if stage.validation else []),
@@ -285,7 +284,7 @@ def _check_enough(rows: Dataset, stage: Stage, router: str) -> None:
 def _check_projector(model: Any, folder: Path) -> str:
     """Digest of the projector in `model`; ConfigError when stage 1's provenance, beside `folder`, names another one."""
     loaded, record = projector_sha256(model), folder.parent / "provenance.json"
-    saved = json.loads(record.read_text(encoding="utf-8"))["projector_sha256"] if record.is_file() else loaded
+    saved = read_object(record).get("projector_sha256") if record.is_file() else loaded
     if loaded != saved:
         raise ConfigError(f"{folder}: the projector that was loaded is not the one that {record} describes")
     return loaded

@@ -19,6 +19,9 @@ from typing import Any
 
 import psutil
 
+from parrot.files import atomic_write, parse_rows, whole_lines
+from parrot.sealed import tell
+
 SECONDS_A_SAMPLE, SAMPLES_A_ROW = 5.0, 2
 MEGA = 1e6
 
@@ -53,7 +56,7 @@ def node() -> str:
 
 def _record(path: Path, gpus: Sequence[str], stop: threading.Event) -> None:
     try:
-        step = _whole_rows(path)
+        step = _next_step(path)
         sample = sampler(path.parent, gpus)
         ended = False
         while not ended:
@@ -70,14 +73,16 @@ def _record(path: Path, gpus: Sequence[str], stop: threading.Event) -> None:
         print(f"parrot: warning: {path.name}: no more rows: {error}", file=sys.stderr)
 
 
-def _whole_rows(path: Path) -> int:
-    """How many rows an earlier job left; a last one that it did not finish is dropped."""
+def _next_step(path: Path) -> int:
+    """The step after those that an earlier job left; a row that it did not finish, and damaged ones, are dropped."""
     if not path.is_file():
         return 0
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    os.truncate(path, len(whole))
-    return whole.count(b"\n")
+    lines = whole_lines(path.read_bytes())
+    left = parse_rows(lines)
+    if len(left) < len(lines):
+        tell(path, f"{len(lines) - len(left)} of {len(lines)} rows are left out")
+    atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in left))
+    return 1 + max((row["step"] for row in left), default=-1)
 
 
 def sampler(folder: Path, gpus: Sequence[str]) -> Callable[[], Sample]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -15,10 +16,11 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.config import ConfigError
+from parrot.files import sync_tree
 from parrot.marks import IGNORED
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
-from parrot.train.checkpoints import flush, mark_whole, newest_whole
+from parrot.train.checkpoints import keep_metrics, mark_whole, newest_whole
 from parrot.train.guard import complaint, suspects
 from parrot.train.loading import outlive_sigterm
 from parrot.train.order import GlobalBatches
@@ -123,12 +125,13 @@ class StageTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        self.accelerator.wait_for_everyone()  # each process writes its random state last
-        if self.args.local_process_index == 0:
-            flush(checkpoint)
-        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            mark_whole(checkpoint, self.strategy, self.args.world_size)
+            keep_metrics(checkpoint)
+        self.accelerator.wait_for_everyone()  # each process writes its random state last
+        # A network file system may show the first node less than the others wrote.
+        files = gather_object(sync_tree(checkpoint) if self.args.local_process_index == 0 else [])
+        if self.args.should_save:
+            mark_whole(checkpoint, self.strategy, self.args.world_size, set(files))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.sharded:

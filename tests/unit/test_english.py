@@ -157,7 +157,7 @@ def test_a_translation_that_was_cut_off_goes_on(benchmark, nllb, tmp_path: Path,
     left = {
         line
         for lines in map(json.loads, file.with_name("killed.jsonl").read_text().splitlines()[:-1])
-        for line in lines["lines"]
+        for line in lines["value"]["lines"]
     }
     translated = []
     whole = machine_translation._translate

@@ -23,7 +23,7 @@ from parrot.hardware import TrainingHardware
 from parrot.live import Live, follow, store_of_jobs
 from parrot.store import connect
 from parrot.tracked_training import read_training
-from parrot.train.checkpoints import cut_back
+from parrot.train.checkpoints import keep_metrics, restore_metrics
 from parrot.train.live import shown_live
 from parrot.train.recipe import align
 from parrot.train.trainer import StageTrainer
@@ -149,8 +149,10 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     identity = "tiny/resumed/seed0/tune"
     record = Record(tmp_path / "work")
     record.describe(settings=SETTINGS, slurm_job_id="1")
-    record.grow(range(1, 8))
+    record.grow(range(1, 6))
     record.save(5)
+    keep_metrics(record.folder / "checkpoint-5")
+    record.grow([6, 7])
     first = Live(identity, record.folder, server.uri)
     first.send()
     first.ended("")  # the training was killed: its end of the pipe closed
@@ -159,7 +161,7 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     assert killed.info.status == "FAILED"
     assert len(curves(server.store, killed)) == 4 * 5
 
-    cut_back(record.folder / "metrics.jsonl", 5)
+    restore_metrics(record.folder, record.folder / "checkpoint-5")
     record.describe(settings=SETTINGS, slurm_job_id="2")
     second = Live(identity, record.folder, server.uri)
     record.grow(range(6, 11), loss=1.5)

@@ -18,7 +18,7 @@ from parrot.data.conversations import load
 from parrot.hardware import accumulation_steps
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.train.callbacks import Progress
-from parrot.train.checkpoints import cut_back, mark_whole, newest_whole, remove_broken
+from parrot.train.checkpoints import keep_metrics, mark_whole, newest_sound, newest_whole, restore_metrics
 from parrot.train.layout import BatchLayout, laid_out
 from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.provenance import data_pins
@@ -122,7 +122,7 @@ def test_sets_are_joined_and_keep_language_and_id(processor, tmp_path):
 def test_a_set_is_tokenised_once(processor, tmp_path, monkeypatch):
     entry = write_set(tmp_path, "en", count=6)
     load((entry,), processor, tmp_path / "cache", 512)
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "cache").glob("*.arrow")
     written = file.stat().st_mtime_ns
     load((entry,), processor, tmp_path / "cache", 512)
     assert file.stat().st_mtime_ns == written
@@ -188,19 +188,20 @@ def test_only_whole_checkpoints_count(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert newest_whole(tmp_path) is None
     for step in (5, 10):
-        mark_whole(tmp_path / f"checkpoint-{step}", "ddp", 1)
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-10"
-    remove_broken(tmp_path)
+        mark_whole(tmp_path / f"checkpoint-{step}", "ddp", 1, [])
+    assert newest_whole(tmp_path) == newest_sound(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 
 
-def test_metrics_are_cut_back_to_a_checkpoint(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    rows = [{"step": 1}, {"step": 2}, {"step": 2, "eval_loss_en": 1.5}, {"step": 3}]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')
-    cut_back(path, 2)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == rows[:3]
-    cut_back(path, 0)
+def test_metrics_are_put_back_to_those_of_a_checkpoint(tmp_path):
+    path, checkpoint = tmp_path / "metrics.jsonl", tmp_path / "checkpoint-2"
+    then = '{"step": 1}\n{"step": 2}\n{"step": 2, "eval_loss_en": 1.5}\n'
+    path.write_text(then)
+    keep_metrics(checkpoint)
+    path.write_text(then + '{"step": 3}\n{"step": 4, "lo')
+    restore_metrics(tmp_path, checkpoint)
+    assert path.read_text() == then
+    restore_metrics(tmp_path, None)
     assert path.read_text() == ""
 
 
