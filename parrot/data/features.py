@@ -118,7 +118,7 @@ def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
 
 def remember(digests: dict[str, str], known: Path) -> None:
     """Write the file that `digests_of` reads."""
-    before = read_record(known, "it is made anew") or {}
+    before = read_record(known) or {}
     write_record(known, before | {path: [_state(path), digest] for path, digest in digests.items()})
 
 

@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 
 from parrot.config import Benchmark, ConfigError, JudgeSettings
+from parrot.digest import key
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
+from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import check_indices, read_tsv, records, write_tsv
 from parrot.prediction_names import prediction_file
+from parrot.sealed import tell
 from parrot.web import open_address, shown, without_secrets
 
 REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
@@ -110,8 +113,7 @@ def _ratio(rated: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float
 
 def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:
     """The judge's review of every row, from the file `kept` where it is there, and then written to it."""
-    old = records(read_tsv(kept, COLUMNS)) if kept.exists() else []
-    known = {(row["judge"], row["request_sha256"]): row["review"] for row in old}
+    known = {(row["judge"], row["request_sha256"]): row["review"] for row in _kept(kept)}
     requests = [_request(row, judge) for row in records(table)]
     salt = f"{judge.temperature}\n{SYSTEM}\n"
     names = [(judge.name, hashlib.sha256(f"{salt}{request}".encode()).hexdigest()) for request in requests]
@@ -122,8 +124,27 @@ def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]
     finally:  # a judge that stops answering is asked about the rest alone
         rows = [(i, *name, known[name]) for i, name in zip(table["index"], names, strict=True) if name in known]
         if rows:
-            write_tsv(pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), kept)
+            reviews = pd.DataFrame(rows, columns=list(COLUMNS), dtype=str)
+            write_tsv(reviews.assign(row_digest=[_digest(row) for row in records(reviews)]), kept)
     return [known[name] for name in names]
+
+
+def _kept(path: Path) -> list[dict[str, str]]:
+    """The reviews in `path` that are as they were written; how many are not is told in a line."""
+    rejected: list[Rejection] = []
+    try:
+        rows = records(read_tsv(path, COLUMNS, rejected)) if path.exists() else []
+    except ConfigError:
+        tell(path, "the judge is asked for all reviews again")
+        return []
+    sound = [row for row in rows if row.get("row_digest", _digest(row)) == _digest(row)]
+    if lost := len(rejected) + len(rows) - len(sound):
+        tell(path, f"the judge is asked for {lost} reviews again")
+    return sound
+
+
+def _digest(row: Mapping[str, str]) -> str:
+    return key([row[name] for name in COLUMNS])
 
 
 def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:

@@ -188,6 +188,28 @@ def test_free_answers_are_rated_by_the_judge_once(tmp_path: Path, server: tuple[
     assert len(asked) == 8
 
 
+@pytest.mark.parametrize(
+    ("find", "put", "again"),
+    [(b"8 6", b"8 9", 1), (b'"1"\t', b'"1"', 1), (b"request", b"bequest", 3), (b"8 4", b"\xff 4", 1)],
+    ids=["a rating", "a row", "the header", "the encoding"],
+)
+def test_damaged_reviews_are_asked_for_again(find, put, again, tmp_path: Path, server, capsys) -> None:
+    url, asked = server
+    benchmark, judge = entry(tmp_path, kind="judged", scoring="relative"), JudgeSettings(name="rater", url=url)
+    row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": PICTURES["p"]}
+    answer(benchmark, [row] * 3, ["4", "5", "6"], tmp_path)
+    whole = scores(benchmark, tmp_path, judge=judge)
+    path = tmp_path / "reviews/B.tsv"
+    kept = path.read_bytes()
+    assert kept.count(find) == 1
+    path.write_bytes(kept.replace(find, put))
+    asked.clear()
+    assert scores(benchmark, tmp_path, judge=judge).equals(whole)
+    assert len(asked) == again
+    assert path.read_bytes() == kept
+    assert capsys.readouterr().err.startswith(f"parrot: warning: {path}: damaged; the judge is asked for ")
+
+
 def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
     benchmark = entry(tmp_path, kind="judged", scoring="relative")
     row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": PICTURES["p"]}
