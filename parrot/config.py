@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from parrot import benchmark_kinds
@@ -18,6 +17,7 @@ from parrot.estimates import BenchmarkEstimate, ConversationEstimate, TextShape,
 from parrot.hardware import Hardware
 from parrot.limits import Limits
 from parrot.strict import ConfigError, Strict
+from parrot.strict_yaml import read_yaml
 from parrot.web import check_address
 
 Address = Annotated[str, AfterValidator(check_address)]
@@ -396,21 +396,6 @@ def validate(kind: Any, value: Any, where: str) -> Any:
         field = ".".join(str(part) for part in first["loc"]) or "(whole)"
         said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(f"{where}: {field}: {said}") from None
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping; ConfigError when the file is missing, malformed or not a mapping."""
-    try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} is not valid YAML") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping of names, found {type(value).__name__}")
-    return value
 
 
 def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

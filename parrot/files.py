@@ -1,10 +1,16 @@
-"""Whole files, and JSON in them: all is written beside itself and renamed, so that a file that exists is complete."""
+"""Whole files, and text and JSON in them.
+
+All is written beside itself and renamed, so that a file that exists is complete. Text is UTF-8, with or without a
+byte-order mark; YAML is read by `parrot.strict_yaml`, JSON lists of any size by `parrot.data.json_stream`.
+"""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -101,15 +107,68 @@ def check_regular(path: str | Path) -> None:
         raise ConfigError(f"{path}: expected a regular file, found {found}")
 
 
-def read_json(path: str | Path) -> Any:
-    """The value that a JSON file holds; ConfigError where the file is missing or malformed."""
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, a byte-order mark left out, line ends as they are.
+
+    ConfigError where the file cannot be read, and, naming line and byte, where it is of another encoding.
+    """
     check_regular(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, error.start - content.rfind(b"\n", 0, error.start)
+        found = f"0x{content[error.start]:02x}"
+        raise ConfigError(f"{path}: line {line}, byte {byte}: expected text in UTF-8, found {found}") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """The value that a JSON file holds; ConfigError, naming the line, where it is malformed or has a name twice."""
+    text = read_text(path)
+    try:
+        value = json.loads(text, object_pairs_hook=_without_doubles)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except _Doubled as error:
+        raise ConfigError(f"{path}: line {_second(text)}: {error} is there twice; expected every name once") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path}: expected text, found half of a surrogate pair") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: expected JSON: lists or objects are nested too deeply") from None
     except ValueError as error:
         raise ConfigError(f"{path}: expected JSON: {error}") from None
+    return value
+
+
+class _Doubled(ValueError):
+    """A name that an object has twice."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Doubled(next(name for place, name in enumerate(names) if name in names[:place]))
+    return found
+
+
+def _second(text: str) -> int:
+    """The line of the first name that is the second of its object, in JSON with such a name."""
+    names: list[set[str]] = []
+    for token in re.finditer(r'("(?:[^"\\]|\\.)*")\s*(:?)|[{}]', text):
+        if token[0] == "{":
+            names.append(set())
+        elif token[0] == "}":
+            names.pop()
+        elif token[2]:
+            name = json.loads(token[1])
+            if name in names[-1]:
+                return text.count("\n", 0, token.start()) + 1
+            names[-1].add(name)
+    raise AssertionError(text)
 
 
 def read_object(path: str | Path) -> dict[str, Any]:

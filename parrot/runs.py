@@ -29,7 +29,6 @@ from parrot.config import (
     load_catalogue,
     load_config,
     overlay,
-    read_yaml,
     validate,
 )
 from parrot.digest import key
@@ -37,6 +36,7 @@ from parrot.families import expand
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
 from parrot.prediction_names import check_distinct
+from parrot.strict_yaml import read_yaml
 
 DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.

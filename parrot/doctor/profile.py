@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config import ConfigError, read_yaml
 from parrot.doctor.command import ask
+from parrot.strict import ConfigError
+from parrot.strict_yaml import read_yaml
 
 DRY_RUN_SECONDS = 120
 RULE = re.compile(r"^rule (\w+):\n((?:(?:[ \t].*)?\n)+)", re.MULTILINE)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from parrot.config import read_yaml
 from parrot.plan.facts import read_facts
 from parrot.plan.jobs import Job, Jobs
 from parrot.plan.where import where
 from parrot.runs import DEFAULT_CONFIG, Suite
+from parrot.strict_yaml import read_yaml
 
 
 def plan(

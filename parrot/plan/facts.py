@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from parrot.config import ConfigError, read_yaml, validate
+from parrot.config import ConfigError, validate
 from parrot.plan.devices import device_of
 from parrot.strict import Strict
+from parrot.strict_yaml import read_yaml
 
 FILE = "plan.yaml"
 

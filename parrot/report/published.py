@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from parrot.config import LANGUAGES, ConfigError
+from parrot.files import read_text
 from parrot.report.grid import Grid
 from parrot.report.scores import Cell
 from parrot.report.tables import NON_ENGLISH, mean
@@ -46,11 +48,9 @@ def language_contrast(path: Path) -> Grid:
 
 
 def _read(path: Path) -> dict[tuple[str, str, str, str], float]:
+    lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["source"].startswith(PAPER)]
-            return {(r["system"], r["benchmark"], r["language"], r["source"]): float(r["value"]) for r in rows}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError):
+        rows = [row for row in lines if row["source"].startswith(PAPER)]
+        return {(r["system"], r["benchmark"], r["language"], r["source"]): float(r["value"]) for r in rows}
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise ConfigError(f"{path}: expected the columns system, benchmark, language, value and source") from None

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from parrot.hardware import TrainingHardware
 from parrot.runs import AlignSettings, TuneSettings
+from parrot.strict_yaml import read_yaml
 
 PACKAGES = (
     "parrot", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "pillow",
@@ -64,7 +64,7 @@ def data_pins(files: Iterable[str], root: Path = Path()) -> dict[str, str]:
     for pin in sorted([*root.glob("*.dvc"), *root.glob("data/*.dvc")]):
         if not pin.is_file():
             continue
-        content = yaml.safe_load(pin.read_text(encoding="utf-8"))
+        content = read_yaml(pin)
         base = pin.parent / content.get("wdir", ".")
         for out in content.get("outs", []):
             tracked = Path(os.path.abspath(base / out["path"]))

@@ -66,7 +66,11 @@ def test_profile_that_is_not_there(here):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("executor: [", "slurm/profile.yaml: line 1 is not valid YAML"),
+        (
+            "executor: [",
+            "slurm/profile.yaml: line 1, column 12: while parsing a flow node, expected the node content, "
+            "but found '<stream end>'",
+        ),
         ("jobs: 4", "slurm/profile.yaml: executor: expected slurm, found none"),
     ],
 )

@@ -17,7 +17,7 @@ def test_a_missing_or_malformed_file_is_one_line(tmp_path: Path, read) -> None:
     path = tmp_path / "provenance.json"
     with pytest.raises(ConfigError, match=r"provenance\.json: cannot be read: No such file or directory$"):
         read(path)
-    for content in (b"", b"{", b"[1,]", b"\xff"):
+    for content in (b"", b"{", b"[1,]", b"[" * 100_000, b"[" + b"1" * 5000 + b"]"):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"provenance\.json: expected JSON: [^\n]+$"):
             read(path)
@@ -28,6 +28,26 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="pipe: expected a regular file, found a named pipe$"):
         read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": 1,\n "b": "fran\xe7ais"}', "line 2, byte 12: expected text in UTF-8, found 0xe7"),
+        ('{"a": 1}'.encode("utf-16"), "line 1, byte 1: expected text in UTF-8, found 0xff"),
+        (b'{"a": {"x": 1},\n "b": [{"x": 1}, {"y": "{",\n"\\u0079": 2}]}', "line 3: y is there twice; expected"),
+        (b'{"a": "\\ud800"}', "expected text, found half of a surrogate pair"),
+    ],
+)
+def test_another_encoding_and_doubled_names_are_told_by_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"settings\.json: {said}[^\n]*$"):
+        read_json(tmp_path / "settings.json")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_bytes(b'\xef\xbb\xbf{"a": "\\ud83d\\ude00"}')
+    assert read_json(tmp_path / "settings.json") == {"a": "😀"}
 
 
 def test_another_value_than_an_object_is_named(tmp_path: Path) -> None:
