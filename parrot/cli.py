@@ -15,16 +15,8 @@ from parrot.config import ConfigError, Control, validate
 from parrot.files import read_json
 from parrot.hardware import TrainingHardware, check_gpus
 from parrot.plan.command import plan
-from parrot.runs import (
-    DEFAULT_CONFIG,
-    AlignSettings,
-    FetchSettings,
-    PredictSettings,
-    Run,
-    ScoreSettings,
-    Suite,
-    TuneSettings,
-)
+from parrot.runs import DEFAULT_CONFIG, Run, Suite
+from parrot.stages import AlignSettings, FetchSettings, PredictSettings, ScoreSettings, TuneSettings
 
 app = typer.Typer(
     help="Parrot from data to paper tables. Settings come from a named run or a JSON file.",

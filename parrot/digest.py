@@ -19,6 +19,7 @@ LEFT_OUT = frozenset(
         "config",
         "strict",
         "runs",
+        "stages",
         "hardware",
         "limits",
         "digest",

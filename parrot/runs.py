@@ -1,4 +1,4 @@
-"""Runs by name: a name's overrides laid over the config, and the settings that each stage of the run reads."""
+"""Runs by name: a name's overrides laid over the config, resolved to the settings that each stage of the run reads."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
-
 from parrot.config import (
     BackboneFolder,
     Benchmark,
     Config,
     ConfigError,
-    Control,
     Conventions,
     ConversationSet,
     Dataset,
     ExpertSettings,
     ImageReading,
-    JudgeSettings,
     Language,
-    LoraSettings,
     Recipe,
-    Strict,
-    TuneRecipe,
     load_catalogue,
     load_config,
     overlay,
@@ -36,6 +29,16 @@ from parrot.families import expand
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
 from parrot.prediction_names import check_distinct
+from parrot.stages import (
+    AlignSettings,
+    FetchSettings,
+    PredictSettings,
+    ScoreSettings,
+    Tokenisation,
+    TuneSettings,
+    as_read,
+    recipe_as_read,
+)
 from parrot.strict_yaml import read_yaml
 
 DEFAULT_CONFIG = ("config/config.yaml",)
@@ -45,81 +48,6 @@ RESERVED = frozenset(
     | {"scores", "report", "browse", "by_target", "track", "track_target", "tracked", "data", "families"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
-Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
-
-
-class Tokenisation(Strict):
-    """What a stage makes of its conversation sets before it trains; sets and backbones by catalogue name."""
-
-    stage: Literal["align", "tune"]
-    sets: tuple[str, ...]
-    vision_tower: str
-    language_model: str
-    vision_feature_select: Literal["cls_patch", "patch"]
-    max_length: int
-
-
-class FetchSettings(Strict):
-    """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
-
-    datasets: dict[str, Dataset]
-    benchmarks: dict[str, Benchmark]
-    tokenisations: tuple[Tokenisation, ...] = ()
-
-    @property
-    def given(self) -> list[str]:
-        """Files that fetching finds rather than makes: the shipped ones and the user's own."""
-        entries = (*self.datasets.values(), *self.benchmarks.values())
-        return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
-
-
-class StageSettings(ImageReading):
-    """What both stages read."""
-
-    seed: int
-    vision_tower: BackboneFolder
-    language_model: BackboneFolder
-    projector: Literal["linear", "mlp2x_gelu"]
-    vision_feature_layer: int
-    vision_feature_select: Literal["cls_patch", "patch"]
-    data: tuple[ConversationSet, ...]
-
-
-class AlignSettings(StageSettings):
-    """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
-
-    recipe: Recipe
-
-
-class TuneSettings(StageSettings):
-    """Exactly what stage 2 reads, besides stage 1's projector."""
-
-    experts: ExpertSettings
-    validation: tuple[ConversationSet, ...]
-    recipe: TuneRecipe
-
-
-class PredictSettings(Strict):
-    """Exactly what prediction reads, besides the run's own model."""
-
-    model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")
-    benchmarks: tuple[Benchmark, ...]
-    controls: tuple[Control, ...]
-    prompt_language: Literal["dataset", "group"]
-    dtype: Literal["fp32", "bf16"]
-    translator: Literal["none", "parallel_rows"] | BackboneFolder = "none"
-    missing_values: Literal["strings", "vlmevalkit"] = "strings"
-
-
-class ScoreSettings(Conventions):
-    """Exactly what scoring reads, besides the predictions."""
-
-    run: str
-    seed: int
-    benchmarks: tuple[Benchmark, ...]
-    controls: tuple[Control, ...]
-    resamples: int
-    judge: JudgeSettings | None = None
 
 
 class Run:
@@ -140,7 +68,7 @@ class Run:
             known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
             what = "conversations" if kind is ConversationSet else "backbone"
             raise ConfigError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
-        return _as_read(entry)
+        return as_read(entry)
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
         missing = [language for language in self.config.data.languages if not sets.get(language)]
@@ -234,7 +162,7 @@ class Run:
             experts=experts if model.num_experts else ExpertSettings(num_experts=0),
             data=self._by_language(data.instructions, "instructions"),
             validation=validation,
-            recipe=_recipe_as_read(self.config.tune),
+            recipe=recipe_as_read(self.config.tune),
         )
 
     @cached_property
@@ -256,7 +184,7 @@ class Run:
                 "expected one in evaluate.judge, or a list without it"
             )
         check_distinct(entries, self.config.evaluate.controls, f"run {self.name}: evaluate.benchmarks")
-        return tuple(map(_as_read, entries.values()))
+        return tuple(map(as_read, entries.values()))
 
     @cached_property
     def shown_benchmarks(self) -> tuple[Benchmark, ...]:
@@ -452,24 +380,3 @@ def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> N
         unread += [f"model.{name}" for name in model if name not in ("hf", "revision")]
         if unread:
             raise ConfigError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")
-
-
-def _as_read(entry: Read) -> Read:
-    """The entry without what no stage reads: another licence or title must not make a model stale."""
-    unread = {"licence": "", "title": "", "estimate": None, "shape": None}
-    return entry.model_copy(update={name: value for name, value in unread.items() if name in type(entry).model_fields})
-
-
-def _recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:
-    """The recipe without adapters that are not trained: other ones must not make a model stale."""
-    return recipe if recipe.language_model == "lora" else recipe.model_copy(update={"lora": LoraSettings()})
-
-
-def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:
-    match entry:
-        case ConversationSet():
-            return [entry.file]
-        case BackboneFolder():
-            return [f"{entry.path}/model.safetensors"]
-        case Benchmark():
-            return [f"{entry.folder}/{file}" for file in entry.files.values()]

@@ -24,7 +24,7 @@ from parrot.data.integrity import inspect
 from parrot.data.rgb import TRAITS
 from parrot.files import atomic_path, write_json
 from parrot.lock import only_one
-from parrot.runs import Tokenisation
+from parrot.stages import Tokenisation
 from parrot.web import open_address, shown, without_secrets
 
 RESOURCES = Path("workflow/resources/mini")

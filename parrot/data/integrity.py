@@ -19,7 +19,7 @@ from parrot.digest import file_md5, file_sha256
 from parrot.evaluate.reading import check_parallel, read_language
 from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import inspect_encoded
-from parrot.runs import Tokenisation
+from parrot.stages import Tokenisation
 
 WEIGHTS = "model.safetensors"
 Item = TypeVar("Item")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from parrot.config import BackboneFolder, ConfigError, ConversationSet, Dataset
 from parrot.data.conversations import Tokenizes, blocks, samples
 from parrot.data.samples import Reading
-from parrot.runs import Tokenisation
+from parrot.stages import Tokenisation
 
 
 class Reader(NamedTuple):

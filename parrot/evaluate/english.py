@@ -15,8 +15,8 @@ from parrot.digest import code_digest, file_sha256, key
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import LETTERS
-from parrot.runs import PredictSettings
 from parrot.sealed import read_lines
+from parrot.stages import PredictSettings
 
 # The columns that are put into English; a picture in words is what the control `text` shows.
 TEXTS = ("question", "hint", "picture_text", *LETTERS)

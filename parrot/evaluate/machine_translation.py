@@ -18,8 +18,8 @@ from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.reading import read_language
 from parrot.model.build import model_folder, pretrained
-from parrot.runs import PredictSettings
 from parrot.sealed import append_line
+from parrot.stages import PredictSettings
 
 CODES: dict[Language, str] = {
     "en": "eng_Latn",

@@ -30,7 +30,7 @@ from parrot.evaluate.tsv import write_tsv
 from parrot.lock import only_one
 from parrot.model import ParrotProcessor
 from parrot.prediction_names import list_file
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 ROUTER_DECIMALS = 6
 Words = ParrotProcessor | OwnWords

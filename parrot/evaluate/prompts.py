@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from parrot.benchmark_kinds import TEMPLATES
 from parrot.config import Benchmark, ConfigError, Conventions, Language
 from parrot.evaluate.tsv import options
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 from parrot.strict import Strict
 
 # The wrapper's sentences; they hold for every benchmark that asks for the letter and words no instruction of its own.

@@ -16,7 +16,7 @@ from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, records
 from parrot.marks import IMAGE
 from parrot.prediction_names import prediction_file
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 
 @dataclass(frozen=True)

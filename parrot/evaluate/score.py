@@ -20,7 +20,7 @@ from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.score_lines import COLUMNS, in_words, to_csv
 from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")

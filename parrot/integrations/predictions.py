@@ -14,7 +14,7 @@ from parrot.evaluate.prompts import as_asked, instructions
 from parrot.evaluate.tsv import check_indices, read_tsv, write_tsv
 from parrot.files import atomic_path
 from parrot.prediction_names import prediction_file
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 FileFormat = Literal["xlsx", "tsv"]
 REQUIRED = ("index", "question", "prediction")

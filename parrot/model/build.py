@@ -25,7 +25,7 @@ from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.conversation import SPECIAL_TOKENS, TURN_END
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor, processor_of
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 
 ALIGNMENT = 64  # bytes
 

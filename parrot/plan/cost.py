@@ -11,7 +11,8 @@ from parrot.model.flops import STAGE_2, Part, prediction_flops, recomputed_flops
 from parrot.plan.jobs import Job, Stage, Training, training
 from parrot.plan.samples import Group, asked, groups, tokenised
 from parrot.plan.shapes import Shapes
-from parrot.runs import PredictSettings, Run, Suite
+from parrot.runs import Run, Suite
+from parrot.stages import PredictSettings
 
 OPERATIONS_A_PARAMETER = 8  # and token: forward, forward again, and backward, as if every weight were trained
 

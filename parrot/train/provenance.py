@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from parrot.hardware import TrainingHardware
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 from parrot.strict_yaml import read_yaml
 
 PACKAGES = (

@@ -25,7 +25,7 @@ from parrot.files import atomic_write, new_folder, read_object, sync_tree, write
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.lock import only_one
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.arguments import training_arguments

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from parrot.hardware import TrainingHardware
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 
 ACT = Path(__file__).with_name("act.py")
 SECONDS = 600

@@ -15,7 +15,7 @@ from tiny_training import align_settings, tune_settings, write_backbones, write_
 from parrot.config import LoraSettings
 from parrot.hardware import TrainingHardware
 from parrot.model.build import load
-from parrot.runs import TuneSettings
+from parrot.stages import TuneSettings
 from parrot.train.recipe import tune
 
 ALONE = TrainingHardware(micro_batch=4)

@@ -20,7 +20,7 @@ from parrot.evaluate.any_model import AnyModelAsker, OwnWords, load_any
 from parrot.evaluate.predict import predict
 from parrot.evaluate.questions import Question
 from parrot.evaluate.tsv import decode_picture, read_tsv
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 BATCH = 5
 WORDLESS = ("blip2", "mblip")  # without a chat template, and never without a picture

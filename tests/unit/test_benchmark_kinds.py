@@ -17,7 +17,7 @@ from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.report.scores import read_scores
-from parrot.runs import PredictSettings, ScoreSettings
+from parrot.stages import PredictSettings, ScoreSettings
 
 PICTURES = {name: name * 100 for name in "pqrs"}
 

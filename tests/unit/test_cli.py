@@ -8,7 +8,8 @@ import torch
 
 from parrot import cli
 from parrot.digest import canonical
-from parrot.runs import Suite, TuneSettings
+from parrot.runs import Suite
+from parrot.stages import TuneSettings
 
 
 def run(monkeypatch, *arguments: str) -> int | str | None:

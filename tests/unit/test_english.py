@@ -22,7 +22,8 @@ from parrot.evaluate.prompts import LETTER_INSTRUCTION
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.report.settings import report_stage
-from parrot.runs import PredictSettings, Suite
+from parrot.runs import Suite
+from parrot.stages import PredictSettings
 
 TEXTS = {
     "en": ("Which colour?", "A hint.", "red", "green", "A picture."),

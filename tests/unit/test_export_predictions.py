@@ -15,7 +15,7 @@ from parrot.digest import canonical
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.integrations.predictions import export_predictions
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 # A prediction file's columns: the benchmark's without the image, then those that prediction adds.
 COLUMNS = ["index", "question", "hint", "A", "B", "answer", "category"]

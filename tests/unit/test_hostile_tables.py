@@ -24,7 +24,7 @@ from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import read_tsv
-from parrot.runs import PredictSettings, ScoreSettings
+from parrot.stages import PredictSettings, ScoreSettings
 
 COLUMNS = ("index", "question", "A", "B", "answer", "image")
 INDICES = ["1", "1000001", "2", "3", "4"]

@@ -29,7 +29,7 @@ from transformers import (
 
 from parrot.config import ExpertSettings
 from parrot.model.build import build, load
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 
 WIDTHS = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 PICTURE = {"image_size": SIDE, "patch_size": 4}

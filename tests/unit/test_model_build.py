@@ -29,7 +29,7 @@ from parrot.model import (
     ParrotProcessor,
 )
 from parrot.model.build import build, load, projector_sha256, save_projector, trainable
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
 from parrot.model.build import load
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 
 @pytest.fixture(scope="module")

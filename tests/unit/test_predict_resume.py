@@ -25,7 +25,7 @@ from parrot.evaluate.questions import Question
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.model.build import load
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 BATCH = 2
 # Prediction that dies by SIGKILL when it is asked its batch number {after}.
@@ -36,7 +36,7 @@ from pathlib import Path
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.predict import predict
 from parrot.model.build import load
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 folder, after = Path(sys.argv[1]), int(sys.argv[2])
 ask, asked = Asker.ask, []

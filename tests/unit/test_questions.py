@@ -10,7 +10,7 @@ import pytest
 from parrot.config import Benchmark
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import write_tsv
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from parrot.data.conversations import load
 from parrot.evaluate.questions import Question
 from parrot.hardware import TrainingHardware
 from parrot.model.build import build
-from parrot.runs import AlignSettings
+from parrot.stages import AlignSettings
 from parrot.train.recipe import align, tune
 
 STEPS = 3

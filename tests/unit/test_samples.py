@@ -18,7 +18,7 @@ from parrot.data.integrity import inspect
 from parrot.data.set_integrity import Reader, inspect_set
 from parrot.limits import Limits
 from parrot.model.processing import ParrotProcessor, processor_of
-from parrot.runs import Tokenisation
+from parrot.stages import Tokenisation
 
 Change = Callable[[list[dict[str, Any]]], Any]
 MAX_LENGTH = 160

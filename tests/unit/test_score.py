@@ -11,7 +11,7 @@ from parrot.config import Benchmark, ConfigError
 from parrot.evaluate.score import score
 from parrot.evaluate.score_lines import COLUMNS
 from parrot.evaluate.tsv import read_tsv, write_tsv
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 BENCHMARK = Benchmark(
     name="MMMB",

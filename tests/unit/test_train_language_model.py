@@ -17,7 +17,8 @@ from parrot.config import ConfigError, ExpertSettings, LoraSettings, load_config
 from parrot.hardware import TrainingHardware
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, load, trainable
-from parrot.runs import Suite, TuneSettings
+from parrot.runs import Suite
+from parrot.stages import TuneSettings
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.recipe import align, tune
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from parrot.config import Benchmark
 from parrot.evaluate.tsv import write_tsv
-from parrot.runs import PredictSettings
+from parrot.stages import PredictSettings
 
 COLOURS = ("red", "green", "blue")
 LIMIT = 6

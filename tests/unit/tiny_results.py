@@ -16,7 +16,7 @@ from parrot.config import LANGUAGES, Benchmark, Conventions, load_catalogue
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import picture_id, write_tsv
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 KEY = "0123456789ab"
 NAMES = {

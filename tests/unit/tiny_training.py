@@ -15,7 +15,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerF
 from parrot.config import BackboneFolder, ConversationSet, ExpertSettings, Recipe, TuneRecipe
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
 from parrot.model.build import build
-from parrot.runs import AlignSettings, TuneSettings
+from parrot.stages import AlignSettings, TuneSettings
 
 SIDE, PATCH = 16, 8
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}

@@ -14,7 +14,7 @@ from parrot.evaluate.accuracy import units
 from parrot.evaluate.grading import read_rows
 from parrot.evaluate.score import score
 from parrot.evaluate.tsv import L2, read_tsv, write_tsv
-from parrot.runs import ScoreSettings
+from parrot.stages import ScoreSettings
 
 FILES = {"vanilla": "mmmb_golden.json", "circular": "mmbench_golden.json"}
 # The fixtures hold matched answers, as they lie in VLMEvalKit's own files: read as it reads them, and not shortened.
