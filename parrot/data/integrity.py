@@ -73,20 +73,21 @@ def _inspect_conversations(
         findings.problems.append(str(error))
         ways = {}
     pictures: dict[str, str] = {}  # each with the first sample that shows it
+    shown: dict[str, int] = {}  # samples with images of each sound set
     for name, entry in datasets.items():
         if isinstance(entry, ConversationSet):
             found = inspect_set(entry, ways.get(name, ()))
             findings.problems += found.problems
+            shown |= {} if found.problems else {name: found.counts["with_picture"]}
             findings.checked |= {name: found.counts} if found.counts else {}
             findings.left_out |= {entry.file: found.left_out} if found.left_out else {}
             pictures = found.images | pictures
             _inspect_digest(entry.file, entry.sha256, findings)
     for stage in tokenisations:
-        if not any(findings.checked.get(name, {"with_picture": 1})["with_picture"] for name in stage.sets):
+        if not any(shown.get(name, 1) for name in stage.sets):
             sets = ", ".join(stage.sets)
             findings.problems.append(f"{stage.stage}: {sets}: expected samples with images, found none")
-    shown = [(path, f"{where}: image: {path}") for path, where in pictures.items()]
-    findings.add_images(_map(inspect_image, shown))
+    findings.add_images(_map(inspect_image, [(path, f"{where}: image: {path}") for path, where in pictures.items()]))
 
 
 def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:

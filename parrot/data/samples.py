@@ -16,6 +16,7 @@ from parrot.marks import IMAGE
 
 SPEAKERS = ("system", "human", "gpt")
 NAMED = 3  # samples of one fault that an error names
+LONGEST_PATH = 4096  # characters, Linux's
 
 Kind = Fault | Literal["malformed", "image"]
 """What may be accepted, and what never is: a sample that is none, an image that is not there."""
@@ -35,10 +36,14 @@ class Reading:
         self.entry = entry
         self.samples = 0
         self.ids = Counter[str]()  # of all samples that have one
-        self.lines: dict[Kind, list[str]] = {}
+        self.lines: dict[Kind, list[str]] = {}  # of faulty samples
+        self.names: dict[Kind, list[str]] = {}  # of the first ones
 
     def add(self, sample: str, found: Found) -> None:
         self.lines.setdefault(found.kind, []).append(f"{sample}: {found.why}")
+        names = self.names.setdefault(found.kind, [])
+        if len(names) < NAMED:
+            names.append(sample.removeprefix("sample "))
 
     def accepted(self) -> dict[Fault, list[str]]:
         """The samples that are left out, one line each, by their fault."""
@@ -52,7 +57,7 @@ class Reading:
         lines = list(self.lines.get("image", ()))
         for kind, found in self.lines.items():
             if kind != "image" and kind not in self.entry.accept:
-                lines.append(found[0] + _others(kind, found))
+                lines.append(found[0] + self._others(kind, len(found)))
         for kind, accepted in self.entry.accept.items():
             found = self.lines.get(kind, [])
             if len(found) != accepted.count:
@@ -63,13 +68,11 @@ class Reading:
             lines.append(f"expected at least one sample, found none{left_out}")
         return [f"{self.entry.file}: {line}" for line in lines]
 
-
-def _others(kind: Kind, lines: list[str]) -> str:
-    """Names of other samples with the same fault, and how the set's entry may leave all of them out."""
-    names = [line.split(": ")[0].removeprefix("sample ") for line in lines[1:NAMED]]
-    dots = ", ..." if len(lines) > NAMED else ""
-    others = f"; so are {len(lines) - 1} others ({', '.join(names)}{dots})" if names else ""
-    return others if kind == "malformed" else f"{others}; accept.{kind} of count {len(lines)} leaves out such samples"
+    def _others(self, kind: Kind, count: int) -> str:
+        """Who else has the fault, and how the set's entry may leave all of them out."""
+        names = ", ".join(self.names[kind][1:]) + (", ..." if count > NAMED else "")
+        more = f"; {count - 1} more: {names}" if count > 1 else ""
+        return more if kind == "malformed" else f"{more}; accept.{kind} of count {count} leaves out such samples"
 
 
 def named(position: int, sample: Any) -> str:
@@ -134,7 +137,7 @@ def _of_id(value: Any) -> Iterator[Found]:
 
 
 def _of_image(value: Any) -> Iterator[Found]:
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or len(value) > LONGEST_PATH:
         yield Found("malformed", f"image: expected a file name, found {_found(value)}")
         return
     yield from _of_text(value, "image")

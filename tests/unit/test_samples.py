@@ -91,6 +91,10 @@ def both(entry: ConversationSet, processor: ParrotProcessor, folder: Path) -> st
         (turn(1, value=["x"]), "sample my-2: turn 2: value: expected text, found list"),
         (lambda s: s[2].update(image=None), "sample my-2: image: expected a file name, found nothing"),
         (lambda s: s[2].update(image=["a.png"]), "sample my-2: image: expected a file name, found list"),
+        (
+            lambda s: s[2].update(image="x" * 5000),
+            f"sample my-2: image: expected a file name, found '{'x' * 40}'",
+        ),
         (lambda s: s[2].update(image=""), "sample my-2: image: expected a file name, found ''"),
         (lambda s: s[2].update(image="a\0.png"), r"sample my-2: image: expected a file name, found 'a\x00.png'"),
         (
@@ -219,12 +223,10 @@ def test_all_faulty_samples_are_counted_and_the_first_ones_named(processor, tmp_
     marks = [turn(1, place, value="<image>") for place in range(1, 6)]
     entry = edited(tmp_path, *marks, turn(1, 7, value=""), turn(1, 8, value=""), lambda s: s[9].pop("id"))
     problems = inspect_set(entry, [Reader(processor, MAX_LENGTH)]).problems
-    marked = (
-        "sample my-1: turn 2: expected <image> in human turns alone, found by gpt; so are 4 others (my-2, my-3, ...)"
-    )
+    marked = "sample my-1: turn 2: expected <image> in human turns alone, found by gpt; 4 more: my-2, my-3, ..."
     assert problems == [
         f"{entry.file}: {marked}; accept.image_mark_misplaced of count 5 {LEFT_OUT}",
-        f"{entry.file}: sample my-7: turn 2: value: expected text, found none but blanks; so are 1 others (my-8); "
+        f"{entry.file}: sample my-7: turn 2: value: expected text, found none but blanks; 1 more: my-8; "
         f"accept.blank_turn of count 2 {LEFT_OUT}",
         f"{entry.file}: sample number 9: id is missing",
     ]

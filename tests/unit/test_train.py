@@ -160,6 +160,26 @@ def test_an_output_below_a_file_is_refused(folder, settings, tmp_path):
         tune(settings, folder / "aligned/projector", tmp_path / "results/run", tmp_path / "work", BY_4)
 
 
+@pytest.mark.parametrize(
+    ("kept", "role", "complaint"),
+    [
+        (0, "data", "expected at least one sample, found none"),
+        (0, "validation", "expected at least one sample, found none"),
+        (slice(4, 5), "data", "expected samples with images, found none"),
+        (slice(1), "data", "model.router: shuffled_text needs another sample's text, found one"),
+    ],
+    ids=["no sample", "no held-out sample", "no image", "no other text"],
+)
+def test_nothing_to_learn_from_stops_the_run_before_its_first_step(folder, settings, tmp_path, kept, role, complaint):
+    few = write_set(tmp_path, "few", count=5)
+    samples = json.loads(Path(few.file).read_text())
+    Path(few.file).write_text(json.dumps(samples[kept] if kept else []))
+    experts = settings.experts.model_copy(update={"router": "shuffled_text"})
+    wanting = settings.model_copy(update={"experts": experts, "validation": (), role: (few,)})
+    with pytest.raises(ConfigError, match=complaint):
+        tune(wanting, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(folder, settings, tmp_path):
     recipe = settings.recipe.model_copy(update={"learning_rate": 1e30})
     broken = settings.model_copy(update={"recipe": recipe, "validation": ()})

@@ -78,6 +78,11 @@ def test_the_order_is_the_seeds():
     assert first == same != other
 
 
+def test_there_is_no_drawing_from_nothing():
+    with pytest.raises(AssertionError, match="sets without samples are refused"):
+        GlobalBatches(np.ones(0, int), 8, steps=1, seed=1, micro=BatchLayout(4))
+
+
 @pytest.mark.parametrize(
     "micro", [BatchLayout(4), BatchLayout(2, processes=4), BatchLayout(4, packed=True), BatchLayout(2, 2, packed=True)]
 )

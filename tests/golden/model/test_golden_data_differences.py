@@ -17,6 +17,7 @@ from reference import (
     EMBEDDINGS,
     IGNORED,
     PIXELS,
+    RELEASED_IMAGE_TOKEN,
     close,
     conversation_set,
     embedded,
@@ -32,6 +33,7 @@ from parrot.config import ConfigError
 from parrot.data.collate import Collator
 from parrot.data.conversations import load as load_conversations
 from parrot.data.pictures import open_picture
+from parrot.data.samples import fault
 from parrot.train.layout import BatchLayout
 from parrot.train.order import GlobalBatches
 
@@ -71,6 +73,26 @@ def test_a_picture_that_cannot_be_read(folder, processor, tmp_path):
         load_conversations((conversation_set(folder, folder / "images"),), processor, tmp_path, 2048)
     accepted = conversation_set(folder, folder / "images", tuple(sample["id"] for sample in lost))
     assert len(load_conversations((accepted,), processor, tmp_path, 2048)) == len(samples) - len(lost)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("edge_image_in_gpt", "image_mark_misplaced"),
+        ("edge_gpt_first", "turn_order"),
+        ("edge_human_trailing_space", "blank_turn"),
+    ],
+)
+def test_a_faulty_sample(folder, name, kind):
+    """There: trained on, `<image>` in an answer as a picture that nobody gave. Here: refused, or left out by count."""
+    (case,) = (case for case in read_json(folder / "formatter.json") if case.get("id") == name)
+    assert any(label != IGNORED for label in case["labels"])
+    if name == "edge_image_in_gpt":
+        assert RELEASED_IMAGE_TOKEN in case["input_ids"]
+    image = {"image": "a.png"} if name == "edge_human_trailing_space" else {}
+    found = fault({"id": name, "conversations": case["conversations"], **image})
+    assert found is not None
+    assert found.kind == kind
 
 
 @torch.no_grad()
