@@ -7,6 +7,7 @@ keeps its id; one that holds anything else is deleted, and a new one takes its p
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import math
 import os
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXPERIMENT = "parrot"
+EXPERIMENT, VIEW = "parrot", "differences"
 # What MLflow takes: points, parameters and tags a request, characters a parameter.
 POINTS_A_BATCH, PARAMS_A_BATCH, TAGS_A_BATCH, PARAM_LENGTH, NAME_LENGTH = 1000, 100, 100, 6000, 250
 SECONDS_TO_ANSWER = 3
@@ -239,6 +240,20 @@ class Store:
             raise
         for stale in present.values():
             self.client.delete_run(stale.info.run_id)
+
+    def show_differences(self) -> str:
+        """Have the experiment's page open on the parameters in which named runs differ; its place on a server.
+
+        A shared view is a tag of the experiment's; MLflow has no request for it.
+        """
+        runs = self.client.search_runs([self.experiment], max_results=1000)
+        params = [run.data.params for run in runs if "mlflow.note.content" in run.data.tags]
+        names = sorted({name for each in params for name in each})
+        differing = [name for name in names if len({each.get(name) for each in params}) > 1]
+        columns = [f"params.`{name}`" for name in differing]
+        view = {"orderByKey": "attributes.start_time", "orderByAsc": False, "selectedColumns": columns}
+        self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
+        return f"/#/experiments/{self.experiment}/runs?viewStateShareKey={VIEW}"
 
     def upsert(self, planned: Planned, present: MlflowRun | None, parent: str | None) -> str:
         """Give `present`, or a new run where it holds what `planned` does not, all that is missing; the run's id."""

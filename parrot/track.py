@@ -20,6 +20,8 @@ from parrot.store import connect, store_uri
 from parrot.tracked import TrackedRun, plan_run, plan_stage1
 from parrot.web import shown, without_secrets
 
+UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves
+
 
 def init_store() -> str | None:
     """Make the store and its experiment where they are missing; the experiment's id, or None where no store answers."""
@@ -47,6 +49,12 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
                 # Jobs side by side may import the same run, or runs that share stage 1, and only one may create it.
                 with _locked(plan.artefacts[""][0]):
                     store.put(plan)
+        page = store.show_differences()
+        server = shown(uri).rstrip("/") if uri.startswith("http") else f"`make ui`, then {UI}"
+        print(
+            f"parrot: MLflow has {', '.join(run.name for run in runs)}; where they differ: {server}{page}",
+            file=sys.stderr,
+        )
         return True
     return False
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 
-from parrot.config import ConfigError, Strict
+from parrot.config import LANGUAGES, ConfigError, Strict
 from parrot.runs import Run
 from parrot.store import Planned, Point, segment
 from parrot.tracked_training import flat, read_training
@@ -54,7 +56,10 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
         return Planned(identity + part, name, run.params, metrics, tags, record.data_pins, record.start, record.end)
 
     accuracies = _accuracies(folder / "scores.csv", run, record.end)
-    whole = planned("", run.name, [point for metrics in accuracies.values() for point in _headline(metrics)])
+    headline = [point for metrics in accuracies.values() for point in _headline(metrics)]
+    curve = [point for point in record.metrics if point[0] == "loss" or point[0].startswith("eval_loss_")]
+    whole = planned("", run.name, headline + curve)
+    whole.tags = tags | {"mlflow.note.content": _description(run, headline)}
     whole.children = [] if run.stage1_key is None else [record]
     for name, metrics in accuracies.items():
         whole.children.append(planned(f"/{name}", f"{run.name}: {run.titles.get(name, name)}", metrics))
@@ -86,32 +91,75 @@ def _scored(identity: str, scores: Path) -> Planned:
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:
-    """By benchmark, metrics named ``{benchmark}/{control}/{house}/{language}``.
+    """By benchmark, metrics named ``{title}/{control}/{house}/{language}``, as tables show them.
 
-    Shares, and accuracies by another scoring than the benchmark's first one, stand in the control's place.
+    Shares, accuracies by another scoring than the benchmark's first one, and those of its four-option questions stand
+    in the control's place. Emoji sets are not pooled, where there are several; ``non_english`` is the mean of the other
+    five languages.
     """
     # Brings scipy along, and every start of Snakemake reads this module.
     from parrot.report.scores import read_scores
 
-    found: dict[str, list[Point]] = {}
+    found: dict[str, dict[tuple[str, str, str], float]] = {}
     shown: dict[str, str] = {}
-    for score in read_scores([path]):
-        if score.run != run.name or score.kind != "all" or score.split != "all":
+    scores = [score for score in read_scores([path]) if score.run == run.name and score.split == "all"]
+    houses = {(score.benchmark, score.house) for score in scores}
+    for score in scores:
+        first = score.scoring == shown.setdefault(score.benchmark, score.scoring)
+        plain, pooled = score.control == "none", score.house == "all"
+        if score.kind not in ("all", "four_option") or (pooled and len(_of(houses, score.benchmark)) > 1):
             continue
-        plain = score.control == "none"
-        if score.scoring == shown.setdefault(score.benchmark, score.scoring):
+        if score.kind == "four_option":
+            numbers = {score.kind: score.accuracy} if plain and first else {}
+        elif first:
             shares = {"unmatched": score.unmatched, "other_language": score.other_language}
             numbers = {score.control: score.accuracy} | (shares if plain else {})
         else:
             numbers = {score.scoring: score.accuracy} if plain else {}
-        metrics = found.setdefault(score.benchmark, [])
-        for name, value in numbers.items():
-            if value is not None:
-                parts = (score.benchmark, name, score.house, score.language)
-                metrics.append(("/".join(map(segment, parts)), value, 0, time))
-    return found
+        known = {(name, score.house, score.language): value for name, value in numbers.items() if value is not None}
+        found.setdefault(score.benchmark, {}).update(known)
+    return {
+        benchmark: [
+            ("/".join(map(segment, (run.titles.get(benchmark, benchmark), *labels))), value, 0, time)
+            for labels, value in (numbers | _non_english(numbers)).items()
+        ]
+        for benchmark, numbers in found.items()
+    }
+
+
+def _of(houses: set[tuple[str, str]], benchmark: str) -> set[str]:
+    return {house for name, house in houses if name == benchmark}
+
+
+def _non_english(numbers: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
+    """The mean of the other five languages, where all are there."""
+    others = {language for language in LANGUAGES if language != "en"}
+    by_cell: dict[tuple[str, str], dict[str, float]] = {}
+    for (name, house, language), value in numbers.items():
+        by_cell.setdefault((name, house), {})[language] = value
+    return {
+        (*cell, "non_english"): mean(values[language] for language in others)
+        for cell, values in by_cell.items()
+        if others <= values.keys()
+    }
 
 
 def _headline(metrics: list[Point]) -> list[Point]:
-    """A benchmark's accuracies proper, named ``{benchmark}/{house}/{language}`` without the control."""
-    return [(name.replace("/none/", "/"), value, step, time) for name, value, step, time in metrics if "/none/" in name]
+    """A benchmark's accuracies proper, without the control's name, and those of its four-option questions."""
+    kinds = {name: name.split("/")[1] for name, *_ in metrics}
+    plain = [
+        (name.replace("/none/", "/", 1), value, step, time)
+        for name, value, step, time in metrics
+        if kinds[name] == "none"
+    ]
+    return plain + [point for point in metrics if kinds[point[0]] == "four_option"]
+
+
+def _description(run: TrackedRun, headline: list[Point]) -> str:
+    """What the run is and what it scores, in Markdown, on top of its page."""
+    means = [f"- {name}: {value:.1f}" for name, value, *_ in headline if name.endswith("/non_english")]
+    trained = "a model of transformers, asked as it is" if run.stage1_key is None else f"stage 1 `{run.stage1_key}`"
+    lines = [f"Run `{run.name}` of config/runs.yaml at scale {run.scale}, seed {run.seed}; {trained}.", "", *means]
+    return "\n".join(
+        [*lines, "", "Accuracies in per cent; `report.html` among the artefacts has intervals and tables."]
+    )

@@ -104,7 +104,12 @@ def test_a_run_carries_its_curves_accuracies_data_pin_and_commit(results: Path, 
     assert len(history(store, runs["tiny/parrot/seed0/tune"], "eval_loss_ar")) == 2
     parent = runs["tiny/parrot/seed0"]
     assert parent.data.metrics["MMMB/twemoji/ru"] == 75.0
-    assert runs["tiny/parrot/seed0/MMMB"].data.metrics["MMMB/shuffled/all/ru"] == 12.5
+    assert runs["tiny/parrot/seed0/MMMB"].data.metrics["MMMB/shuffled/twemoji/ru"] == 12.5
+    assert parent.data.metrics["MMMB/twemoji/non_english"] == 75.0
+    assert parent.data.metrics["MMMB/four_option/twemoji/non_english"] == 75.0
+    assert not any("/all/" in name for name in parent.data.metrics), "emoji sets are not pooled"
+    assert history(store, parent, "loss") == curve
+    assert "- MMMB/twemoji/non_english: 75.0" in parent.data.tags["mlflow.note.content"].splitlines()
     assert parent.data.tags["mlflow.source.git.commit"] == "f" * 40
     assert [(i.dataset.name, i.dataset.digest) for i in parent.inputs.dataset_inputs] == [
         ("data.dvc: data/mini", "d" * 32)
@@ -133,7 +138,7 @@ def test_a_changed_record_takes_the_place_of_the_old_and_leaves_others_alone(tmp
     after = runs_of(store)
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name].info.run_id != before[name].info.run_id}
-    assert changed == {"tiny/parrot/seed0/tune"}
+    assert changed == {"tiny/parrot/seed0", "tiny/parrot/seed0/tune"}, "both have the curve"
     assert history(store, after["tiny/parrot/seed0/tune"], "loss")[0][2] == 5.0
 
 
