@@ -266,7 +266,7 @@ def report_build(
     from parrot.report.settings import ReportStage, report_stage
 
     stage = _read(ReportStage, settings) if settings is not None else report_stage(_suite(configfile), target)
-    build(stage, scores, results, output)
+    print(build(stage, scores, results, output))
 
 
 @report.command("predictions")

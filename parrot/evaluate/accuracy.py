@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from parrot.config import Benchmark, Conventions, Scoring
 from parrot.evaluate.grading import read_rows
-from parrot.evaluate.tsv import ROTATION
+from parrot.evaluate.tsv import L2, ROTATION
 
 
 def load_units(benchmark: Benchmark, folder: Path, conventions: Conventions) -> pd.DataFrame:
@@ -59,6 +60,25 @@ def units(rows: pd.DataFrame, scoring: Scoring, shown: Scoring) -> pd.DataFrame:
     found["incomplete"] = (size < found["options"]) & (scoring == "circular")
     found["counted"] = found["first"] & ((size == 2) | (scoring != "pairs"))
     return found.reset_index().drop(columns=["unit", "first"])
+
+
+def by_kind(units: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which of the units are of each kind of question, as scores.csv names kinds: (units,) of bool each."""
+    return {
+        "all": np.full(len(units), True),
+        "four_option": (units["options"] == 4).to_numpy(),
+        "easy": (units["difficulty"] == "easy").to_numpy(),
+        "hard": (units["difficulty"] == "hard").to_numpy(),
+        "seen_in_language": (units["unseen_in_language"] == "0").to_numpy(),
+        "unseen_in_language": (units["unseen_in_language"] == "1").to_numpy(),
+        **by_value(units["category"]),
+        **{f"{L2}{name}": members for name, members in by_value(units["l2-category"]).items()},
+    }
+
+
+def by_value(column: pd.Series) -> dict[str, np.ndarray]:
+    """Where a column has each of its values, in order; "" is none."""
+    return {value: (column == value).to_numpy() for value in sorted(set(column) - {""})}
 
 
 def _rotated(rows: pd.DataFrame) -> bool:

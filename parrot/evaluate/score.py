@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from parrot.config import Benchmark, Control, Conventions, Scoring
-from parrot.evaluate.accuracy import scorings, units
+from parrot.evaluate.accuracy import by_kind, by_value, scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.grading import read_rejected, read_rows
 from parrot.evaluate.judge import relative, reviewed
 from parrot.evaluate.mme import sums
 from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.score_lines import COLUMNS, in_words, to_csv
-from parrot.evaluate.tsv import L2
 from parrot.files import atomic_write
 from parrot.stages import ScoreSettings
 
@@ -138,29 +137,15 @@ def _subsets(groups: pd.DataFrame) -> tuple[list[dict[str, str]], np.ndarray]:
     """
     everyone = np.ones(len(groups), dtype=bool)
     languages = {name: (groups["language"] == name).to_numpy() for name in groups["language"].unique()}
-    houses = {"all": everyone} | _by_value(groups["house"])
-    splits = _by_value(groups["split"])
+    houses = {"all": everyone} | by_value(groups["house"])
+    splits = by_value(groups["split"])
     splits = {"all": everyone} | (splits if len(splits) > 1 else {})
-    kinds = {
-        "all": everyone,
-        "four_option": (groups["options"] == 4).to_numpy(),
-        "easy": (groups["difficulty"] == "easy").to_numpy(),
-        "hard": (groups["difficulty"] == "hard").to_numpy(),
-        "seen_in_language": (groups["unseen_in_language"] == "0").to_numpy(),
-        "unseen_in_language": (groups["unseen_in_language"] == "1").to_numpy(),
-        **_by_value(groups["category"]),
-        **{f"{L2}{name}": members for name, members in _by_value(groups["l2-category"]).items()},
-    }
     labels, members = [], []
     for (language, a), (house, b), (split, c), (kind, d) in product(
-        languages.items(), houses.items(), splits.items(), kinds.items()
+        languages.items(), houses.items(), splits.items(), by_kind(groups).items()
     ):
         mask = a & b & c & d
         if mask.any():
             labels.append({"language": language, "house": house, "split": split, "kind": kind})
             members.append(mask)
     return labels, np.column_stack(members).astype(np.float64)
-
-
-def _by_value(column: pd.Series) -> dict[str, np.ndarray]:
-    return {value: (column == value).to_numpy() for value in sorted(set(column) - {""})}

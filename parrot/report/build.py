@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parrot.files import atomic_write
-from parrot.report import figures, page, render, router, tables
-from parrot.report.grid import to_csv
-from parrot.report.scores import read_scores
-from parrot.report.settings import ReportStage
+from parrot.report import contrast, figures, page, render, router, tables
+from parrot.report.grid import Grid, to_csv
+from parrot.report.scores import Scores, read_scores
+from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
 
 FORMATS = {".csv": to_csv, ".md": render.to_markdown, ".tex": render.to_latex}
 
 
-def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: Path) -> None:
-    """Write `settings.outputs()` under `output`.
+def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: Path) -> str:
+    """Write `settings.outputs()` under `output`; what came out, in one line (`parrot.report.contrast.headline`).
 
     Args:
         settings: what to show; see `parrot.report.settings.report_stage`.
@@ -30,12 +30,7 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
     """
     read = read_scores(scores)
     units = Units(settings, results)
-    grids = {
-        name: router.grid(item, settings, results)
-        if item.kind == "information"
-        else tables.grid(item, settings, read, units)
-        for name, item in settings.tables.items()
-    }
+    grids = {name: _grid(item, settings, read, units, results) for name, item in settings.tables.items()}
     for name, grid in grids.items():
         for suffix, render_as in FORMATS.items():
             atomic_write(output / "tables" / f"{name}{suffix}", render_as(grid))
@@ -44,5 +39,16 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         figure, told = figures.draw(item, settings, read, results)
         figures.save(figure, output / "figures" / name)
         drawn[name] = (output / "figures" / f"{name}.png", told)
-    if settings.page:
-        page.write(settings, read, units, results, grids, drawn, output / "report.html")
+    page.write(settings, read, units, results, grids, drawn, output / "report.html")
+    return contrast.headline(settings, read, units, output)
+
+
+def _grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units, results: Path) -> Grid:
+    """The table of `item`; errors as for `build`."""
+    match item.kind:
+        case "information":
+            return router.grid(item, settings, results)
+        case "contrast":
+            return contrast.grid(item, settings, scores, units)
+        case _:
+            return tables.grid(item, settings, scores, units)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from parrot.evaluate.significance import holm
 from parrot.report.grid import Rows
 from parrot.report.scores import MISSING, Cell
-from parrot.report.settings import ReportItem
 from parrot.report.units import Comparison, Units
 
 MEASURES = ("difference", "detectable", "p_holm")
@@ -15,13 +14,12 @@ EXACT = "†"
 
 
 def rows(
-    item: ReportItem,
-    runs: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
     houses: Sequence[str],
     columns: Sequence[tuple[str, tuple[str, ...]]],
     units: Units,
 ) -> tuple[Rows, int]:
-    """Three rows, as in `MEASURES`, for each house and comparison of reported `runs`; and how many claims have a p.
+    """Three rows, as in `MEASURES`, for each house and each of `pairs` of runs; and how many claims have a p.
 
     `columns` are benchmarks with the languages that a column pools. Every cell is a claim of its own.
     """
@@ -30,40 +28,44 @@ def rows(
             units.compare(run, other, benchmark, house, languages) for benchmark, languages in columns
         ]
         for house in houses
-        for run, other in item.comparisons
-        if {run, other} <= set(runs)
+        for run, other in pairs
     }
     claims = [comparison for found in compared.values() for comparison in found if comparison is not None]
     p_values = holm([claim.p for claim in claims])
     adjusted = iter(p_values)
     table: Rows = []
     for (house, pair), found in compared.items():
-        cells = [_cells(comparison, next(adjusted)) if comparison else (MISSING,) * 3 for comparison in found]
+        cells = [measured(comparison, next(adjusted)) if comparison else (MISSING,) * 3 for comparison in found]
         table += [((house, pair, name), tuple(each[i] for each in cells)) for i, name in enumerate(MEASURES)]
     return table, sum(p == p for p in p_values)
 
 
-def _cells(comparison: Comparison, p: float) -> tuple[Cell, ...]:
+def measured(comparison: Comparison, p: float) -> tuple[Cell, Cell, Cell]:
+    """Cells as in `MEASURES`, with the adjusted `p`."""
     found = comparison.difference
     mark = EXACT if comparison.exact else ""
-    shown = "under 0.001" if p < 0.001 else f"{p:.3f}"
     return (
         Cell(found.points, found.low, found.high),
         Cell(found.detectable),
         # Not a number where no resample differs from another: the bootstrap cannot say.
-        MISSING if p != p else Cell(p, text=shown + mark),
+        MISSING if p != p else Cell(p, text=p_value(p) + mark),
     )
 
 
-def note(interval: str, claims: int, several_seeds: Sequence[str]) -> str:
-    """How to read the table; `several_seeds` names runs with their seeds."""
+def p_value(p: float) -> str:
+    return "under 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def note(interval: str, claims: int, several_seeds: Sequence[str], apart: str = "") -> str:
+    """How to read the table; `several_seeds` names runs with their seeds, `apart` what is not among its claims."""
     seeds = "Runs at one seed say nothing about other seeds."
     if several_seeds:
         means = f"Means over seeds, which are resampled too: {'; '.join(several_seeds)}."
         seeds = f"{means} {seeds}"
+    adjusted = f"; adjusted by Holm for the {claims} comparisons of this table{apart}" if claims > 1 else ""
     return (
         f"Points of accuracy; {interval}, both runs on the same pictures. The minimum detectable effect is the true "
         "difference that so many pictures, and seeds, would show in four cases of five, at 5 % for one comparison. "
         f"p is of no difference: by McNemar's exact test where marked {EXACT} (one language, one question a picture), "
-        f"else by the bootstrap's standard error; adjusted by Holm for the {claims} comparisons of this table. {seeds}"
+        f"else by the bootstrap's standard error{adjusted}. {seeds}"
     )

@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from parrot.files import atomic_write
 from parrot.report import notes, samples, tables
+from parrot.report.answer import answer, question
+from parrot.report.contrast import Measure, measure
 from parrot.report.grid import Grid
 from parrot.report.provenance import what_ran
 from parrot.report.published import language_contrast
-from parrot.report.render import interval, number, to_html
-from parrot.report.scores import Cell, Scores
+from parrot.report.render import interval, number, shown, to_html
+from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportStage
 from parrot.report.template import environment
 from parrot.report.units import Units
@@ -61,13 +63,16 @@ def write(
     `grids` are the tables by name; `figures` the PNG of each figure and what it shows in words.
     """
     published = language_contrast(Path(settings.published))
+    on = measure(settings, scores)
     templates = environment()
     templates.filters["number"] = number
     page = templates.get_template("page.html.j2").render(
         settings=settings,
-        headlines=_headlines(settings, grids),
+        question=question(settings),
+        answer=answer(settings, units, on) if on else "",
+        measure=on,
+        headlines=_headlines(settings, scores, units, on) if on else [],
         several_seeds=[seeds for _, seeds in tables.several_seeds(settings)],
-        where=_where(settings, scores),
         sections=[_section(name, settings, grids, figures) for name in settings.items],
         samples=samples.choose(settings, results, units),
         languages=LANGUAGE_NAMES,
@@ -96,43 +101,25 @@ def _picture(path: Path, alt: str) -> Markup:
     return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, alt)
 
 
-def _headline_table(settings: ReportStage) -> str | None:
-    return next((name for name, item in settings.tables.items() if item.kind == "accuracy"), None)
-
-
-def _where(settings: ReportStage, scores: Scores) -> str:
-    """What the headline's numbers are measured on, in words."""
-    name = _headline_table(settings)
-    if name is None:
-        return ""
-    item = settings.items[name]
-    house = tables.houses(item, scores)[0]
-    return settings.titles[item.benchmarks[0]] + ("" if house == "all" else f", {item.houses.get(house, house)}")
-
-
-def _headlines(settings: ReportStage, grids: Mapping[str, Grid]) -> list[Headline]:
-    """The first benchmark of the first accuracy table, on its first house, run by run."""
-    name = _headline_table(settings)
-    if name is None:
-        return []
-    grid = grids[name]
-    benchmark = grid.columns[0][0]
-    first_house = grid.rows[0][0][0]
-    labels = {run.name: run.label for run in settings.runs}
+def _headlines(settings: ReportStage, scores: Scores, units: Units, on: Measure) -> list[Headline]:
+    """Each run's accuracy in English and in the other languages together."""
     found = []
-    for (house, run), cells in grid.rows:
-        if house != first_house or run not in labels:
-            continue
-        by_language = {
-            language: cell for (b, language), cell in zip(grid.columns, cells, strict=True) if b == benchmark
+    for run in settings.runs:
+        cells = {
+            language: score.cell if score else MISSING
+            for language in ("en", *on.languages)
+            for score in [scores.find(run.name, on.benchmark, language, **_asked(settings, on))]
         }
-        others = by_language.get(tables.NON_ENGLISH, Cell(None))
-        found.append(Headline(run, labels[run], _said(by_language.get("en")), _said(others), interval(others)))
+        english, others = cells["en"], tables.mean([cells[language] for language in on.languages])
+        if others != MISSING and on.languages != ("en",):
+            low, high = units.non_english_interval(run.name, on.benchmark, on.house, on.kind)
+            others = Cell(others.value, low, high)
+        found.append(Headline(run.name, run.label, shown(english), shown(others), interval(others)))
     return found
 
 
-def _said(cell: Cell | None) -> str:
-    return "missing" if cell is None or cell.value is None else number(cell.value)
+def _asked(settings: ReportStage, on: Measure) -> dict[str, Any]:
+    return {"scoring": tables.scoring(settings, on.benchmark), "house": on.house, "kind": on.kind}
 
 
 def _gain(published: Grid) -> dict[str, Any]:

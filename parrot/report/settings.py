@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +12,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Strict, Tuning, load_catalogue
 from parrot.runs import Run, Suite
 
-TableKind = Literal["accuracy", "controls", "kinds", "differences", "information"]
+TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]
 FIGURES = frozenset({"bars", "router", "losses"})
+COMPARED = ("contrast", "differences")
+# What a target, a run or a family, is shown by.
+OF_TARGETS = frozenset({*COMPARED, "accuracy", "bars", "losses"})
 
 # Canonical JSON sorts the keys of a mapping, so one whose order means something travels as a list of pairs.
 _FROM_PAIRS = BeforeValidator(lambda value: dict(value) if isinstance(value, list) else value)
@@ -35,14 +40,21 @@ class ReportItem(Strict):
     comparisons: tuple[tuple[str, str], ...] = Field(
         (), description="pairs of runs; a difference is first minus second"
     )
+    questions: str = Field(
+        "all", description="kind of the questions that a contrast is about; all where a benchmark has none of this kind"
+    )
     published: str = Field("", description="the paper's table or figure that it mirrors")
 
     @model_validator(mode="after")
     def _complete(self) -> ReportItem:
         if self.kind != "losses" and not self.benchmarks:
             raise ValueError(f"benchmarks must be given for kind {self.kind}")
-        if (self.kind == "differences") != bool(self.comparisons):
-            raise ValueError("comparisons belong to kind differences, and must be given there")
+        if (self.kind in COMPARED) != bool(self.comparisons):
+            raise ValueError(f"comparisons belong to kinds {' and '.join(COMPARED)}, and must be given there")
+        if self.kind == "contrast" and (len(self.benchmarks), len(self.comparisons)) != (1, 1):
+            raise ValueError("kind contrast: expected one benchmark and one comparison")
+        if self.kind != "contrast" and self.questions != "all":
+            raise ValueError("questions belong to kind contrast")
         return self
 
     @property
@@ -69,6 +81,7 @@ class ReportedRun(Strict):
     num_experts: int
     language_model: Tuning = "full"
     stage1_key: str | None
+    benchmarks: tuple[str, ...] = Field(description="what it was asked, by name in scores")
     conventions: Conventions
     seed: int
     recipe_key: str = Field(
@@ -94,14 +107,15 @@ class ReportStage(Strict):
 
     scale: str
     seed: int
+    target: str | None = Field(None, description="the run or family that it is about; none: the config's report.runs")
     runs: tuple[ReportedRun, ...] = Field(min_length=1)
+    comparisons: tuple[tuple[str, str], ...] | None = Field(None, description="in place of those that the items name")
     benchmarks: tuple[Benchmark, ...]
     items: Items = Field(description="tables and figures by file name, in the order of the page")
     samples: int
     resamples: int
     notes: tuple[str, ...]
     published: str = Field("config/published_results.csv", description="the paper's values, for context on the page")
-    page: bool = Field(description="whether report.html is written beside the tables")
 
     @property
     def by_recipe(self) -> dict[str, dict[int, str]]:
@@ -117,6 +131,17 @@ class ReportStage(Strict):
         return {benchmark.name: benchmark.called for benchmark in self.benchmarks}
 
     @property
+    def contrast(self) -> str | None:
+        """The name of the item that shows the primary contrast."""
+        return next((name for name, item in self.items.items() if item.kind == "contrast"), None)
+
+    def compared(self, item: ReportItem) -> list[tuple[str, str]]:
+        """The pairs of reported runs that `item` compares."""
+        reported = {run.name for run in self.runs}
+        pairs = item.comparisons if self.comparisons is None else self.comparisons
+        return [pair for pair in pairs if reported.issuperset(pair)]
+
+    @property
     def tables(self) -> dict[str, ReportItem]:
         return {name: item for name, item in self.items.items() if not item.is_figure}
 
@@ -128,7 +153,7 @@ class ReportStage(Strict):
         """Every file that `build` writes, relative to its output folder."""
         tables = [f"tables/{name}.{suffix}" for name in self.tables for suffix in ("csv", "md", "tex")]
         figures = [f"figures/{name}.{suffix}" for name in self.figures for suffix in ("png", "svg")]
-        return tables + figures + (["report.html"] if self.page else [])
+        return [*tables, *figures, "report.html"]
 
 
 class BrowseStage(Conventions):
@@ -156,46 +181,75 @@ def browse_stage(run: Run) -> BrowseStage:
 
 
 def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:
-    """The report of `all`, or with `target` (a run or a family) the accuracy tables of just that target's runs.
+    """The report of `all`, or with `target` (a run or a family) that of its runs and of those it is compared with.
 
     Raises ConfigError for a table, run or target that no catalogue knows.
     """
+    if target is None:
+        return _stage(suite, suite.config.report.runs, _items(suite, catalogues), catalogues)
+    return comparison_stage(suite, target, suite.target(target), suite.against(target), catalogues)
+
+
+def comparison_stage(
+    suite: Suite, target: str, members: Sequence[str], baselines: Sequence[str], catalogues: str | Path = "config"
+) -> ReportStage:
+    """The report that compares every one of the runs `members` with every one of `baselines`; errors as above."""
+    items = {name: item for name, item in _items(suite, catalogues).items() if item.kind in OF_TARGETS}
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
+    for member, baseline in product(map(suite.run, members), map(suite.run, baselines)):
+        # Runs with one recipe are one run at several seeds, compared together and never with itself.
+        if member.recipe_key != baseline.recipe_key:
+            pairs.setdefault((member.recipe_key, baseline.recipe_key), (member.name, baseline.name))
+    stage = _stage(suite, dict.fromkeys((*members, *baselines)), items, catalogues)
+    return stage.model_copy(update={"target": target, "comparisons": tuple(pairs.values())})
+
+
+def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
+    """The tables and figures that the config chooses; ConfigError for an unknown one or a second primary contrast."""
     path = Path(catalogues) / "tables.yaml"
     catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
-    report = suite.config.report
-    unknown = [name for name in report.tables if name not in catalogue]
+    chosen = suite.config.report.tables
+    unknown = [name for name in chosen if name not in catalogue]
     if unknown:
         raise ConfigError(f"config: report.tables: unknown table {unknown[0]}; {path} has {', '.join(catalogue)}")
-    items = {name: catalogue[name] for name in report.tables}
-    if target is not None:
-        items = {name: item for name, item in items.items() if item.kind == "accuracy"}
-    runs = [suite.run(name) for name in (report.runs if target is None else suite.target(target))]
+    items = {name: catalogue[name] for name in chosen}
+    contrasts = [name for name, item in items.items() if item.kind == "contrast"]
+    if len(contrasts) > 1:
+        raise ConfigError(f"config: report.tables: expected one primary contrast, found {', '.join(contrasts)}")
+    return items
+
+
+def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], catalogues: str | Path) -> ReportStage:
+    runs = [suite.run(name) for name in names]
     benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.shown_benchmarks}
     for name, item in items.items():
         summed = [b for b in item.benchmarks if b in benchmarks and benchmarks[b].scoring in ("mme", "relative")]
-        if summed and item.kind in ("bars", "controls", "differences"):
+        if summed and item.kind in ("bars", "controls", *COMPARED):
+            path = Path(catalogues) / "tables.yaml"
             raise ConfigError(f"{path}: {name}: benchmarks: {summed[0]} has no accuracies for kind {item.kind} to show")
     return ReportStage(
         scale=suite.config.scale,
         seed=suite.config.seed,
-        runs=tuple(
-            ReportedRun(
-                name=run.name,
-                asked=run.config.model.hf or "",
-                languages=run.config.data.languages if run.pretrained_model is None else (),
-                num_experts=run.config.model.num_experts if run.pretrained_model is None else 0,
-                language_model=run.config.tune.language_model,
-                stage1_key=run.stage1_key,
-                conventions=run.conventions,
-                seed=run.config.seed,
-                recipe_key=run.recipe_key,
-            )
-            for run in runs
-        ),
+        runs=tuple(map(_reported, runs)),
         benchmarks=tuple(benchmarks.values()),
         items=items,
-        samples=report.samples,
+        samples=suite.config.report.samples,
         resamples=suite.config.evaluate.resamples,
-        notes=report.notes,
-        page=target is None,
+        notes=suite.config.report.notes,
+    )
+
+
+def _reported(run: Run) -> ReportedRun:
+    trained = run.pretrained_model is None
+    return ReportedRun(
+        name=run.name,
+        asked=run.config.model.hf or "",
+        languages=run.config.data.languages if trained else (),
+        num_experts=run.config.model.num_experts if trained else 0,
+        language_model=run.config.tune.language_model,
+        stage1_key=run.stage1_key,
+        benchmarks=tuple(benchmark.name for benchmark in run.benchmarks),
+        conventions=run.conventions,
+        seed=run.config.seed,
+        recipe_key=run.recipe_key,
     )

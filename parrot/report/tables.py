@@ -192,9 +192,9 @@ def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
 
 def _differences(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
     asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
-    runs = [run.name for run in settings.runs]
-    rows, claims = differences.rows(item, runs, houses(item, scores), asked, units)
-    note = differences.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)])
+    rows, claims = differences.rows(settings.compared(item), houses(item, scores), asked, units)
+    apart = ", apart from the primary contrast" if settings.contrast else ""
+    note = differences.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)], apart)
     return rows, ("house", "comparison", "measure"), note
 
 

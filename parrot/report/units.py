@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from parrot.config import ConfigError
-from parrot.evaluate.accuracy import load_units
+from parrot.evaluate.accuracy import by_kind, load_units
 from parrot.evaluate.bootstrap import (
     LEVEL,
     BySeed,
@@ -48,10 +48,10 @@ class Units:
         folder = self._results / run / "predictions"
         return load_units(self._benchmarks[benchmark], folder, self._runs[run].conventions)
 
-    def non_english_interval(self, run: str, benchmark: str, house: str) -> tuple[float, float]:
+    def non_english_interval(self, run: str, benchmark: str, house: str, kind: str = "all") -> tuple[float, float]:
         """95 % interval in per cent of the mean accuracy of all languages but English."""
         units = self.load(run, benchmark)
-        chosen = of_house(units, house) & (units["language"] != "en").to_numpy()
+        chosen = of_house(units, house) & of_kind(units, kind) & (units["language"] != "en").to_numpy()
         picture, names = pd.factorize(units["picture"], sort=True)
         means = means_over_languages(
             units["language"].to_numpy()[chosen],
@@ -62,12 +62,12 @@ class Units:
         low, high = 100 * np.nanpercentile(means, LEVEL)
         return float(low), float(high)
 
-    def accuracy(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> Cell:
+    def accuracy(self, run: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str = "all") -> Cell:
         """Accuracy of `run` over all the seeds that it is reported at, pictures and seeds resampled.
 
         Missing where it was not asked in these languages. Raises ConfigError when not all answered the same questions.
         """
-        asked = self._by_seed(run, benchmark, house, languages)
+        asked = self._by_seed(run, benchmark, house, languages, kind)
         if all(units.empty for units in asked.values()):
             return MISSING
         try:
@@ -77,13 +77,16 @@ class Units:
         return Cell(found.points, found.low, found.high)
 
     def compare(
-        self, run: str, other: str, benchmark: str, house: str, languages: tuple[str, ...]
+        self, run: str, other: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str = "all"
     ) -> Comparison | None:
         """`run` minus `other`, each over all the seeds that it is reported at.
 
-        None where neither was asked in these languages. Raises ConfigError when they answered different questions.
+        None where one was not asked the benchmark, or neither in these languages. Raises ConfigError when they answered
+        different questions.
         """
-        first, second = (self._by_seed(name, benchmark, house, languages) for name in (run, other))
+        if not all(benchmark in self._runs[name].benchmarks for name in (run, other)):
+            return None
+        first, second = (self._by_seed(name, benchmark, house, languages, kind) for name in (run, other))
         if all(units.empty for units in (*first.values(), *second.values())):
             return None
         try:
@@ -95,11 +98,11 @@ class Units:
             return Comparison(found, found.p, exact=False)
         return Comparison(found, exact_mcnemar(a, b), exact=True)
 
-    def _by_seed(self, run: str, benchmark: str, house: str, languages: tuple[str, ...]) -> BySeed:
+    def _by_seed(self, run: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str) -> BySeed:
         by_seed = self._settings.by_recipe[self._runs[run].recipe_key]
         units = {seed: self.load(name, benchmark) for seed, name in by_seed.items()}
         return {
-            seed: table[of_house(table, house) & table["language"].isin(languages).to_numpy()]
+            seed: table[of_house(table, house) & of_kind(table, kind) & table["language"].isin(languages).to_numpy()]
             for seed, table in units.items()
         }
 
@@ -107,3 +110,9 @@ class Units:
 def of_house(units: pd.DataFrame, house: str) -> np.ndarray:
     """Which units show a picture of `house` ("all": any): (units,) of bool."""
     return np.full(len(units), True) if house == "all" else (units["house"] == house).to_numpy()
+
+
+def of_kind(units: pd.DataFrame, kind: str) -> np.ndarray:
+    """Which units are of this kind of question, as scores.csv names kinds ("all": any): (units,) of bool."""
+    everyone = np.full(len(units), True)
+    return everyone if kind == "all" else by_kind(units).get(kind, ~everyone)

@@ -50,7 +50,7 @@ def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
     written = {str(path.relative_to(built / "out")) for path in (built / "out").rglob("*") if path.is_file()}
     tables = {
         f"tables/{n}.{s}"
-        for n in ("table1", "controls", "kinds", "l2_categories", "splits", "differences", "router")
+        for n in ("primary", "table1", "controls", "kinds", "l2_categories", "splits", "differences", "router")
         for s in ("csv", "md", "tex")
     }
     figures = {f"figures/{name}.{suffix}" for name in ("fig7a", "fig7c", "losses") for suffix in ("png", "svg")}
@@ -58,7 +58,7 @@ def test_the_report_writes_exactly_what_it_declares(built: Path) -> None:
 
 
 def test_a_run_says_how_its_language_model_was_tuned() -> None:
-    labels = [run.label for name in ("parrot", "lora", "frozen_llm") for run in report_stage(Suite.load(), name).runs]
+    labels = [report_stage(Suite.load(), name).runs[0].label for name in ("parrot", "lora", "frozen_llm")]
     whole = "6 languages, 6 experts"
     assert labels == [whole, f"{whole}, LoRA", f"{whole}, language model frozen"]
 
@@ -120,16 +120,16 @@ def test_a_table_by_ability_or_split_names_what_it_divides_by(built: Path) -> No
 
 
 def test_every_table_says_how_it_counts_and_by_which_conventions(built: Path) -> None:
-    for name in ("table1", "controls", "kinds", "l2_categories", "differences"):
+    for name in ("primary", "table1", "controls", "kinds", "l2_categories", "differences"):
         for row in table(built / f"out/tables/{name}.csv"):
             assert row["scoring"] == {"MMMB": "vanilla", "MMBench_dev": "circular"}[row["benchmark"]]
             conventions = [row[c] for c in ("matcher", "prompt_language", "postprocess", "missing_values")]
             assert conventions == ["current", "dataset", "vlmevalkit", "strings"]
         text = (built / f"out/tables/{name}.md").read_text()
         assert "prompt_language dataset" in text
-        assert "MMMB (vanilla)" in text
+        assert re.search("MMMB.* \\(vanilla\\)", text)
     page = (built / "out/report.html").read_text()
-    assert page.count("prompt_language dataset") == 8
+    assert page.count("prompt_language dataset") == 9
     assert "prompt_language dataset" in (built / "out/tables/router.md").read_text()
 
 
@@ -139,6 +139,7 @@ def test_conventions_that_differ_are_told_run_by_run() -> None:
         languages=("en",),
         num_experts=0,
         stage1_key="k",
+        benchmarks=("MMMB",),
         seed=0,
         recipe_key="d",
         conventions=Conventions(prompt_language="group", matcher="may2024"),
@@ -176,7 +177,7 @@ def test_readers_see_a_benchmark_by_its_title_everywhere(
         ours = path.read_text(encoding="utf-8").split('<section class="published"')[0]
         found = re.findall(r"(?:[\w-]+-)?(?:MMMB|MMBench)", ours)
         assert set(found) <= {"tiny-MMMB", "tiny-MMBench"}, path
-    assert len(pages) == 2 * 7 + 1
+    assert len(pages) == 2 * 8 + 1
     assert {row["benchmark"] for row in table(built / "out/tables/table1.csv")} == {"MMMB", "MMBench_dev"}
     settings, root = settings_and_root
     scores = read_scores(tiny_results.score_files(root))
@@ -206,7 +207,7 @@ def test_p_is_exact_where_it_may_be_and_adjusted_for_the_whole_table(built: Path
     ]
     assert 0 < min(pooled) < 1
     text = (built / "out/tables/differences.md").read_text()
-    assert "adjusted by Holm for the 56 comparisons of this table. Runs at one seed" in text
+    assert "adjusted by Holm for the 56 comparisons of this table, apart from the primary contrast. Runs at" in text
     lines = [line for line in text.splitlines() if line.startswith("|") and "p, adjusted" in line]
     # Each language's p is marked as exact, the pooled one is not.
     assert len(lines) == 8
@@ -355,12 +356,24 @@ def test_published_values_are_the_papers_own(built: Path) -> None:
     assert "3.9 points on MMMB and 4.1 points on MTL-MMBench" in " ".join(section.split())
 
 
-def test_a_target_gets_tables_of_its_own_runs_only() -> None:
+def test_a_target_is_shown_beside_its_baselines_and_compared_with_them() -> None:
+    settings = report_stage(Suite.load(), "experts")
+    members = [f"experts_{n}" for n in (1, 2, 4, 6, 8)]
+    assert [run.name for run in settings.runs] == [*members, "parrot"]
+    # Six experts are the baseline itself.
+    pairs = [(name, "parrot") for name in members if name != "experts_6"]
+    assert settings.compared(settings.items["differences"]) == pairs
+    assert settings.compared(settings.items["primary"]) == pairs
+    assert list(settings.items) == ["primary", "fig7a", "losses", "table1", "differences"]
+
+
+@pytest.mark.parametrize("target", ["experts", "lora", "parrot", "seeds", "qwen2_vl"])
+def test_every_target_has_the_same_files(target: str) -> None:
     suite = Suite.load()
-    settings = report_stage(suite, "experts")
-    assert [run.name for run in settings.runs] == [f"experts_{n}" for n in (1, 2, 4, 6, 8)]
-    assert settings.outputs() == [f"tables/table1.{suffix}" for suffix in ("csv", "md", "tex")]
-    assert "report.html" in report_stage(suite).outputs()
+    settings = ReportStage.model_validate_json(canonical(report_stage(suite, target)))
+    assert settings.outputs() == report_stage(suite, suite.targets[0]).outputs()
+    assert "report.html" in settings.outputs()
+    assert (settings.compared(settings.items["primary"]) == []) == (target in ("parrot", "seeds"))
 
 
 def test_an_item_without_what_its_kind_needs_is_refused() -> None:
@@ -368,12 +381,17 @@ def test_an_item_without_what_its_kind_needs_is_refused() -> None:
         ReportItem(kind="differences", title="x", benchmarks=("MMMB",))
     with pytest.raises(ValueError, match="benchmarks"):
         ReportItem(kind="accuracy", title="x")
+    two = {"benchmarks": ("MMMB",), "comparisons": (("a", "b"), ("a", "c"))}
+    with pytest.raises(ValueError, match="kind contrast: expected one benchmark and one comparison"):
+        ReportItem(kind="contrast", title="x", **two)
+    with pytest.raises(ValueError, match="questions belong to kind contrast"):
+        ReportItem(kind="differences", title="x", questions="easy", **two)
 
 
 def test_order_survives_canonical_json():
     stage = report_stage(Suite.load())
     read = ReportStage.model_validate_json(canonical(stage))
     assert read == stage
-    tables = ["table1", "controls", "kinds", "l2_categories", "differences"]
-    assert list(read.items) == [*tables, "fig7a", "fig7c", "router", "losses"]
+    tables = ["table1", "differences", "controls", "router", "l2_categories", "kinds"]
+    assert list(read.items) == ["primary", "fig7a", "losses", "fig7c", *tables]
     assert list(read.items["table1"].houses) == ["twemoji", "openmoji"]

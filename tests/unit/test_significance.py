@@ -9,7 +9,6 @@ import pytest
 from parrot.evaluate.bootstrap import Estimate
 from parrot.evaluate.significance import exact_mcnemar, holm, independent
 from parrot.report import differences
-from parrot.report.settings import ReportItem
 from parrot.report.units import Comparison
 
 
@@ -60,8 +59,7 @@ def test_a_claim_without_p_is_not_among_those_that_a_table_adjusts_for() -> None
             p = next(p_values)
             return Comparison(Estimate(1, 1, 1, 0, 0, p, questions=8, pictures=8), p, exact=False)
 
-    item = ReportItem(kind="differences", title="", benchmarks=("MMMB",), comparisons=(("a", "b"),))
     columns = [("MMMB", (language,)) for language in ("en", "zh", "tr")]
-    rows, claims = differences.rows(item, ["a", "b"], ["all"], columns, Answered())
+    rows, claims = differences.rows([("a", "b")], ["all"], columns, Answered())
     assert claims == 2
     assert [cell.value for cell in rows[2][1]] == [0.02, None, 0.02]

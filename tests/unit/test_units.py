@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from parrot.report.units import Units
+from parrot.report.units import Units, of_kind
 
 
 def asked(language: str, pictures: int, hit: int) -> pd.DataFrame:
@@ -32,3 +32,17 @@ def test_it_follows_the_pictures_that_are_drawn() -> None:
     low, high = units.non_english_interval("parrot", "MMMB", "all")
     # Of four pictures drawn the first is drawn at most three times in 97.5 % of cases, and often never.
     assert (low, high) == (12.5, 50)
+
+
+def test_units_of_a_kind_are_those_that_scores_name_so() -> None:
+    table = pd.DataFrame({"options": [4, 2, 4], "category": ["naming", "yes_no", "naming"], "l2-category": "seeing"})
+    table = table.assign(difficulty=["easy", "", "hard"], unseen_in_language=["1", "0", "0"])
+    for kind, members in {
+        "all": [True, True, True],
+        "four_option": [True, False, True],
+        "yes_no": [False, True, False],
+        "l2-category/seeing": [True, True, True],
+        "hard": [False, False, True],
+        "counting": [False, False, False],
+    }.items():
+        assert list(of_kind(table, kind)) == members

@@ -38,7 +38,12 @@ QUESTIONS = {
 HOUSES = ("twemoji", "openmoji")
 # Run: how many of a house's eight questions it answers right in English, and in every other language.
 RIGHT = {"parrot": (8, 6), "no_experts": (8, 5), "english": (8, 2)}
-COMMON: dict[str, Any] = {"stage1_key": KEY, "conventions": Conventions(), "seed": 0}
+COMMON: dict[str, Any] = {
+    "stage1_key": KEY,
+    "benchmarks": ("MMMB", "MMBench_dev"),
+    "conventions": Conventions(),
+    "seed": 0,
+}
 RUNS = (
     ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, recipe_key="a", **COMMON),
     ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, recipe_key="b", **COMMON),
@@ -81,7 +86,6 @@ def make(root: Path) -> ReportStage:
         samples=10,
         resamples=50,
         notes=("A note from the config.",),
-        page=True,
     )
 
 

@@ -1,0 +1,64 @@
+"""What a page asks in its title, and the sentences that answer it with numbers."""
+
+from __future__ import annotations
+
+from parrot.report.contrast import Contrast, Measure, contrasts
+from parrot.report.render import interval, number, shown
+from parrot.report.scores import Cell
+from parrot.report.settings import ReportedRun, ReportStage
+from parrot.report.units import Units
+
+
+def question(settings: ReportStage) -> str:
+    """The title of the page: of the config's report what it was made to answer, of a target's what is compared."""
+    if settings.target is None:
+        return "Does tuning in six languages teach a model to see in six languages?"
+    baselines = dict.fromkeys(other for _, other in settings.comparisons or ())
+    return f"{settings.target} against {', '.join(baselines)}" if baselines else f"{settings.target} by itself"
+
+
+def answer(settings: ReportStage, units: Units, on: Measure) -> str:
+    """The answer, with intervals, and how far one seed carries it; "" where nothing was compared."""
+    sentences = [] if settings.target else _by_languages(settings, units, on)
+    found = contrasts(settings, units, on)
+    if found:
+        differences = "; ".join(f"{one.run} minus {one.other} {one.points}" for one in found)
+        beginning = "What the experts add" if sentences else f"On {on.what}, {on.where}"
+        sentences.append(f"{beginning}: {differences}{_verdict(settings, found)}.")
+    return " ".join(sentences)
+
+
+def _by_languages(settings: ReportStage, units: Units, on: Measure) -> list[str]:
+    """The run tuned in many languages against the one tuned in English alone, all else of the model being equal."""
+    pair = next(
+        (
+            (run, english)
+            for english in settings.runs
+            for run in settings.runs
+            if english.languages == ("en",) and len(run.languages) > 1 and _alike(run, english)
+        ),
+        None,
+    )
+    names = [run.name for run in pair or ()]
+    compared = units.compare(*names, on.benchmark, on.house, on.languages, on.kind) if pair else None
+    if pair is None or compared is None:
+        return []
+    found = compared.difference
+    many, english = (units.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in names)
+    verdict = "Yes" if found.low > 0 else "No" if found.high < 0 else "These runs do not tell"
+    return [
+        f"{verdict}: on {on.what}, {on.where}, {names[0]}, tuned in {len(pair[0].languages)} languages, is right in "
+        f"{shown(many)} % and {names[1]}, tuned in English alone, in {shown(english)} %, a difference of "
+        f"{number(found.points)} points ({interval(Cell(found.points, found.low, found.high))})."
+    ]
+
+
+def _alike(run: ReportedRun, other: ReportedRun) -> bool:
+    fields = ("num_experts", "language_model", "conventions", "asked")
+    return all(getattr(run, name) == getattr(other, name) for name in fields)
+
+
+def _verdict(settings: ReportStage, found: list[Contrast]) -> str:
+    seeds = {run.name: len(settings.by_recipe[run.recipe_key]) for run in settings.runs}
+    several = all(seeds[name] > 1 for one in found for name in (one.run, one.other))
+    return "" if several else "; one seed, no verdict"
