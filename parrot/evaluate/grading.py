@@ -14,48 +14,35 @@ from parrot.config import Benchmark, Control, Conventions, Language
 from parrot.evaluate.matching import infer
 from parrot.evaluate.mme import pair_ids
 from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.predictions import DESCRIPTION, read_predictions
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
-from parrot.evaluate.rejections import COLUMNS
 from parrot.evaluate.tsv import (
     as_vlmevalkit_reads,
     as_vlmevalkit_scores,
-    check_indices,
     options,
-    read_tsv,
     records,
 )
 from parrot.evaluate.yes_no import yes_or_no
-from parrot.prediction_names import list_file, prediction_file
 
-REQUIRED = ("index", "question", "answer", "prediction", "prompt_sha256")
-# Describes a question; absent columns count as empty.
-DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
+REQUIRED = ("question", "answer", "prediction", "prompt_sha256")
 WORDS = re.compile(r"\w+")
 
 
 def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
     """All languages' predictions of one benchmark in `folder`, graded; columns as `grade` gives them.
 
-    ConfigError when a prediction file is missing, lacks a column or holds an index twice.
+    ConfigError when a file is not what was predicted, or lacks a column.
     """
     conventions = as_asked(benchmark, conventions)
     sentences = instructions(benchmark, conventions)
     tables = []
-    for language, file in benchmark.files.items():
-        path = prediction_file(folder, file, control)
-        predictions = read_tsv(path, REQUIRED)
-        check_indices(predictions, path)
+    for language in benchmark.files:
+        predictions = read_predictions(benchmark, language, folder, control, REQUIRED)
         graded = grade(predictions, language, conventions, sentences)
         if benchmark.scoring == "mme":
             graded["pair_id"] = pair_ids(graded, predictions)
         tables.append(graded)
     return pd.concat(tables, ignore_index=True)
-
-
-def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
-    """How many rows of each language's file were rejected, as listed beside its predictions in `folder`."""
-    lists = {language: list_file(prediction_file(folder, file, control)) for language, file in benchmark.files.items()}
-    return {language: len(read_tsv(path, COLUMNS)) if path.exists() else 0 for language, path in lists.items()}
 
 
 def grade(

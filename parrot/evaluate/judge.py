@@ -18,13 +18,14 @@ import pandas as pd
 from parrot.config import Benchmark, ConfigError, JudgeSettings
 from parrot.digest import key
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.rejections import Rejection
-from parrot.evaluate.tsv import check_indices, read_tsv, records, write_tsv
+from parrot.evaluate.tsv import read_tsv, records, write_tsv
 from parrot.prediction_names import prediction_file
 from parrot.sealed import tell
 from parrot.web import open_address, shown, without_secrets
 
-REQUIRED = ("index", "question", "caption", "gpt4_ans", "category", "picture", "prediction")
+REQUIRED = ("question", "caption", "gpt4_ans", "category", "picture", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")
 SYSTEM = "You compare answers to questions about pictures, carefully and without favour."
 REQUEST = (
@@ -63,10 +64,8 @@ def reviewed(benchmark: Benchmark, folder: Path, judge: JudgeSettings, reviews: 
     """
     tables = []
     for language, file in benchmark.files.items():
-        path = prediction_file(folder, file, "none")
-        table = read_tsv(path, REQUIRED)
-        check_indices(table, path)
-        texts = _reviews(table, judge, reviews / path.name)
+        table = read_predictions(benchmark, language, folder, required=REQUIRED)
+        texts = _reviews(table, judge, prediction_file(reviews, file, "none"))
         ratings = [read_ratings(text) for text in texts]
         rows = table[["category", "picture"]].assign(language=language)
         rows["reference"] = [rating.reference if rating else np.nan for rating in ratings]

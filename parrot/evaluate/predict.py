@@ -22,6 +22,7 @@ from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.journal import Journal
 from parrot.evaluate.machine_translation import translate
+from parrot.evaluate.predictions import Predicted, benchmark_sha256, predicted, remove_manifest, write_manifest
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
 from parrot.evaluate.rejections import write_list
@@ -50,16 +51,22 @@ def predict(
 
     Writes ``{benchmark file}.tsv`` and ``{benchmark file}.{control}.tsv`` into `output`: the benchmark's columns
     without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights. Rows
-    that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``.
+    that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``. ``manifest.json``, which
+    makes the folder whole, says what each file holds the answers to (`parrot.evaluate.predictions`).
     Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
     benchmark that is malformed or holds an unreadable picture; also where another process asks the same in `work`.
     """
     if isinstance(settings.translator, BackboneFolder):
         translate(settings, work, batch)
     sheets = read_sheets(settings, output, work)
+    for sheet in sheets:
+        if sheet.file.resolve() == sheet.source.resolve():
+            raise ConfigError(f"{output}: expected another folder for predictions than the benchmark's own")
+    sources = {sheet.source: benchmark_sha256(sheet.source) for sheet in sheets}
     questions = _questions(sheets)
     model, processor = build()
-    folder = work / "predict" / _key(settings, questions, model, processor)
+    weights = _weights_sha256(model)
+    folder = work / "predict" / _key(settings, questions, processor, weights)
     with only_one(folder, "predicting"):
         with Progress(len(questions)) as progress:
             progress.skip(len(Journal(folder).answers))
@@ -70,9 +77,15 @@ def predict(
                 _in_processes(settings, build, work, folder, batch, processes, progress.add)
         answers = Journal(folder).answers
         output.mkdir(parents=True, exist_ok=True)
+        remove_manifest(output)
         places = iter(range(len(questions)))
-        for sheet in sheets:
-            _write(sheet, processor, [answers[next(places)] for _ in sheet.questions])
+        files = {
+            sheet.file.name: _write(
+                sheet, sources[sheet.source], processor, [answers[next(places)] for _ in sheet.questions]
+            )
+            for sheet in sheets
+        }
+        write_manifest(output, weights, files)
         shutil.rmtree(folder)
 
 
@@ -158,21 +171,26 @@ def _questions(sheets: Sequence[Sheet]) -> list[Question]:
     return [question for sheet in sheets for question in sheet.questions]
 
 
-def _key(settings: PredictSettings, questions: Sequence[Question], model: Any, processor: Words) -> str:
+def _weights_sha256(model: Any) -> str:
+    weights = hashlib.sha256()
+    for parameter in model.parameters():
+        weights.update(parameter.detach().reshape(-1).view(torch.uint8).cpu().numpy())
+    return weights.hexdigest()
+
+
+def _key(settings: PredictSettings, questions: Sequence[Question], processor: Words, weights: str) -> str:
     """Digest of what the answers depend on: settings, prompts, pictures, weights and code."""
     digests = {question.picture: hashlib.sha256((question.picture or "").encode()).digest() for question in questions}
     asked = hashlib.sha256()
     for question in questions:
         prompt = processor.format_prompt(question.query)
         asked.update(hashlib.sha256(prompt.encode()).digest() + digests[question.picture])
-    weights = hashlib.sha256()
-    for parameter in model.parameters():
-        weights.update(parameter.detach().reshape(-1).view(torch.uint8).cpu().numpy())
     code = code_digest("parrot.evaluate.predict")
-    return key([settings.model_dump(mode="json"), asked.hexdigest(), weights.hexdigest(), code])
+    return key([settings.model_dump(mode="json"), asked.hexdigest(), weights, code])
 
 
-def _write(sheet: Sheet, processor: Words, answers: Sequence[Answer]) -> None:
+def _write(sheet: Sheet, source_sha256: str, processor: Words, answers: Sequence[Answer]) -> Predicted:
+    """Write the prediction file of `sheet`, and the list of its rejected rows; what the manifest says of it."""
     texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
     prompts = [processor.format_prompt(question.query) for question in sheet.questions]
     table = sheet.table.assign(
@@ -187,3 +205,4 @@ def _write(sheet: Sheet, processor: Words, answers: Sequence[Answer]) -> None:
     if sheet.rejected:
         rows = len(sheet.rejected) + len(table)
         print(f"parrot: {sheet.file.name}: {len(sheet.rejected)} of {rows} rows rejected: {listed}", file=sys.stderr)
+    return predicted(table, source_sha256, sheet.language, sheet.control, len(sheet.rejected))

@@ -37,11 +37,14 @@ class Question:
 class Sheet:
     """The questions of one benchmark file under one control, and the prediction file that their answers go to.
 
-    `table` holds the file's columns without the image, and `picture`, the id of each row's own picture; `rejected` the
-    rows of the file that are not asked.
+    `source` is the benchmark's file, in `language`. `table` holds its columns without the image, and `picture`, the id
+    of each row's own picture; `rejected` the rows of the file that are not asked.
     """
 
     file: Path
+    source: Path
+    language: Language
+    control: Control
     table: pd.DataFrame
     questions: list[Question]
     rejected: list[Rejection]
@@ -76,11 +79,12 @@ def _read(
     lists = benchmark.rejected_rows == "list"
     sentences = instructions(benchmark, settings)
     if translate is not None:
-        table, language = translate(table, benchmark, language, rejected if lists else None), "en"
+        table = translate(table, benchmark, language, rejected if lists else None)
+    asked_in: Language = language if translate is None else "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
     prompt_language = as_asked(benchmark, settings).prompt_language
-    prompts = [word_row(benchmark, row, sentences, language, prompt_language) for row in read]
+    prompts = [word_row(benchmark, row, sentences, asked_in, prompt_language) for row in read]
     kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
     sheets = []
@@ -96,12 +100,13 @@ def _read(
         if len(lacking) == len(rows):
             raise ConfigError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
         questions = [
-            _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, language)
+            _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, asked_in)
             for row, prompt, fault in zip(rows, prompts, faults, strict=True)
             if not fault
         ]
         asked = kept[[not fault for fault in faults]]
-        sheets.append(Sheet(prediction_file(output, path.name, control), asked, questions, left_out))
+        file = prediction_file(output, path.name, control)
+        sheets.append(Sheet(file, path, language, control, asked, questions, left_out))
     return sheets
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control
+from parrot.config import Benchmark, ConfigError, Control, Language
 from parrot.evaluate.information import entropies
-from parrot.evaluate.tsv import ROTATION, read_tsv
+from parrot.evaluate.predictions import read_predictions
+from parrot.evaluate.tsv import ROTATION
 from parrot.prediction_names import prediction_file
 
 # Weights are written with six decimals: those of many experts sum to 1 only about.
@@ -45,7 +46,7 @@ def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") 
     ConfigError when a file is missing or malformed, or the languages differ in questions or number of experts.
     """
     paths = [prediction_file(folder, file, control) for file in benchmark.files.values()]
-    tables = [_read(path, benchmark) for path in paths]
+    tables = [_read(benchmark, language, folder, control) for language in benchmark.files]
     for path, table in zip(paths, tables, strict=True):
         if set(table["question"]) != set(tables[0]["question"]):
             raise ConfigError(f"{path}: index: expected the same questions as in {paths[0]}")
@@ -61,11 +62,10 @@ def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") 
     )
 
 
-def _read(path: Path, benchmark: Benchmark) -> pd.DataFrame:
+def _read(benchmark: Benchmark, language: Language, folder: Path, control: Control) -> pd.DataFrame:
     """The rows of a file: question, kind, picture and weights."""
-    table = read_tsv(path, ("index", "router_weights"))
-    if table.empty:
-        raise ConfigError(f"{path}: expected at least one row")
+    path = prediction_file(folder, benchmark.files[language], control)
+    table = read_predictions(benchmark, language, folder, control, ("router_weights",))
     weights = [_parse(text, path, index) for index, text in zip(table["index"], table["router_weights"], strict=True)]
     for index, row in zip(table["index"], weights, strict=True):
         if len(row) != len(weights[0]):

@@ -13,9 +13,10 @@ import pandas as pd
 from parrot.config import Benchmark, Control, Conventions, Scoring
 from parrot.evaluate.accuracy import by_kind, by_value, scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
-from parrot.evaluate.grading import read_rejected, read_rows
+from parrot.evaluate.grading import read_rows
 from parrot.evaluate.judge import relative, reviewed
 from parrot.evaluate.mme import sums
+from parrot.evaluate.predictions import read_rejected
 from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.score_lines import COLUMNS, in_words, to_csv
 from parrot.files import atomic_write
@@ -31,7 +32,7 @@ def score(settings: ScoreSettings, predictions: Path, before: Path | None, outpu
     `predictions` is the run's folder of prediction TSVs. `before`, where given, is that of its stage 1, scored under
     the text control as run ``align/{key}`` with the key read off the folder (``align/{key}/predictions`` or
     ``align/{key}``). A judge's reviews are kept in ``reviews`` beside `output`.
-    ConfigError when a prediction file is missing or malformed, and where a judge does not answer.
+    ConfigError when a file is not what was predicted, and where a judge does not answer.
     """
     parts: list[tuple[str, Path, tuple[Control, ...]]] = [(settings.run, predictions, settings.controls)]
     if before is not None:

@@ -10,14 +10,15 @@ import pandas as pd
 
 from parrot.config import ConfigError
 from parrot.evaluate.grading import stored_answers
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import check_indices, read_tsv, write_tsv
+from parrot.evaluate.tsv import write_tsv
 from parrot.files import atomic_path
 from parrot.prediction_names import prediction_file
 from parrot.stages import ScoreSettings
 
 FileFormat = Literal["xlsx", "tsv"]
-REQUIRED = ("index", "question", "prediction")
+REQUIRED = ("question", "prediction")
 # Columns of a prediction file that are not the benchmark's.
 OURS = ("picture", "prediction", "prompt_sha256", "stop_reason", "router_weights")
 # VLMEvalKit's names of Parrot's two benchmarks, whose published files are called the same in lower case.
@@ -43,15 +44,13 @@ def export_predictions(
     for benchmark in settings.benchmarks:
         sentences = instructions(benchmark, settings)
         for language, file in benchmark.files.items():
-            path = prediction_file(predictions, file, "none")
-            table = read_tsv(path, REQUIRED)
-            check_indices(table, path)
+            table = read_predictions(benchmark, language, predictions, required=REQUIRED)
             answers = stored_answers(table, language, as_asked(benchmark, settings), sentences)
             stem = Path(benchmark.published_as.get(language, file)).stem
             dataset = DATASETS.get(stem, stem)
             kept = [column for column in table if column not in OURS]
             tables[f"{prefix}{dataset}"] = table[kept].assign(index=table["index"].astype(int), prediction=answers)
-            times.append(path.stat().st_mtime)
+            times.append(prediction_file(predictions, file, "none").stat().st_mtime)
     folder = output / model / f"T{datetime.fromtimestamp(max(times), UTC):%Y%m%d-%H%M%S}"
     write = _write_xlsx if file_format == "xlsx" else write_tsv
     paths = {folder / f"{model}_{dataset}.{file_format}": table for dataset, table in tables.items()}

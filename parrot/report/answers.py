@@ -13,12 +13,13 @@ from pydantic import FiniteFloat, Json
 
 from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
 from parrot.evaluate.grading import asked_in, grade
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import ROTATION, check_indices, options, read_tsv, records
+from parrot.evaluate.tsv import ROTATION, options, records
 from parrot.prediction_names import prediction_file
 from parrot.report.settings import BrowseStage
 
-REQUIRED = ("index", "question", "prediction", "prompt_sha256", "picture", "router_weights")
+REQUIRED = ("question", "prediction", "prompt_sha256", "picture", "router_weights")
 # The column of the right answer; that of a judged question is one to compare with.
 EXPECTED: dict[Kind, str] = {"multiple_choice": "answer", "yes_no": "answer", "judged": "gpt4_ans"}
 # A rating, which is neither right nor wrong, is told in the run's scores alone.
@@ -99,12 +100,14 @@ def _read(
 ) -> Iterator[Answer]:
     paths = {control: prediction_file(folder, benchmark.files[language], control) for control in controls}
     required = (*REQUIRED, EXPECTED[benchmark.kind])
-    tables = {control: read_tsv(path, (*required, *NEEDED[control])) for control, path in paths.items()}
+    tables = {
+        control: read_predictions(benchmark, language, folder, control, (*required, *NEEDED[control]))
+        for control in controls
+    }
     # A row that one control leaves out may be what another one shows.
     rows = {row["index"]: row for table in tables.values() for row in records(table)}
     for control, table in tables.items():
         path = paths[control]
-        check_indices(table, path)
         texts = [text or "[]" for text in table["router_weights"]]
         weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
         outcomes = _outcomes(settings, benchmark, language, table)

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from parrot.config import Conventions
-from parrot.evaluate.grading import read_rejected
+from parrot.evaluate.predictions import read_rejected
 from parrot.files import atomic_write
 from parrot.report.answers import Answer, choose, read_answers
 from parrot.report.settings import BrowseStage

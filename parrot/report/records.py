@@ -7,22 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Language
-from parrot.evaluate.tsv import read_tsv
-from parrot.prediction_names import prediction_file
+from parrot.config import ConfigError, Language
+from parrot.evaluate.predictions import read_predictions
 from parrot.report.settings import ReportStage
-
-
-def run_predictions(results: Path, run: str, benchmark: Benchmark, language: Language) -> Path:
-    """Where a run's predictions of one benchmark file are, below the scale's results folder."""
-    return prediction_file(results / run / "predictions", benchmark.files[language], "none")
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Predictions of one benchmark file, every cell a string; ConfigError where it is missing or malformed."""
-    return read_tsv(path, ("index", "prediction", "router_weights"))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -59,7 +47,7 @@ def mean_router_weights(
         if benchmark.name not in benchmarks:
             continue
         for language in benchmark.files:
-            table = read_predictions(run_predictions(results, run, benchmark, language))
+            table = read_predictions(benchmark, language, results / run / "predictions", required=("router_weights",))
             found.setdefault(language, []).extend(json.loads(text) for text in table["router_weights"] if text)
     return {language: np.mean(weights, axis=0) for language, weights in found.items() if any(weights)}
 

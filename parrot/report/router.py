@@ -9,6 +9,7 @@ import numpy as np
 
 from parrot.config import Benchmark, ConfigError, Control, load_catalogue
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
+from parrot.evaluate.predictions import read_manifest
 from parrot.evaluate.routing import Routing, read_routing
 from parrot.prediction_names import prediction_file
 from parrot.report import notes, tables
@@ -122,10 +123,7 @@ def text(folder: Path, control: Control = "none", seed: int = 0) -> str:
 
 def _predicted(folder: Path, control: Control) -> list[Benchmark]:
     """The benchmarks of the catalogue that `folder` answers, each with the languages that are there."""
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from None
+    names = read_manifest(folder).files
     found = []
     for benchmark in load_catalogue("config/benchmarks.yaml", Benchmark).values():
         files = {

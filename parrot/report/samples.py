@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config import LANGUAGES, Benchmark, Language
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.tsv import options
-from parrot.report.records import read_predictions, run_predictions
 from parrot.report.settings import ReportStage
 from parrot.report.units import Units
 
@@ -101,7 +101,8 @@ def _order(language: str, index: int) -> str:
 
 def _predictions(results: Path, run: str, benchmark: Benchmark) -> dict[tuple[Language, int], dict[str, str]]:
     tables = {
-        language: read_predictions(run_predictions(results, run, benchmark, language)) for language in benchmark.files
+        language: read_predictions(benchmark, language, results / run / "predictions", required=("prediction",))
+        for language in benchmark.files
     }
     return {
         (language, int(row["index"])): {str(name): str(cell) for name, cell in row.items()}

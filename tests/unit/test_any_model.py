@@ -90,7 +90,7 @@ def test_files_have_the_columns_of_every_run(folders, settings, tmp_path: Path) 
     for batch in (1, BATCH):
         predict(settings, partial(load_any, folders["qwen2_vl"]), tmp_path / str(batch), tmp_path / "work", batch)
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / str(BATCH) / name).read_bytes()
     table = read_tsv(tmp_path / "1" / "MMMB_en.tsv")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tiny_manifest import sign
 
 from parrot.config import Benchmark, ConfigError, JudgeSettings, validate
 from parrot.evaluate.questions import read_sheets
@@ -34,6 +35,7 @@ def answer(benchmark: Benchmark, rows: list[dict[str, str]], answers: list[str],
     settings = PredictSettings(benchmarks=(benchmark,), controls=("none",), prompt_language="dataset", dtype="fp32")
     (sheet,) = read_sheets(settings, out)
     write_tsv(sheet.table.assign(prediction=answers, prompt_sha256=""), sheet.file)
+    sign(out, benchmark)
     return [question.query for question in sheet.questions]
 
 

@@ -16,6 +16,7 @@ import pytest
 import tiny_results
 from PIL import Image
 from rendered import rendered
+from tiny_manifest import sign
 
 from parrot.config import LANGUAGES, Benchmark, ConfigError
 from parrot.evaluate.rejections import Rejection, write_list
@@ -211,6 +212,7 @@ def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: Br
     for column in ("question", "hint", "A", "prediction", "category", "house", "picture_text"):
         table.loc[0, column] = HOSTILE
     write_tsv(table, folder / "MMMB_en.tsv")
+    sign(folder, *settings.benchmarks)
     browse.write(settings, folder, tmp_path / "predictions.html")
     # The page's policy would stop a script; that none is made must hold without it.
     shown = Elements(driven(tmp_path / "predictions.html", "", tmp_path))
@@ -296,6 +298,7 @@ def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: B
         table = read_tsv(path)
         rotated = table.assign(index=[str(int(index) + 1_000_000) for index in table["index"]])
         write_tsv(pd.concat([table, rotated]), tmp_path / path.name)
+    sign(tmp_path, *settings.benchmarks)
     answers = read_answers(settings.model_copy(update={"benchmarks": settings.benchmarks[1:]}), tmp_path)
     chosen = choose(answers, 50)
     assert len(chosen) == 48
@@ -327,6 +330,7 @@ def test_what_does_not_fit_is_named(
     table = read_tsv(tmp_path / "predictions/MMMB_en.tsv")
     table.loc[0, column] = value
     write_tsv(table, tmp_path / "predictions/MMMB_en.tsv")
+    sign(tmp_path / "predictions", *settings.benchmarks)
     with pytest.raises(ConfigError, match=message):
         browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
@@ -356,6 +360,7 @@ def test_questions_without_options_show_their_answer_and_rated_ones_are_not_righ
     free = yes_no.model_copy(
         update={"name": "Free", "files": {"en": "free.tsv"}, "kind": "judged", "scoring": "relative"}
     )
+    sign(tmp_path / "predictions", yes_no, free)
     stage = settings.model_copy(update={"benchmarks": (yes_no, free), "controls": ("none",)})
     browse.write(stage, tmp_path / "predictions", tmp_path / "page.html")
     found = [row["outcome"] for row in embedded(tmp_path / "page.html")["rows"]]
@@ -374,6 +379,7 @@ def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
     table = read_tsv(path)
     write_tsv(table.drop(index=1), path)
     write_list([Rejection(1, "1", "shuffled: expected the index of another row")], list_file(path))
+    sign(tmp_path / "predictions", *settings.benchmarks)
     browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = embedded(tmp_path / "page.html")["rows"]
@@ -388,6 +394,7 @@ def test_a_wrong_picture_that_is_nowhere_is_named(root: Path, settings: BrowseSt
     table = read_tsv(tmp_path / "predictions/MMMB_en.shuffled.tsv")
     table.loc[0, "shuffled"] = "99"
     write_tsv(table, tmp_path / "predictions/MMMB_en.shuffled.tsv")
+    sign(tmp_path / "predictions", *settings.benchmarks)
     with pytest.raises(
         ConfigError, match=r"MMMB_en\.shuffled\.tsv: row 0: shuffled: expected the index of another row"
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_manifest import sign
 from tiny_nllb import write_nllb
 from tiny_questions import COLOURS, picture
 from tiny_training import talkative_model, write_backbones
@@ -205,6 +206,7 @@ def test_translated_questions_need_the_english_instruction_alone(benchmark, tmp_
     assert all(question.query.endswith("\nSay it.") for sheet in sheets for question in sheet.questions)
     for sheet in sheets:
         write_tsv(sheet.table.assign(prediction="A", prompt_sha256=""), sheet.file)
+    sign(tmp_path, entry)
     assert list(read_rows(entry, tmp_path, Conventions(translator="parallel_rows"))["hit"]) == [1, 0, 1, 0] * 2
     with pytest.raises(ConfigError, match="MMMB: instruction: no sentence for zh"):
         read_rows(entry, tmp_path, Conventions())
@@ -218,6 +220,7 @@ def test_answers_are_read_as_those_to_english_questions(benchmark, tmp_path: Pat
         table = read_tsv(tmp_path / f"{file}.in.tsv").assign(prediction="I think B", prompt_sha256="0")
         (tmp_path / "out").mkdir(exist_ok=True)
         write_tsv(table, tmp_path / "out" / f"{file}.tsv")
+    sign(tmp_path / "out", benchmark)
     conventions = Conventions(translator=translator)
     graded = read_rows(benchmark, tmp_path / "out", conventions)
     assert graded["hit"][graded["language"] == "en"].sum() == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_manifest import sign
 
 from parrot import cli
 from parrot.config import Benchmark, ConfigError, JudgeSettings
@@ -41,11 +42,17 @@ def settings(tmp_path: Path) -> ScoreSettings:
         path.parent.mkdir(exist_ok=True)
         write_tsv(prediction_table(answers), path)
         os.utime(path, (NEWEST, NEWEST - (stem == "mmmb_en")))
-    fields = {"folder": "x", "instruction": LETTER_INSTRUCTION, "scoring": "vanilla", "max_new_tokens": 1}
+    fields = {
+        "folder": str(tmp_path / "x"),
+        "instruction": LETTER_INSTRUCTION,
+        "scoring": "vanilla",
+        "max_new_tokens": 1,
+    }
     benchmarks = (
         Benchmark(name="MMMB", files={"en": "mmmb_en.tsv", "zh": "mmmb_cn.tsv"}, **fields),
         Benchmark(name="Other", files={"tr": "Other_tr.tsv"}, **fields),
     )
+    sign(tmp_path / "predictions", *benchmarks)
     return ScoreSettings(run="parrot", seed=0, benchmarks=benchmarks, controls=("none",), resamples=1)
 
 
@@ -79,6 +86,7 @@ def test_answers_are_those_that_scoring_matches(
 
 def test_a_text_too_long_for_a_spreadsheet_is_refused_and_not_cut(settings: ScoreSettings, tmp_path: Path) -> None:
     write_tsv(prediction_table(["x" * 32_767, "y" * 32_768]), tmp_path / "predictions" / "Other_tr.tsv")
+    sign(tmp_path / "predictions", *settings.benchmarks)
     arguments = (settings, tmp_path / "predictions", tmp_path / "out", "mine")
     with pytest.raises(
         ConfigError, match=r"prediction: expected at most 32767 characters, found 32768; use --format tsv"
@@ -103,11 +111,12 @@ def test_the_command_prints_what_it_wrote(
 
 
 def test_a_judged_benchmark_has_no_right_answer_and_keeps_what_its_judge_reads(tmp_path: Path) -> None:
-    fields = {"folder": "x", "files": {"en": "LLaVABench.tsv"}, "max_new_tokens": 5}
+    fields = {"folder": str(tmp_path / "x"), "files": {"en": "LLaVABench.tsv"}, "max_new_tokens": 5}
     benchmark = Benchmark(name="LLaVABench", kind="judged", scoring="relative", **fields)
     columns = ["index", "question", "caption", "gpt4_ans", "category"]
     row = ["1", "What?", "A cat.", "Cat", "conv", "0f", " A. It is a cat.\n", "00", "eos", "[]"]
     write_tsv(pd.DataFrame([row], columns=columns + ADDED, dtype=str), tmp_path / "LLaVABench.tsv")
+    sign(tmp_path, benchmark)
     judge = JudgeSettings(name="rater", url="http://127.0.0.1:9")
     settings = ScoreSettings(
         run="parrot", seed=0, benchmarks=(benchmark,), controls=("none",), resamples=1, judge=judge

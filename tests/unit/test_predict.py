@@ -15,9 +15,11 @@ from tiny_questions import COLOURS, LIMIT, picture, predict_settings, rows
 from tiny_training import talkative_model
 
 from parrot.config import ConfigError
+from parrot.evaluate import predict as predicting
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer, generate
 from parrot.evaluate.predict import predict
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.tsv import picture_id, read_tsv, write_tsv
@@ -92,7 +94,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
         encoded.clear()
     names = {"MMMB_en", "MMMB_cn"}
     expected = {f"{name}{ending}.tsv" for name in names for ending in ("", ".shuffled", ".text")} | {"plain_en.tsv"}
-    assert {path.name for path in (tmp_path / "1").iterdir()} == expected
+    assert {path.name for path in (tmp_path / "1").iterdir()} == expected | {"manifest.json"}
     for name in sorted(expected):
         one, five = (read_tsv(tmp_path / batch / name) for batch in ("1", "5"))
         assert list(one["index"]) == [str(n) for n in range(7)]
@@ -115,6 +117,48 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
     asked = processor.format_prompt("<image>\nWhich colour?\nA. red\nB. NA\nAnswer.")
     assert table["prompt_sha256"][0] == hashlib.sha256(asked.encode()).hexdigest()
     assert set(table["stop_reason"]) <= {"eos", "length"}
+
+
+def test_the_manifest_says_what_each_file_answers_and_whose_answers_they_are(
+    built, settings: PredictSettings, tmp_path: Path
+) -> None:
+    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    weights = hashlib.sha256()
+    for parameter in built[0].parameters():
+        weights.update(parameter.detach().numpy().tobytes())
+    assert manifest["model_sha256"] == weights.hexdigest()
+    assert manifest["files"].keys() == {path.name for path in (tmp_path / "out").glob("*.tsv")}
+    said = manifest["files"]["MMMB_cn.shuffled.tsv"]
+    assert said.pop("columns_sha256")
+    assert said == {
+        "benchmark_sha256": hashlib.sha256((tmp_path / "MMMB_cn.tsv").read_bytes()).hexdigest(),
+        "language": "zh",
+        "control": "shuffled",
+        "rows": 7,
+        "rejected": 0,
+    }
+    for benchmark in settings.benchmarks:
+        for language in benchmark.files:
+            read_predictions(benchmark, language, tmp_path / "out")
+
+
+def test_a_folder_that_was_half_written_anew_is_not_whole(
+    built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    monkeypatch.setattr(predicting, "write_tsv", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    with pytest.raises(ConfigError, match=r"manifest\.json: no such file; the predictions are not whole"):
+        read_predictions(settings.benchmarks[0], "en", tmp_path / "out")
+
+
+def test_predictions_never_overwrite_the_benchmarks(built, settings: PredictSettings, tmp_path: Path) -> None:
+    before = (tmp_path / "MMMB_en.tsv").read_bytes()
+    with pytest.raises(ConfigError, match="expected another folder for predictions than the benchmark's own"):
+        predict(settings, lambda: built, tmp_path, tmp_path / "work", 32)
+    assert (tmp_path / "MMMB_en.tsv").read_bytes() == before
 
 
 @pytest.mark.parametrize("said", ["\u3000B. It is the second one", "\xa0A: a cat", " B\r\n", "\n"])

@@ -133,7 +133,7 @@ def test_two_processes_write_the_same_answers(saved, settings, tmp_path):
     build = partial(load, saved)
     predict(settings, build, tmp_path / "one", tmp_path / "work", BATCH)
     predict(settings, build, tmp_path / "two", tmp_path / "work", BATCH, processes=2)
-    for name in contents(tmp_path / "one"):
+    for name in contents(tmp_path / "one").keys() - {"manifest.json"}:
         one, two = read_tsv(tmp_path / "one" / name), read_tsv(tmp_path / "two" / name)
         assert one.drop(columns="router_weights").equals(two.drop(columns="router_weights"))
 

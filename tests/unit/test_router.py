@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_results
+from tiny_manifest import sign
 
 from parrot import cli
 from parrot.config import LANGUAGES, Benchmark, ConfigError
@@ -27,15 +28,19 @@ LOG2_6 = 2.584962500721156
 FILES = dict(zip(LANGUAGES, ("en", "cn", "pt", "ar", "tr", "ru"), strict=True))
 
 
-def benchmark(scoring: str = "vanilla", languages: tuple[str, ...] = LANGUAGES) -> Benchmark:
-    return Benchmark(
+def benchmark(folder: Path, scoring: str = "vanilla", languages: tuple[str, ...] = LANGUAGES) -> Benchmark:
+    """A benchmark that was predicted in `folder`."""
+    made = Benchmark(
         name="MMMB",
-        folder="",
+        folder=str(folder / "benchmarks"),
         files={language: f"MMMB_{FILES[language]}.tsv" for language in languages},
         instruction={},
         scoring=scoring,
         max_new_tokens=1,
+        controls=("none", "shuffled"),
     )
+    sign(folder, made)
+    return made
 
 
 def write(folder: Path, language: str, rows: list[dict[str, str]]) -> Path:
@@ -150,7 +155,7 @@ def test_rotations_are_one_question_and_rows_may_come_in_any_order(tmp_path: Pat
             row(3_000_007, [0, 1]),
         ]
         write(tmp_path, language, rows if language == "en" else rows[::-1])
-    routing = read_routing(benchmark("circular", ("en", "zh")), tmp_path)
+    routing = read_routing(benchmark(tmp_path, "circular", ("en", "zh")), tmp_path)
     assert routing.weights.tolist() == [[[0.5, 0.5]] * 2] * 2
     # Two of the four rotations choose evenly, at 1 bit; two choose one expert, at 0.
     assert routing.entropies.tolist() == [[0.5, 0.5], [1, 1]]
@@ -163,7 +168,7 @@ def test_summary_of_weights_of_known_entropies(tmp_path: Path):
     for expert, language in enumerate(("en", "zh")):
         rows = [row(i, [1 - expert, expert]) if i < 30 else row(i, [0.5, 0.5], "colour") for i in range(60)]
         write(tmp_path, language, rows)
-    found = router.summarise(read_routing(benchmark(languages=("en", "zh")), tmp_path), seed=0)
+    found = router.summarise(read_routing(benchmark(tmp_path, languages=("en", "zh")), tmp_path), seed=0)
     assert (found.questions, found.languages, found.experts) == (60, 2, 2)
     assert (found.entropy, found.share, found.mean_entropy) == pytest.approx((0.5, 50, 1))
     # English's mean weights are (3/4, 1/4), Chinese's the reverse: 1 - H(1/4).
@@ -191,7 +196,7 @@ def test_malformed_predictions_are_named_by_file_and_row(tmp_path: Path, rows: l
     write(tmp_path, "en", [row(0, [0.5, 0.5])])
     path = write(tmp_path, "zh", rows)
     with pytest.raises(ConfigError, match=re.escape(f"{path}: {said}")):
-        read_routing(benchmark(languages=("en", "zh")), tmp_path)
+        read_routing(benchmark(tmp_path, languages=("en", "zh")), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +262,16 @@ def test_a_run_with_experts_and_no_weights_is_an_error(settings_and_root: tuple[
         router.grid(settings.items["router"], settings, root / "results")
 
 
+def predicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the catalogue hold a benchmark that was predicted in `folder`."""
+    entry = benchmark(folder).model_copy(update={"title": "mini-MMMB"})
+    monkeypatch.setattr(router, "load_catalogue", lambda *_: {"mini_mmmb": entry})
+
+
 def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, capsys):
     for place, language in enumerate(LANGUAGES):
         write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), picture=str(i)) for i in range(40)])
+    predicted(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -272,8 +284,9 @@ def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, ca
     assert informations == ["2.58", "0.00, within chance"]
 
 
-def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path):
+def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path, monkeypatch):
     write(tmp_path, "en", [row(0, [0.5, 0.5])]).rename(tmp_path / "MMMB_en.shuffled.tsv")
+    predicted(tmp_path, monkeypatch)
     text = router.text(tmp_path, "shuffled")
     assert re.search(r"^languages +1$", text, re.MULTILINE)
     with pytest.raises(ConfigError, match="expected predictions of a benchmark of config/benchmarks"):
@@ -286,6 +299,7 @@ def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path)
 )
 def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, monkeypatch, capsys, weights, said):
     write(tmp_path, "en", [row(0, weights)])
+    predicted(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -296,5 +310,5 @@ def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, mon
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match="nonesuch: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigError, match="nonesuch: cannot be read: no such folder"):
         router.text(tmp_path / "nonesuch")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_manifest import sign
 
 from parrot.config import Benchmark, ConfigError
 from parrot.evaluate.score import score
@@ -60,11 +61,17 @@ def predictions(path: Path, answers: str) -> None:
     write_tsv(pd.DataFrame(rows, dtype=str), path)
 
 
+@pytest.fixture(autouse=True)
+def _benchmarks_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for stem, answers in (("MMMB_en", "AAAAABBBB?"), ("MMMB_cn", "A?????????")):
         predictions(tmp_path / f"{stem}.tsv", answers)
         predictions(tmp_path / f"{stem}.text.tsv", "A" * 10)
+    sign(tmp_path, BENCHMARK)
     return tmp_path
 
 
@@ -125,6 +132,7 @@ def test_a_benchmark_s_own_prompt_language_is_what_is_named_and_what_answers_are
     table = read_tsv(tmp_path / "own.tsv")
     # The letter is found only where the prompt, with the English instruction, has the answer shortened.
     write_tsv(table.assign(prediction="A cup, which stands on a table"), tmp_path / "own.tsv")
+    sign(tmp_path, own)
     settings = SETTINGS.model_copy(update={"benchmarks": (own, theirs), "controls": ("none",)})
     score(settings, tmp_path, None, tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
@@ -143,6 +151,7 @@ def test_groups_without_rotations_and_pairs_without_rows_are_counted_in_columns(
     # Four rotations of 0; two of the four of 10; 20 without its first.
     table["index"] = ["0", "1000000", "2000000", "3000000", "10", "1000010", "1000020", "2000020", "3000020"]
     write_tsv(table, tmp_path / "b.tsv")
+    sign(tmp_path, benchmark)
     settings = SETTINGS.model_copy(update={"benchmarks": (benchmark,), "controls": ("none",)})
     score(settings, tmp_path, None, tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
@@ -168,6 +177,7 @@ def test_same_input_same_bytes_and_stage_one_apart(folder: Path) -> None:
     stage1 = folder / "0123abcd" / "predictions"
     for stem in ("MMMB_en", "MMMB_cn"):
         predictions(stage1 / f"{stem}.text.tsv", "B" * 10)
+    sign(stage1, BENCHMARK)
     score(SETTINGS, folder, stage1, folder / "a.csv")
     score(SETTINGS, folder, stage1, folder / "b.csv")
     assert (folder / "a.csv").read_bytes() == (folder / "b.csv").read_bytes()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 from PIL import Image
+from tiny_manifest import sign
 
 from parrot.config import LANGUAGES, Benchmark, Conventions, load_catalogue
 from parrot.evaluate.score import score
@@ -60,6 +61,8 @@ def make(root: Path) -> ReportStage:
     for benchmark in benchmarks(root):
         for language in benchmark.files:
             _write_files(root, benchmark, language)
+    for folder in (*(root / "results" / name for name in RIGHT), root / "results" / "align" / KEY):
+        sign(folder / "predictions", *benchmarks(root))
     for run in RUNS:
         folder = root / "results" / run.name
         settings = ScoreSettings(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_manifest import sign
 
 from parrot.config import Benchmark, Conventions
 from parrot.evaluate.accuracy import units
@@ -45,14 +46,16 @@ def _benchmark(golden: Path, tmp_path: Path, name: str, scoring: str, entry: dic
     index = table["index"].astype(int)
     dropped = index.isin(entry.get("dropped_rows", [])) | (index % 1_000_000 == entry.get("dropped_group", -1))
     write_tsv(table[~dropped], tmp_path / f"{dataset}.tsv")
-    return Benchmark(
+    benchmark = Benchmark(
         name=dataset,
-        folder="",
+        folder=str(tmp_path / "benchmark"),
         files={LANGUAGES[dataset[-2:]]: f"{dataset}.tsv"},
         instruction={},
         scoring=scoring,
         max_new_tokens=1,
     )
+    sign(tmp_path, benchmark)
+    return benchmark
 
 
 def test_hits(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
