@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from parrot.config import LANGUAGES, ConfigError, Control, Conventions, Scoring
 from parrot.evaluate.tsv import L2
+from parrot.files import check_regular
 
 # What says which number a line holds.
 IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
@@ -65,6 +66,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
         ConfigError: the file cannot be read or is cut off, its header is not `COLUMNS`, it has no line, a number is
             none, a percentage is outside 0..100 where the scoring has these bounds, or two lines are of one cell.
     """
+    check_regular(path)
     try:
         content = path.read_bytes()
         text = content.decode()
