@@ -51,10 +51,8 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
                     store.put(plan)
         page = store.show_differences()
         server = shown(uri).rstrip("/") if uri.startswith("http") else f"`make ui`, then {UI}"
-        print(
-            f"parrot: MLflow has {', '.join(run.name for run in runs)}; where they differ: {server}{page}",
-            file=sys.stderr,
-        )
+        names = ", ".join(run.name for run in runs)
+        print(f"parrot: MLflow has {names}; where they differ: {server}{page}", file=sys.stderr)
         return True
     return False
 

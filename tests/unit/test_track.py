@@ -117,6 +117,17 @@ def test_a_run_carries_its_curves_accuracies_data_pin_and_commit(results: Path, 
     assert (parent.info.start_time, parent.info.end_time) == (1_700_000_001_000, 1_700_000_004_500)
 
 
+def test_the_page_opens_on_the_parameters_that_differ(
+    results: Path, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = [run.model_copy(update={"params": run.params | {"tune.epochs": "1"}}) for run in RUNS]
+    import_runs(same, results)
+    experiment = MlflowClient(store).get_experiment_by_name(EXPERIMENT)
+    view = json.loads(experiment.tags["mlflow.sharedViewState.differences"])
+    assert view["selectedColumns"] == ["params.`model.num_experts`"]
+    assert f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=differences" in capsys.readouterr().err
+
+
 def test_a_second_import_changes_nothing(results: Path, store: str) -> None:
     import_runs(RUNS, results)
     before = runs_of(store)
