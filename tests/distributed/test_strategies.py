@@ -89,24 +89,30 @@ def test_stage_1_writes_the_projector_that_it_trained(folder):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "variant", "deed", "resumed_from", "processes"),
+    ("strategy", "variant", "deed", "damaged", "resumed_from", "processes"),
     [
-        ("ddp", "full", ("sigterm", 6, 1), 6, 1),
-        ("zero2", "lora", ("sigkill", 8, 0), 5, 2),
-        ("zero3", "full", ("sigterm", 6, 1), 6, 2),
-        ("fsdp2", "frozen", ("sigkill", 8, 1), 5, 1),
+        ("ddp", "full", ("sigterm", 6, 1), None, 6, 1),
+        ("zero2", "lora", ("sigkill", 8, 0), None, 5, 2),
+        ("zero3", "full", ("sigterm", 6, 1), None, 6, 2),
+        ("fsdp2", "frozen", ("sigkill", 11, 1), "checkpoint-10/shards/__1_0.distcp", 5, 1),
     ],
     ids=["ddp", "zero2", "zero3", "fsdp2"],
 )
-def test_stopped_and_resumed_equals_one_process(strategy, variant, deed, resumed_from, processes, folder, alone):
+def test_stopped_and_resumed_equals_one_process(
+    strategy, variant, deed, damaged, resumed_from, processes, folder, alone
+):
     settings, expected = alone(variant)
     output = folder / strategy
     stopped = start(settings, folder, output, by(strategy), deed=deed)
     assert stopped.returncode != 0
     assert f"checkpoint-{resumed_from}" in checkpoints(output), stopped.stderr
     assert len(checkpoints(output)) <= 2
+    if damaged:
+        (share,) = output.with_name(f"{output.name}.work").glob(f"tune/*/{damaged}")
+        share.write_bytes(share.read_bytes()[:-1] + b"?")
     done = start(settings, folder, output, by(strategy), processes)
     assert done.returncode == 0, done.stderr
+    assert ("damaged; training goes on from checkpoint-5" in done.stderr) == bool(damaged)
     assert_agree(output, expected)
     facts = provenance(output)
     assert (facts["resumed_from_step"], facts["processes"]) == (resumed_from, processes)
