@@ -14,6 +14,7 @@ import typer
 from parrot.config import LANGUAGES, ConfigError, Language, validate
 from parrot.limits import limits
 from parrot.marks import IMAGE
+from parrot.strict import Strict
 
 if TYPE_CHECKING:
     from parrot.evaluate.chat import Chat
@@ -31,7 +32,12 @@ def chat(
         str | None, typer.Option(help=f"the questions' language ({', '.join(LANGUAGES)}), where the router is told it")
     ] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", help="read questions from standard input, one a line, until it ends")
+        bool,
+        typer.Option(
+            "--interactive",
+            help="read questions from standard input, one a line, until it ends; a line may be a JSON object with "
+            "question and, in place of --option and --instruction, options and instruction",
+        ),
     ] = False,
     json_lines: Annotated[
         bool, typer.Option("--json", help="one JSON object a line for each answer, router weights included")
@@ -49,13 +55,15 @@ def chat(
         raise ConfigError("expected a question, or --interactive to read questions from standard input")
     reading = interactive or not given
     for question in given:
-        _query(question, options, instruction)  # what is wrong with it is said before the model is loaded
+        one = _question(question, options, instruction)
+        _query(one.question, one.options, one.instruction)  # what is wrong with it is said before the model is loaded
     from parrot.evaluate.chat import Chat
 
     asked = Chat(model, image, None if language is None else validate(Language, language, "--language"))
 
-    def answer(question: str, heading: bool) -> None:
-        query = _query(question, options, instruction)
+    def answer(text: str, heading: bool) -> None:
+        one = _question(text, options, instruction)
+        question, query = one.question, _query(one.question, one.options, one.instruction)
         if json_lines:
             reply = asked.ask(query, max_new_tokens)
             line = {
@@ -77,6 +85,24 @@ def chat(
         answer(question, heading=reading or len(given) > 1)
     if reading and not _answer_lines(lambda question: answer(question, heading=not _on_terminal())):
         raise SystemExit(1)
+
+
+class Question(Strict):
+    """A question with the options to choose from and the sentence to close with."""
+
+    question: str
+    options: tuple[str, ...] = ()
+    instruction: str | None = None
+
+
+def _question(text: str, options: Sequence[str], instruction: str | None) -> Question:
+    """A question as it is given, or the one that is written as a JSON object; ConfigError for one that is none."""
+    if not text.startswith("{"):
+        return Question(question=text, options=tuple(options), instruction=instruction)
+    try:
+        return validate(Question, json.loads(text), "question")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"question: expected a text or a JSON object: {error}") from None
 
 
 def _query(question: str, options: Sequence[str], instruction: str | None) -> str:

@@ -185,6 +185,30 @@ def test_questions_from_a_pipe(parrot_chat, predicted):
     assert said.out == "".join(f"> {question}\n{predicted[question][0]}\n" for question in (TR, ZH))
 
 
+def test_a_line_may_have_options_of_its_own(parrot_chat):
+    lines = [{"question": TR, "options": ["a", "b"], "instruction": "Seç."}, {"question": EN}]
+    typed = "".join(f"{json.dumps(line)}\n" for line in lines) + f"{ZH}\n"
+    said = parrot_chat("--interactive", "--json", "--option", "c", "--max-new-tokens", "1", typed=typed)
+    assert said.code == 0
+    queries = [json.loads(line)["query"] for line in said.out.splitlines()]
+    assert queries == [f"<image>\n{TR}\nA. a\nB. b\nSeç.", f"<image>\n{EN}", f"<image>\n{ZH}\nA. c"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{", "question: expected a text or a JSON object: "),
+        ('{"questions": "?"}', "question: question"),
+        ('{"question": 1}', "question: question: "),
+    ],
+)
+def test_an_object_that_is_no_question_is_refused(parrot_chat, predicted, line, expected):
+    said = parrot_chat("--interactive", "--max-new-tokens", str(LIMIT), typed=f"{line}\n{EN}\n")
+    assert said.code == 1
+    assert said.err.splitlines()[0].startswith(f"parrot: error: {expected}")
+    assert said.out == f"> {EN}\n{predicted[EN][0]}\n"
+
+
 def test_questions_are_answered_as_they_come(parrot_chat, predicted, monkeypatch, capfd):
     before: list[str] = []
 
@@ -275,13 +299,12 @@ def test_a_damaged_model_folder_is_one_line(parrot_chat, folder: Path, tmp_path:
 
 
 def test_the_readmes_python_gives_the_same_answer(folder: Path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) == 6
+    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     path = "results/mini/parrot/model"
     assert path in code
     monkeypatch.chdir(folder)
-    exec(code.replace(path, "model"), {})
-    question = re.search(r"<image>\\n(.*?)\"", code)[1]
+    names: dict[str, Any] = {}
+    exec(code.replace(path, "model").replace("examples/strawberry.png", "picture.png"), names)
     limit = int(re.search(r"max_new_tokens=(\d+)", code)[1])
-    expected = Chat("model", "picture.png").ask(f"<image>\n{question}", limit)
+    expected = Chat("model", "picture.png").ask(f"<image>\n{names['question']}", limit)
     assert capsys.readouterr().out.strip() == expected.text
