@@ -56,4 +56,4 @@ def main():
         ]
     for file in map(Path, files):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{time.time_ns()}\n")
+        file.write_text(f"{time.time_ns()} {arguments}\n")

@@ -1,5 +1,6 @@
 """The habits: what `make lint` checks."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ def test_clean(command: str):
     program, *arguments = command.split()
     done = subprocess.run([BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda path: path.stem)
+def test_every_value_in_a_shell_command_is_quoted(file: Path):
+    for command in re.findall(r"^    shell:\n((?:        .*\n)+)", file.read_text(), re.MULTILINE):
+        for value in re.findall(r"(?<!\{)\{[^{}]+\}", command):
+            assert value.endswith(":q}"), value
 
 
 def test_make_lint_and_pre_commit_run_the_same_commands():

@@ -3,6 +3,7 @@
 The workflow is the real one; a stand-in for the command line writes every stage's outputs without the work.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +120,24 @@ def test_a_code_line_of_the_training(finished):
     rules = {rule for rule, _ in finished.scheduled("all")}
     assert {"project", "tune", "predict", "score", "report", "track"} <= rules
     assert "fetch" not in rules
+
+
+def test_no_name_reaches_the_shell(finished_once, tmp_path):
+    project = finished_once.copy(tmp_path / 'it\'s; "a" $(touch pwned) folder')
+    odd = 'it\'s; "one" $(touch pwned) '
+    pin = f"{odd}.dvc"
+    (project / pin).touch()
+    entry = {"kind": "conversations", "file": f"{odd}.json", "images": odd, "licence": odd, "source": "local"}
+    (project / entry["file"]).touch()
+    with open(project / "config/datasets.yaml", "a") as file:
+        file.write(yaml.safe_dump({odd: entry}))
+    with open(project / "config/runs.yaml", "a") as file:
+        file.write(json.dumps({"mine": {"data": {"instructions": {"en": [odd]}}, "against": []}})[1:-1] + "\n")
+    (project / f"{odd}.yaml").write_text(json.dumps({"data_pin": pin, "report": {"notes": [odd]}}))
+    done = project.snakemake("--configfile", f"{odd}.yaml", "--", "mine")
+    assert done.returncode == 0, done.stderr
+    assert not list(project.folder.rglob("pwned"))
+    assert any(repr(["--pin", pin])[1:-1] in report.read_text() for report in (project / "results/mini/data").iterdir())
 
 
 def test_another_target_leaves_all_alone(finished):

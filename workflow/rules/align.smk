@@ -32,10 +32,10 @@ rule project:
         device=hardware.device,
         gpus_per_node=hardware.gpus,
     shell:
-        "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
-        "--device {resources.device} -- train align --settings {params.settings} --output {params.output} "
-        "--work {params.work} --hardware {resources.hardware} --micro-batch {resources.micro_batch} "
-        "--tracked-as {params.tracked_as} 2>&1 | log {log}"
+        "parrot launch --nodes {resources.nodes:q} --gpus {resources.gpus_per_node:q} --threads {threads:q} "
+        "--device {resources.device:q} -- train align --settings {params.settings:q} --output {params.output:q} "
+        "--work {params.work:q} --hardware {resources.hardware:q} --micro-batch {resources.micro_batch:q} "
+        "--tracked-as {params.tracked_as:q} 2>&1 | log {log:q}"
 
 
 rule predict_before:
@@ -64,5 +64,6 @@ rule predict_before:
         mem_mb=4000,
         runtime="2h",
     shell:
-        "parrot predict --settings {params.settings} --stage1 {params.model} --stage1-settings {params.stage1} "
-        "--output {output.predictions} --work {params.work} --batch {resources.batch} --gpus {resources.gpu} 2>&1 | log {log}"
+        "parrot predict --settings {params.settings:q} --stage1 {params.model:q} --stage1-settings {params.stage1:q} "
+        "--output {output.predictions:q} --work {params.work:q} --batch {resources.batch:q} --gpus {resources.gpu:q} "
+        "2>&1 | log {log:q}"

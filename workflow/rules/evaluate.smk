@@ -15,7 +15,7 @@ rule predict:
     params:
         settings=lambda w: settings_file(suite.run(w.run).predict),
         code=code_digest("parrot.evaluate.predict"),
-        model=lambda w, input: f"--model {Path(input.model).parent}" if input.model else "",
+        model=lambda w, input: ["--model", str(Path(input.model).parent)] if input.model else [],
         work=work,
     log:
         "<logs>/{run}/predict.log",
@@ -30,8 +30,8 @@ rule predict:
         mem_mb=4000,
         runtime="2h",
     shell:
-        "parrot predict --settings {params.settings} {params.model} --output {output.predictions} "
-        "--work {params.work} --batch {resources.batch} --gpus {resources.gpu} 2>&1 | log {log}"
+        "parrot predict --settings {params.settings:q} {params.model:q} --output {output.predictions:q} "
+        "--work {params.work:q} --batch {resources.batch:q} --gpus {resources.gpu:q} 2>&1 | log {log:q}"
 
 
 rule score:
@@ -45,7 +45,7 @@ rule score:
         scores="<results>/{run}/scores.csv",
     params:
         settings=lambda w: settings_file(suite.run(w.run).score),
-        before=lambda w, input: f"--before {input.before}" if input.before else "",
+        before=lambda w, input: ["--before", input.before] if input.before else [],
         code=code_digest("parrot.evaluate.score"),
     log:
         "<logs>/{run}/score.log",
@@ -58,8 +58,8 @@ rule score:
         mem_mb=2000,
         runtime=60,
     shell:
-        "parrot score --settings {params.settings} --predictions {input.predictions} {params.before} "
-        "--output {output.scores} 2>&1 | log {log}"
+        "parrot score --settings {params.settings:q} --predictions {input.predictions:q} {params.before:q} "
+        "--output {output.scores:q} 2>&1 | log {log:q}"
 
 
 rule scores:
@@ -80,4 +80,4 @@ rule scores:
         mem_mb=1000,
         runtime=10,
     shell:
-        "parrot report scores {input.scores} --output {output.scores} 2>&1 | log {log}"
+        "parrot report scores {input.scores:q} --output {output.scores:q} 2>&1 | log {log:q}"

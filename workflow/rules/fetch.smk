@@ -4,7 +4,7 @@
 rule fetch:
     """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to the config's pin."""
     input:
-        pin=branch(suite.config.data_pin and exists(suite.config.data_pin), then=suite.config.data_pin),
+        pin=lambda w: [file for file in [suite.config.data_pin] if file and exists(file)],
         given=lambda w: [file for file in suite.with_data(w.data).fetch.given if exists(file)],
     output:
         report="<results>/data/{data}.json",
@@ -24,4 +24,4 @@ rule fetch:
         mem_mb=2000,
         runtime="12h",
     shell:
-        "parrot fetch --settings {params.settings} {params.pin} --report {output.report} 2>&1 | log {log}"
+        "parrot fetch --settings {params.settings:q} {params.pin:q} --report {output.report:q} 2>&1 | log {log:q}"

@@ -28,8 +28,8 @@ rule report:
         mem_mb=2000,
         runtime=30,
     shell:
-        "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
-        "--output {params.results} 2>&1 | log {log}"
+        "parrot report build --settings {params.settings:q} --scores {input.scores:q} --results {params.results:q} "
+        "--output {params.results:q} 2>&1 | log {log:q}"
 
 
 rule browse:
@@ -53,8 +53,8 @@ rule browse:
         mem_mb=4000,
         runtime=30,
     shell:
-        "parrot report predictions {input.predictions} --settings {params.settings} --output {output.page} "
-        "2>&1 | log {log}"
+        "parrot report predictions {input.predictions:q} --settings {params.settings:q} --output {output.page:q} "
+        "2>&1 | log {log:q}"
 
 
 rule by_target:
@@ -79,5 +79,5 @@ rule by_target:
         mem_mb=2000,
         runtime=30,
     shell:
-        "parrot report build --settings {params.settings} --scores {input.scores} --results {params.results} "
-        "--output {params.output} 2>&1 | log {log}"
+        "parrot report build --settings {params.settings:q} --scores {input.scores:q} --results {params.results:q} "
+        "--output {params.output:q} 2>&1 | log {log:q}"

@@ -27,8 +27,8 @@ rule track:
         mem_mb=1000,
         runtime=30,
     shell:
-        "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
-        "2>&1 | log {log}"
+        "parrot track import --settings {params.settings:q} --results {params.results:q} --report {params.report:q} "
+        "2>&1 | log {log:q}"
 
 
 rule track_target:
@@ -57,5 +57,5 @@ rule track_target:
         mem_mb=1000,
         runtime=30,
     shell:
-        "parrot track import --settings {params.settings} --results {params.results} --report {params.report} "
-        "2>&1 | log {log}"
+        "parrot track import --settings {params.settings:q} --results {params.results:q} --report {params.report:q} "
+        "2>&1 | log {log:q}"

@@ -37,10 +37,10 @@ rule tune:
         device=hardware.device,
         gpus_per_node=hardware.gpus,
     shell:
-        "parrot launch --nodes {resources.nodes} --gpus {resources.gpus_per_node} --threads {threads} "
-        "--device {resources.device} -- train tune --settings {params.settings} --projector {params.projector} "
-        "--output {params.output} --work {params.work} --hardware {resources.hardware} "
-        "--micro-batch {resources.micro_batch} --tracked-as {params.tracked_as} 2>&1 | log {log}"
+        "parrot launch --nodes {resources.nodes:q} --gpus {resources.gpus_per_node:q} --threads {threads:q} "
+        "--device {resources.device:q} -- train tune --settings {params.settings:q} --projector {params.projector:q} "
+        "--output {params.output:q} --work {params.work:q} --hardware {resources.hardware:q} "
+        "--micro-batch {resources.micro_batch:q} --tracked-as {params.tracked_as:q} 2>&1 | log {log:q}"
 
 
 rule reuse:
@@ -72,7 +72,7 @@ rule reuse:
         mem_mb=500,
         runtime=10,
     shell:
-        "(rm -rf {params.target} {params.records}/system-*.jsonl; cp -rl {params.source} {params.target}; "
-        "ln -f {input.metrics} {output.metrics}; ln -f {input.provenance} {output.provenance}; "
-        "find {params.source_records} -maxdepth 1 -name 'system-*.jsonl' -exec ln -f -t {params.records} {{}} +) "
-        "2>&1 | log {log}"
+        "(rm -rf {params.target:q} {params.records:q}/system-*.jsonl; cp -rl {params.source:q} {params.target:q}; "
+        "ln -f {input.metrics:q} {output.metrics:q}; ln -f {input.provenance:q} {output.provenance:q}; "
+        "find {params.source_records:q} -maxdepth 1 -name 'system-*.jsonl' -exec ln -f -t {params.records:q} {{}} +) "
+        "2>&1 | log {log:q}"
