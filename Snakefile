@@ -74,4 +74,4 @@ for name in suite.targets:
             tracked=expand(rules.track_target.output.stamp, target=name),
 
 
-refuse_unknown_targets(known={rule.name for rule in workflow.rules if not rule.has_wildcards()})
+may_start()

@@ -28,6 +28,7 @@ from parrot.digest import key
 from parrot.families import expand
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
+from parrot.names import nearest
 from parrot.prediction_names import check_distinct
 from parrot.stages import (
     AlignSettings,
@@ -248,6 +249,11 @@ class Run:
     def resolve(self) -> None:
         """Resolve every stage's settings; ConfigError for unknown names."""
         _ = self.fetch, self.predict, self.score
+        for file in (self.config.data_pin or "", *self.fetch.given):
+            if set("{}") & set(file):
+                raise ConfigError(
+                    f"run {self.name}: {file}: expected a file name without braces, Snakemake's wildcards"
+                )
         if self.pretrained_model is None:
             _ = self.align, self.tune
 
@@ -299,8 +305,7 @@ class Suite:
     def run(self, name: str) -> Run:
         """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""
         if name not in self.overrides:
-            known = ", ".join([*self.overrides, *self.families])
-            raise ConfigError(f"unknown run {name}; config/runs.yaml has {known}")
+            raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, self.targets)}")
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")
@@ -364,7 +369,9 @@ class Suite:
         own = self.target(name)
         for baseline in self._against[name]:
             if baseline not in self.overrides:
-                raise ConfigError(f"{self._where}: {name}: against: unknown run {baseline}")
+                raise ConfigError(
+                    f"{self._where}: {name}: against: unknown run {baseline}; {nearest(baseline, self.overrides)}"
+                )
         return tuple(baseline for baseline in self._against[name] if baseline not in own)
 
 

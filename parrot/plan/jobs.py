@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from parrot.config import ConfigError, Recipe
 from parrot.hardware import TrainingHardware
+from parrot.names import nearest
 from parrot.report.settings import report_stage
 from parrot.runs import Run, Suite
 
@@ -123,7 +124,7 @@ def _ends(suite: Suite, target: str) -> Iterator[Job]:
         case _:
             if target in (*suite.overrides, *suite.families):
                 suite.check(target)
-            raise ConfigError(f"unknown target {target}; known are {', '.join(known_targets(suite))}")
+            raise ConfigError(f"unknown target {target}; {nearest(target, known_targets(suite))}")
 
 
 def _step(suite: Suite, job: Job) -> Step:

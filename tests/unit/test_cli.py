@@ -40,7 +40,7 @@ TRAIN = ("train", "align", "--output", "out", "--work", "work", "--hardware", "h
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*TRAIN, "--run", "parot"), "unknown run parot; config/runs.yaml has parrot, "),
+        ((*TRAIN, "--run", "parot"), "config/runs.yaml: unknown run parot; did you mean parrot?"),
         (TRAIN, "expected exactly one of --run and --settings"),
         ((*TRAIN, "--settings", "no.json"), "no.json: cannot be read: No such file or directory"),
         ((*TRAIN, "--settings", "LICENSE"), "LICENSE: expected JSON"),

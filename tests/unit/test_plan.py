@@ -239,5 +239,5 @@ def test_the_paper_s_model(monkeypatch, capsys):
 def test_an_unknown_target_is_one_line(monkeypatch, capsys):
     out, err = run(monkeypatch, capsys, "parot")
     assert out == ""
-    assert err.startswith("parrot: error: unknown target parot; known are all, align, tables, figures, parrot, ")
+    assert err.startswith("parrot: error: unknown target parot; did you mean parrot?")
     assert err.count("\n") == 1

@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "workflow", "parrot", "slurm", "environment.yml", ".dvc", ".dvcignore", "data.dvc")
+PARTS = (
+    "Snakefile",
+    "config",
+    "workflow",
+    "parrot",
+    "slurm",
+    "profiles",
+    "environment.yml",
+    ".dvc",
+    ".dvcignore",
+    "data.dvc",
+)
 
 
 class Project:

@@ -4,10 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-
-from snakemake.cli import parse_args
 
 from parrot import limits
 from parrot.config import ConfigError, load_config, overlay
@@ -18,6 +15,7 @@ from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import DEFAULT_CONFIG, Suite
 from parrot.store import sqlite_file, store_uri
 from parrot.tracked import tracked_run
+from parrot.workflow_start import check_flags, check_targets, command_line, work_here
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
 os.environ.update(
@@ -47,6 +45,7 @@ def load_suite():
     """
     files = [*DEFAULT_CONFIG, *map(os.path.relpath, workflow.config_settings.configfiles)]
     try:
+        check_flags(sys.argv[1:])
         suite = Suite(overlay(load_config(*files), workflow.config_settings.config), where=" + ".join(files))
         for run in suite.config.report.runs:
             suite.run(run).check()
@@ -64,25 +63,17 @@ def load_suite():
     return suite
 
 
-@cache
-def command_line():
-    """What Snakemake was asked for, by its own parser; None where another program runs it.
-
-    Snakemake reads the workflow before it tells anybody which targets were asked for.
-    """
-    if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
-        return parse_args(sys.argv[1:])[1]
-
-
 def asked_targets():
     return command_line().targets if command_line() else []
 
 
-def refuse_unknown_targets(known):
-    """Answer a word that is no target with the list of targets; a path is left to Snakemake."""
-    for target in asked_targets():
-        if os.sep not in target and target not in known:
-            stop(f"unknown target {target}; known are {', '.join(known_targets(suite))}")
+def may_start():
+    """Stop for an unknown target, and in a folder that a killed Snakemake left locked."""
+    try:
+        check_targets(known_targets(suite), {rule.name for rule in workflow.rules if not rule.has_wildcards()})
+        work_here()
+    except ConfigError as error:
+        stop(error)
 
 
 def planned(jobs, targets):
