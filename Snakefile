@@ -62,7 +62,7 @@ rule align:
         ),
 
 
-# A target for each run and family: training, answers, scores, tables and pages of its own, and its import into MLflow.
+# A target for each run and family: training, answers, scores, tables and pages beside its baselines, and MLflow.
 for name in suite.targets:
 
     rule:

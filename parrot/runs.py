@@ -249,11 +249,6 @@ class Run:
     def resolve(self) -> None:
         """Resolve every stage's settings; ConfigError for unknown names."""
         _ = self.fetch, self.predict, self.score
-        for file in (self.config.data_pin or "", *self.fetch.given):
-            if set("{}") & set(file):
-                raise ConfigError(
-                    f"run {self.name}: {file}: expected a file name without braces, Snakemake's wildcards"
-                )
         if self.pretrained_model is None:
             _ = self.align, self.tune
 

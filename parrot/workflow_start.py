@@ -13,6 +13,7 @@ from pathlib import Path
 
 from parrot.config import ConfigError
 from parrot.names import nearest
+from parrot.runs import Run
 
 # Of a flag that is given twice Snakemake keeps the last, without a word.
 ONCE = {"--configfile": ("--configfile", "--configfiles"), "--config": ("--config", "-C")}
@@ -45,6 +46,13 @@ def check_flags(words: Sequence[str]) -> None:
         if sum(option.partition("=")[0] in spellings for option in options) > 1:
             kind = "FILE" if flag == "--configfile" else "KEY=VALUE"
             raise ConfigError(f"{flag} is given twice; expected one, all that it names behind it: {flag} {kind} {kind}")
+
+
+def check_inputs(run: Run) -> None:
+    """ConfigError for a file of the run that Snakemake would take for a pattern."""
+    for file in (run.config.data_pin or "", *run.fetch.given):
+        if "{" in file or "}" in file:
+            raise ConfigError(f"run {run.name}: {file}: expected a file name without braces, Snakemake's wildcards")
 
 
 def check_targets(known: Iterable[str], rules: Container[str]) -> None:

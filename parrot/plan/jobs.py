@@ -105,6 +105,11 @@ def known_targets(suite: Suite) -> tuple[str, ...]:
     return ("all", "align", "tables", "figures", *suite.targets)
 
 
+def compared(suite: Suite, target: str) -> tuple[str, ...]:
+    """The runs in a target's tables: its own, then its baselines."""
+    return (*suite.target(target), *suite.against(target))
+
+
 def _ends(suite: Suite, target: str) -> Iterator[Job]:
     """The jobs whose outputs are what is asked for; ConfigError for an unknown target."""
     reported = suite.config.report.runs
@@ -153,22 +158,25 @@ def _step(suite: Suite, job: Job) -> Step:
         case "scores":
             return Step(("scores.csv",), tuple(Job("score", run) for run in reported))
         case "report":
-            predictions = [Job("predict", run) for run in reported]
-            data = dict.fromkeys(_data(suite, run) for run in reported)
-            after = (Job("scores"), *data, *predictions, *_trainings(suite, reported))
-            return Step(tuple(report_stage(suite).outputs()), after)
+            return Step(tuple(report_stage(suite).outputs()), (Job("scores"), *_shown(suite, reported)))
         case "browse":
             return Step((f"{name}/predictions.html",), (Job("predict", name), _data(suite, name)))
         case "by_target":
             files = report_stage(suite, suite.targets[0]).outputs()
-            scores = tuple(Job("score", run) for run in suite.target(name))
-            return Step(tuple(f"by_target/{name}/{file}" for file in files), scores)
+            return Step(tuple(f"by_target/{name}/{file}" for file in files), _shown(suite, compared(suite, name)))
         case "track":
             return Step(("tracked",), (Job("report"), *_tracked(suite, reported)))
         case "track_target":
-            return Step((f"by_target/{name}/tracked",), (Job("by_target", name), *_tracked(suite, suite.target(name))))
+            after = (Job("by_target", name), *_tracked(suite, compared(suite, name)))
+            return Step((f"by_target/{name}/tracked",), after)
         case _:
             raise AssertionError(job)
+
+
+def _shown(suite: Suite, runs: Iterable[str]) -> tuple[Job, ...]:
+    runs = tuple(runs)
+    data = dict.fromkeys(_data(suite, run) for run in runs)
+    return (*data, *(Job(rule, run) for run in runs for rule in ("predict", "score")), *_trainings(suite, runs))
 
 
 def _tracked(suite: Suite, runs: Iterable[str]) -> tuple[Job, ...]:

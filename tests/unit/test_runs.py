@@ -188,12 +188,6 @@ def test_what_a_run_that_trains_nothing_may_not_say(tmp_path: Path, run: str, me
         suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
 
 
-def test_a_file_name_that_snakemake_would_take_for_a_pattern():
-    run = Suite(overlay(load_config(CONFIG), {"data_pin": "{run}.dvc"})).run("parrot")
-    with pytest.raises(ConfigError, match=r"^run parrot: \{run\}\.dvc: expected a file name without braces"):
-        run.check()
-
-
 def test_a_config_file_names_no_model_to_ask():
     with pytest.raises(ConfigError, match=r"^config: model\.hf: expected in a run of config/runs\.yaml"):
         Suite(overlay(load_config(CONFIG), {"model": {"hf": "mini_qwen"}}))

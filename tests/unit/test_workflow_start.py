@@ -1,12 +1,13 @@
-"""Flags of configuration given twice, and names that nothing has."""
+"""Flags of configuration given twice, and names that nothing has or Snakemake misreads."""
 
 from contextlib import nullcontext
 
 import pytest
 
-from parrot.config import ConfigError
+from parrot.config import ConfigError, load_config, overlay
 from parrot.names import nearest
-from parrot.workflow_start import check_flags
+from parrot.runs import Suite
+from parrot.workflow_start import check_flags, check_inputs
 
 ONE, OTHER = "config/paper.yaml", "config/single_gpu.yaml"
 
@@ -25,6 +26,12 @@ def test_a_flag_whose_first_files_snakemake_would_forget(words, twice):
     expected = pytest.raises(ConfigError, match=f"^{twice} is given twice; .*: {twice} ") if twice else nullcontext()
     with expected:
         check_flags(words)
+
+
+def test_a_file_name_that_snakemake_would_take_for_a_pattern():
+    run = Suite(overlay(load_config("config/config.yaml"), {"data_pin": "{run}.dvc"})).run("parrot")
+    with pytest.raises(ConfigError, match=r"^run parrot: \{run\}\.dvc: expected a file name without braces"):
+        check_inputs(run)
 
 
 def test_nearest_names():

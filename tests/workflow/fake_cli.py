@@ -48,6 +48,7 @@ def main():
         "track import": [],
     }[command]
     if command == "report build":
+        print("what came out")
         from parrot.report.settings import ReportStage
 
         files = [

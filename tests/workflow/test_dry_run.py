@@ -100,7 +100,7 @@ def test_results_is_a_file(project):
 
 def test_a_model_that_is_asked_as_it_is_is_never_trained(project):
     with open(project / "config/runs.yaml", "a") as file:
-        file.write("asked: {model: {hf: workflow/resources/mini/backbones/clip}}\n")
+        file.write("asked: {model: {hf: workflow/resources/mini/backbones/clip}, against: []}\n")
     jobs = project.scheduled("--config", "report={runs: [parrot, asked]}", "--", "asked", "all", "align")
     assert {rule for rule, run in jobs if run == "asked"} == {"predict", "score", "browse", "by_target", "track_target"}
     assert {run for rule, run in jobs if rule == "tune"} == {"parrot"}
@@ -113,7 +113,8 @@ def test_answers_before_stage_2_are_scored_where_there_are_any(pristine):
     commands = {}
     for run, scale in (("parrot", "config"), ("parrot", "paper"), ("qwen2_vl", "config")):
         options = ("--dry-run", "--printshellcmds", "--configfile", f"config/{scale}.yaml")
-        (commands[run, scale],) = re.findall(r"parrot score .*", pristine.snakemake(*options, "--", run).stdout)
+        target = f"results/{'mini' if scale == 'config' else scale}/{run}/scores.csv"
+        (commands[run, scale],) = re.findall(r"parrot score .*", pristine.snakemake(*options, "--", target).stdout)
     assert " --before results/mini/align/" in commands["parrot", "config"]
     assert "--before" not in commands["parrot", "paper"] + commands["qwen2_vl", "config"]
 

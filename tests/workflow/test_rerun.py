@@ -140,6 +140,17 @@ def test_no_name_reaches_the_shell(finished_once, tmp_path):
     assert any(repr(["--pin", pin])[1:-1] in report.read_text() for report in (project / "results/mini/data").iterdir())
 
 
+def test_a_target_brings_its_baselines(finished):
+    finished.edit("config/runs.yaml", "frozen_llm: {tune", "frozen_llm: {against: [no_experts, llava], tune")
+    jobs = finished.scheduled("frozen_llm")
+    trained = {run for rule, run in jobs if rule == "tune"}
+    assert trained == {"frozen_llm", "llava"}
+    assert {("score", "llava"), ("by_target", "frozen_llm"), ("track_target", "frozen_llm")} <= jobs
+    # What a run is compared with decides nothing of it.
+    finished.edit("config/runs.yaml", "parrot: {} ", "parrot: {against: [english]} ")
+    assert finished.scheduled("all") == set()
+
+
 def test_another_target_leaves_all_alone(finished):
     jobs = finished.scheduled("experts_6")
     (finished / "results/mini/parrot/model/adapter").mkdir()
@@ -149,6 +160,7 @@ def test_another_target_leaves_all_alone(finished):
     assert {rule for rule, _ in jobs} == expected
     done = finished.snakemake("experts_6")
     assert done.returncode == 0, done.stderr
+    assert "\nwhat came out\n" in done.stderr
     assert (finished / "results/mini/by_target/experts_6/tables/table1.csv").exists()
     assert (finished / "results/mini/experts_6/predictions.html").exists()
     model = Path("model/model.safetensors")

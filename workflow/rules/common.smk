@@ -10,12 +10,12 @@ from parrot import limits
 from parrot.config import ConfigError, load_config, overlay
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
-from parrot.plan.jobs import TRAININGS, Job, count, known_targets
+from parrot.plan.jobs import TRAININGS, Job, compared, count, known_targets
 from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import DEFAULT_CONFIG, Suite
 from parrot.store import sqlite_file, store_uri
 from parrot.tracked import tracked_run
-from parrot.workflow_start import check_flags, check_targets, command_line, work_here
+from parrot.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
 os.environ.update(
@@ -49,9 +49,12 @@ def load_suite():
         suite = Suite(overlay(load_config(*files), workflow.config_settings.config), where=" + ".join(files))
         for run in suite.config.report.runs:
             suite.run(run).check()
+            check_inputs(suite.run(run))
         for target in asked_targets():
             if target in (*suite.overrides, *suite.families):
                 suite.check(target)
+                for run in compared(suite, target):
+                    check_inputs(suite.run(run))
         report_stage(suite)
     except ConfigError as error:
         stop(error)
@@ -65,6 +68,11 @@ def load_suite():
 
 def asked_targets():
     return command_line().targets if command_line() else []
+
+
+def planned_targets():
+    """The runs, families and main targets among what is asked for."""
+    return [target for target in asked_targets() if target in known_targets(suite)] or ["all"]
 
 
 def may_start():
@@ -89,8 +97,7 @@ def planned(jobs, targets):
 
 def announce(jobs):
     """Print the plan's line; whatever is wrong with it, the jobs go on."""
-    asked = command_line()
-    targets = [target for target in asked_targets() if target in known_targets(suite)] or ["all"]
+    asked, targets = command_line(), planned_targets()
     options = [word for name in (asked and asked.profile) or () for word in ("--profile", name)]
     if asked and any(word.startswith("--configfile") for word in sys.argv):
         options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
@@ -100,6 +107,14 @@ def announce(jobs):
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         said = f"plan: not known: {reason[-1] if reason else type(error).__name__}"
     print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
+
+
+def tell_headlines():
+    """End with what came out, in one line a target, which is the last that its report's job said."""
+    logs = {"all": "report.log"} | {target: f"by_target/{target}.log" for target in suite.targets}
+    for log in (Path("logs", suite.config.scale, logs[target]) for target in planned_targets() if target in logs):
+        if log.is_file() and (said := log.read_text(encoding="utf-8").splitlines()):
+            print(said[-1], file=sys.stderr)
 
 
 def make_store(jobs):
@@ -151,3 +166,7 @@ work = f"work/{suite.config.scale}"
 onstart:
     announce(list(workflow.dag.needrun_jobs()))
     make_store(workflow.dag.needrun_jobs())
+
+
+onsuccess:
+    tell_headlines()

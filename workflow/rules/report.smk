@@ -58,9 +58,13 @@ rule browse:
 
 
 rule by_target:
-    """Show the runs of one target, a run or a family, in tables of their own."""
+    """Show the runs of one target, a run or a family, beside their baselines."""
     input:
-        scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
+        scores=lambda w: expand("<results>/{run}/scores.csv", run=compared(suite, w.target)),
+        data=lambda w: sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in compared(suite, w.target)}),
+        predictions=lambda w: expand("<results>/{run}/predictions", run=compared(suite, w.target)),
+        metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(compared(suite, w.target))),
+        provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(compared(suite, w.target))),
     output:
         tables=[f"<results>/by_target/{{target}}/{file}" for file in report_stage(suite, suite.targets[0]).outputs()],
     params:

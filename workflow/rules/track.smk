@@ -32,17 +32,17 @@ rule track:
 
 
 rule track_target:
-    """Import the runs of one target with its own tables."""
+    """Import the runs of one target and their baselines, with its own tables."""
     input:
         report=rules.by_target.output,
-        scores=lambda w: expand("<results>/{run}/scores.csv", run=suite.target(w.target)),
-        answers=lambda w: expand("<results>/{run}/predictions.html", run=suite.target(w.target)),
-        metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(suite.target(w.target))),
-        provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(suite.target(w.target))),
+        scores=lambda w: expand("<results>/{run}/scores.csv", run=compared(suite, w.target)),
+        answers=lambda w: expand("<results>/{run}/predictions.html", run=compared(suite, w.target)),
+        metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(compared(suite, w.target))),
+        provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(compared(suite, w.target))),
     output:
         stamp=touch("<results>/by_target/{target}/tracked"),
     params:
-        settings=lambda w: settings_file([tracked_run(suite.run(run)) for run in suite.target(w.target)]),
+        settings=lambda w: settings_file([tracked_run(suite.run(run)) for run in compared(suite, w.target)]),
         results=lambda w: results,
         report=subpath(output.stamp, parent=True),
     log:
