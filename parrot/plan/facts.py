@@ -68,6 +68,7 @@ class Facts(Strict):
     devices: dict[str, Device]
     default: str
     measured: tuple[Measured, ...] = ()
+    seconds: dict[str, dict[str, float]] = Field({}, description="of a job on one core, by scale and rule")
     published: tuple[Published, ...] = ()
     goals: tuple[Goal, ...] = ()
 

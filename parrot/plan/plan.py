@@ -10,6 +10,7 @@ from parrot.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_by
 from parrot.plan.facts import Device, Facts
 from parrot.plan.jobs import ON_GPUS, TRAININGS, Job, Jobs, count
 from parrot.plan.schedule import wall_clock
+from parrot.plan.took import Took, took
 from parrot.plan.where import Where
 
 UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak
@@ -40,7 +41,8 @@ class Plan(NamedTuple):
     """`jobs` counts by rule, as (left to do, all). Without a device there are no rows.
 
     Hours of wall-clock, by the columns of the rows' GPU-hours: `wall_clock` on the GPUs that a training takes and no
-    others, `wall_clock_at_once` where every job that Snakemake submits at a time finds GPUs of its own.
+    others, `wall_clock_at_once` where every job that Snakemake submits at a time finds GPUs of its own. `took` is what
+    jobs take on processors, where there are no GPUs.
     """
 
     targets: tuple[str, ...]
@@ -52,6 +54,7 @@ class Plan(NamedTuple):
     wall_clock: dict[str, float]
     wall_clock_at_once: dict[str, float]
     disk: Disk
+    took: Took | None
 
     @property
     def total(self) -> dict[str, float]:
@@ -77,6 +80,7 @@ def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Whe
         wall_clock=_wall_clock(jobs, to_do, rows, on, alone=True) if on else {},
         wall_clock_at_once=_wall_clock(jobs, to_do, rows, on, alone=False) if on else {},
         disk=disk(costs, to_do, on.at_a_time if on else 1),
+        took=None if on else took(jobs, to_do, facts.seconds.get(jobs.suite.config.scale, {})),
     )
 
 
@@ -153,6 +157,7 @@ def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence
         "gpu_hours": plan.total,
         "wall_clock_hours": plan.wall_clock,
         "wall_clock_hours_at_once": plan.wall_clock_at_once,
+        "on_processors": plan.took._asdict() if plan.took else None,
         "disk": {**plan.disk._asdict(), "total": plan.disk.total},
         "fits": [fit._asdict() for fit in fits],
         "published": [{**each._asdict(), "published": each.published.model_dump()} for each in held],

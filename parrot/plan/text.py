@@ -11,6 +11,7 @@ from parrot.plan.facts import Facts
 from parrot.plan.fits import Fit
 from parrot.plan.jobs import count
 from parrot.plan.plan import MEASURED, USUAL, Plan, Row, column
+from parrot.plan.took import Took, minutes
 from parrot.plan.where import Where
 
 EXA = 10**18
@@ -23,6 +24,7 @@ def text(plan: Plan, facts: Facts, fits: Sequence[Fit], held: Sequence[Implied],
     """The whole plan, in aligned tables of at most 120 columns."""
     parts = [_jobs(plan)]
     if plan.where is None:
+        parts += [_took(plan.took)] if plan.took and plan.to_do else []
         parts.append(
             "No GPUs are configured (hardware.gpus), so there are no GPU-hours; --gpu and --gpus plan for some."
         )
@@ -48,6 +50,16 @@ def _jobs(plan: Plan) -> str:
         + (f"\n  {', '.join(each)}" if each else "")
         + "\n  What exists counts as done; whether it is out of date, `snakemake -n` says."
     )
+
+
+def _took(found: Took) -> str:
+    clocks = ", ".join(f"{minutes(seconds)} by {jobs}" for jobs, seconds in found.wall_clock.items())
+    each = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in found.seconds.items() if rule in found.here)
+    other = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in found.seconds.items() if rule not in found.here)
+    parts = [f"Time by jobs at a time: {clocks}.", f"  Seconds a job took here: {each or 'not measured yet'}."]
+    parts += [f"  Another machine's, by config/plan.yaml, until such a job ran here: {other}."] if other else []
+    parts += [f"  Not measured yet, and not counted: {', '.join(found.unknown)}."] if found.unknown else []
+    return "\n".join(parts)
 
 
 def _hardware(where: Where, facts: Facts) -> str:

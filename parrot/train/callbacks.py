@@ -43,7 +43,7 @@ class Recorder(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """Shows loss and samples a second: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Shows loss, samples a second and time left: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, stage: str, global_batch: int, stream: TextIO = sys.stderr):
         self.stage = stage
@@ -71,8 +71,9 @@ class Progress(TrainerCallback):
             self.bar.update(step - self.bar.n)
         elif now - self.last_line >= SECONDS_BETWEEN_LINES or step == state.max_steps:
             self.last_line = now
+            left = (now - self.started) * (state.max_steps - step) / max(step - self.first_step, 1)
             line = f"{self.stage}: step {step} of {state.max_steps}, loss {logs['loss']:.4f}, {rate:.0f} samples/s"
-            print(line, file=self.stream, flush=True)
+            print(f"{line}, {tqdm.format_interval(left)} left", file=self.stream, flush=True)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar is not None:

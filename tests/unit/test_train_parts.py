@@ -221,8 +221,8 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch):
         state.global_step = step
         progress.on_log(None, state, None, logs={"loss": 0.5})
     assert stream.getvalue().splitlines() == [
-        "tune: step 2 of 4, loss 0.5000, 1 samples/s",
-        "tune: step 4 of 4, loss 0.5000, 2 samples/s",
+        "tune: step 2 of 4, loss 0.5000, 1 samples/s, 00:12 left",
+        "tune: step 4 of 4, loss 0.5000, 2 samples/s, 00:00 left",
     ]
 
 

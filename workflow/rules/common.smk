@@ -10,7 +10,9 @@ from parrot import limits
 from parrot.config import ConfigError, load_config, overlay
 from parrot.digest import canonical, code_digest, key
 from parrot.files import atomic_write
-from parrot.plan.jobs import TRAININGS, Job, compared, count, known_targets
+from parrot.plan.facts import read_facts
+from parrot.plan.jobs import TRAININGS, Job, Jobs, compared, count, known_targets
+from parrot.plan.took import took
 from parrot.report.settings import browse_stage, report_stage
 from parrot.runs import DEFAULT_CONFIG, Suite
 from parrot.store import sqlite_file, store_uri
@@ -85,12 +87,15 @@ def may_start():
 
 
 def planned(jobs, targets):
-    """What is about to run, in one line; GPU-hours by a process of its own, as they need torch."""
+    """What is about to run, in one line; with GPUs by a process of its own, as they need torch."""
     jobs = [Job(job.rule.name, next(iter(job.wildcards), "")) for job in jobs if job.output]
+    is_local = workflow.nodes in (None, sys.maxsize)
     if not (hardware.gpus and hardware.device == "cuda"):
-        return f"plan: {count(jobs)}"
+        at_once = max(1, workflow.cores // hardware.threads) if is_local else workflow.nodes
+        elsewhere = read_facts().seconds.get(suite.config.scale, {})
+        return f"plan: {count(jobs)}, {took(Jobs(suite, targets), jobs, elsewhere, [at_once]).about(at_once)}"
     options = ["--configfile", settings_file(suite.raw), "--scheduled", settings_file(jobs)]
-    at_a_time = [] if workflow.nodes in (None, sys.maxsize) else ["--jobs", str(workflow.nodes)]
+    at_a_time = [] if is_local else ["--jobs", str(workflow.nodes)]
     command = [sys.executable, "-m", "parrot", "plan", *targets, *options, *at_a_time]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
 
