@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -120,6 +121,8 @@ def fetch(
         from parrot.data.pin import confirm
 
         confirm(pin)
+    pinned = f", as {pin} pins them" if pin is not None else ""
+    print(f"parrot: all is well: {len(datasets)} data sets and models, {len(benchmarks)} benchmarks{pinned}")
 
 
 @train.command("align")
@@ -320,7 +323,8 @@ def track_import(
     else:
         suite = _suite(configfile)
         runs = [tracked_run(suite.run(name)) for name in run or suite.config.report.runs]
-    import_runs(runs, results, report)
+    if import_runs(runs, results, report):
+        print(f"parrot: all is well: {', '.join(run.name for run in runs)} in MLflow")
 
 
 app.command()(chat)
@@ -353,12 +357,13 @@ def doctor(
     """Check what would stop a run before it starts; one line a check, exit code 1 if any failed."""
     from parrot.doctor.examine import examine
 
-    healthy = True
+    found: Counter[str] = Counter()
     for finding in examine(profile, configfile or [], None if no_job else wait):
         print(finding, flush=True)
-        healthy &= finding.status != "failed"
-    if not healthy:
+        found[finding.status] += 1
+    if found["failed"]:
         raise typer.Exit(1)
+    print(f"parrot: all is well: nothing failed, {found['warning']} of {found.total()} checks warned", file=sys.stderr)
 
 
 @app.command("import-released")
@@ -371,6 +376,7 @@ def import_released(
     from parrot.model.released.convert import import_released as convert
 
     convert(source, destination, vision_tower)
+    print(f"parrot: all is well: {destination} is a model folder")
 
 
 @app.command("export-released")
@@ -382,6 +388,7 @@ def export_released(
     from parrot.model.released.convert import export_released as convert
 
     convert(source, destination)
+    print(f"parrot: all is well: {destination} has the released layout")
 
 
 def main() -> None:

@@ -300,7 +300,7 @@ class Suite:
     def run(self, name: str) -> Run:
         """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""
         if name not in self.overrides:
-            raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, self.targets)}")
+            raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")

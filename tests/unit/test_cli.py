@@ -8,6 +8,7 @@ import torch
 
 from parrot import cli
 from parrot.digest import canonical
+from parrot.doctor.finding import failed, ok, warning
 from parrot.runs import Suite
 from parrot.stages import TuneSettings
 
@@ -32,6 +33,19 @@ def test_config_files_are_laid_over_the_default(tmp_path: Path):
     settings = cli._settings(TuneSettings, "tune", "parrot", [str(tmp_path / "over.yaml")], None)
     assert settings.recipe.max_steps == 7
     assert settings.experts.num_experts == 6
+
+
+def test_what_is_well_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("parrot.data.fetch.fetch", lambda *_, **__: None)
+    assert run(monkeypatch, "fetch", "--check", "--run", "qwen2_vl", "--run", "llava_onevision") == 0
+    assert capsys.readouterr().out == "parrot: all is well: 2 data sets and models, 2 benchmarks\n"
+    found = [ok("disk", "free"), warning("data", "not there yet", "fetch it"), ok("python", "3.11")]
+    monkeypatch.setattr("parrot.doctor.examine.examine", lambda *_: found)
+    assert run(monkeypatch, "doctor") == 0
+    assert capsys.readouterr().err == "parrot: all is well: nothing failed, 1 of 3 checks warned\n"
+    monkeypatch.setattr("parrot.doctor.examine.examine", lambda *_: [*found, failed("disk", "full", "make room")])
+    assert run(monkeypatch, "doctor") == 1
+    assert capsys.readouterr().err == ""
 
 
 TRAIN = ("train", "align", "--output", "out", "--work", "work", "--hardware", "hardware.json")
