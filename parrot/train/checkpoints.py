@@ -1,18 +1,17 @@
 """Checkpoints of a stage: a mark, written last, tells a whole one from one that was cut off or damaged.
 
-The mark holds sizes and digests of all files, taken by the first process when they are written, from its memory as far
-as it wrote them, and compared when training goes on from them: a second a GiB and thread, both times. A checkpoint also
-keeps the stage's record up to its step, so that no damage to the record outlives a restart.
+The mark holds sizes and digests of all files. The processes take them together when a checkpoint is written, and the
+first one compares them when training goes on from it: a second a GiB and thread. A checkpoint also keeps the stage's
+record up to its step, so that no damage to the record outlives a restart.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from parrot.config import ConfigError
 from parrot.digest import file_sha256
@@ -23,6 +22,7 @@ WHOLE = "whole"
 METRICS = "metrics.jsonl"
 RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of processes can load
 READERS = 8  # threads that read a checkpoint's files
+Identity = list[int | str]  # a file's size and SHA-256
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -37,13 +37,16 @@ def restore_metrics(folder: Path, checkpoint: Path | None) -> None:
     atomic_write(folder / METRICS, (checkpoint / METRICS).read_bytes() if checkpoint else b"")
 
 
-def mark_whole(checkpoint: Path, strategy: str, processes: int, files: Iterable[str]) -> None:
-    """State that all `files` in the folder `checkpoint` are on the disk, and how they are spread."""
-    names = sorted(files)
+def identities(checkpoint: Path, names: Iterable[str]) -> dict[str, Identity | None]:
+    """Size and SHA-256 of each file of `checkpoint`, by its name; none for what is no file."""
+    names = list(names)
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(_identity, [checkpoint / name for name in names])
-        listed = dict(zip(names, found, strict=True))
-    write_record(checkpoint / WHOLE, {"strategy": strategy, "processes": processes, "files": listed})
+        return dict(zip(names, pool.map(_identity, [checkpoint / name for name in names]), strict=True))
+
+
+def mark_whole(checkpoint: Path, strategy: str, processes: int, files: Mapping[str, Identity | None]) -> None:
+    """State that the folder `checkpoint` is on the disk with all its `files`, and how they are spread."""
+    write_record(checkpoint / WHOLE, {"strategy": strategy, "processes": processes, "files": dict(files)})
 
 
 def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
@@ -94,14 +97,11 @@ def _damaged(checkpoint: Path) -> str | None:
     mark = read_record(checkpoint / WHOLE)
     if mark is None:
         return WHOLE
-    with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(_identity, [checkpoint / name for name in mark["files"]])
-        pairs = zip(mark["files"].items(), found, strict=True)
-        return next((name for (name, written), identity in pairs if identity != written), None)
+    found = identities(checkpoint, mark["files"])
+    return next((name for name, written in mark["files"].items() if found[name] != written), None)
 
 
-def _identity(path: Path) -> list[Any] | None:
-    """Size and SHA-256; none for what is no file."""
+def _identity(path: Path) -> Identity | None:
     return [path.stat().st_size, file_sha256(path)] if path.is_file() else None
 
 

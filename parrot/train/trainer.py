@@ -20,7 +20,7 @@ from parrot.files import sync_tree
 from parrot.marks import IGNORED
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
-from parrot.train.checkpoints import keep_metrics, mark_whole, newest_whole
+from parrot.train.checkpoints import identities, keep_metrics, mark_whole, newest_whole
 from parrot.train.guard import complaint, suspects
 from parrot.train.loading import outlive_sigterm
 from parrot.train.order import GlobalBatches
@@ -129,9 +129,11 @@ class StageTrainer(Trainer):
             keep_metrics(checkpoint)
         self.accelerator.wait_for_everyone()  # each process writes its random state last
         # A network file system may show the first node less than the others wrote.
-        files = gather_object(sync_tree(checkpoint) if self.args.local_process_index == 0 else [])
+        names = sorted(set(gather_object(sync_tree(checkpoint) if self.args.local_process_index == 0 else [])))
+        share = identities(checkpoint, names[self.args.process_index :: self.args.world_size])
+        files = dict(gather_object(list(share.items())))
         if self.args.should_save:
-            mark_whole(checkpoint, self.strategy, self.args.world_size, set(files))
+            mark_whole(checkpoint, self.strategy, self.args.world_size, files)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.sharded:

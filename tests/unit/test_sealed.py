@@ -16,7 +16,7 @@ from parrot.data.conversations import load
 from parrot.data.features import Features, digests_of, remember, stored, write_block
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.sealed import append_line, read_lines, read_record, write_record
-from parrot.train.checkpoints import METRICS, WHOLE, mark_whole, newest_sound
+from parrot.train.checkpoints import METRICS, WHOLE, identities, mark_whole, newest_sound
 
 VALUES = [{"step": 1, "text": "ж\u2028"}, [0.1, None, float("inf")], {}]
 
@@ -189,7 +189,7 @@ def save(folder: Path, step: int) -> Path:
     for part in PARTS:
         (checkpoint / part).parent.mkdir(parents=True, exist_ok=True)
         (checkpoint / part).write_bytes(f"{part} of step {step}".encode())
-    mark_whole(checkpoint, "ddp", 1, PARTS)
+    mark_whole(checkpoint, "ddp", 1, identities(checkpoint, PARTS))
     return checkpoint
 
 

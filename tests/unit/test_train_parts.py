@@ -193,7 +193,7 @@ def test_only_whole_checkpoints_count(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert newest_whole(tmp_path) is None
     for step in (5, 10):
-        mark_whole(tmp_path / f"checkpoint-{step}", "ddp", 1, [])
+        mark_whole(tmp_path / f"checkpoint-{step}", "ddp", 1, {})
     assert newest_whole(tmp_path) == newest_sound(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 

@@ -165,7 +165,7 @@ def test_the_samples_of_a_broken_micro_batch_are_named_else_all():
     ],
 )
 def test_a_checkpoint_knows_who_can_load_it(saved, here, fits, tmp_path):
-    mark_whole(tmp_path, *saved, files=[])
+    mark_whole(tmp_path, *saved, files={})
     if fits:
         check_spread(tmp_path, *here)
         return

@@ -94,7 +94,7 @@ class Record:
 
     def save(self, step: int) -> None:
         (self.folder / f"checkpoint-{step}").mkdir()
-        mark_whole(self.folder / f"checkpoint-{step}", "ddp", 1, [])
+        mark_whole(self.folder / f"checkpoint-{step}", "ddp", 1, {})
 
     def finish(self, output: Path) -> str:
         """Move what is recorded to the stage's output; the message that says so."""
