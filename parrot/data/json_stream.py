@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from parrot.files import check_regular
+from parrot.files import check_regular, read_text
 from parrot.limits import limits
 from parrot.strict import ConfigError
 
@@ -35,7 +35,8 @@ def elements(path: str | Path) -> Iterator[Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+        read_text(path)  # says where
+        raise
 
 
 class _Refused(ValueError):

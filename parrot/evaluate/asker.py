@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parrot.config import LANGUAGES
-from parrot.evaluate.generate import Answer, generate, use_accelerator
+from parrot.evaluate.generate import Answer, check_length, generate, use_accelerator
 from parrot.evaluate.questions import Question
 from parrot.evaluate.tsv import decode_image
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
@@ -31,6 +31,8 @@ class Asker:
             np.array(processor.encode(processor.format_prompt(question.query)), dtype=np.int32)
             for question in questions
         ]
+        for question, prompt in zip(questions, self.prompts, strict=True):
+            check_length(model, prompt, question.where)
         self._router_texts = _router_texts(model.config.router, processor, questions, self.prompts)
         self._features = torch.empty(0)
         self._position: dict[str, int] = {}

@@ -11,7 +11,7 @@ import torch
 
 from parrot.config import LANGUAGES, ConfigError, Language
 from parrot.data.pictures import open_image
-from parrot.evaluate.generate import generate, use_accelerator
+from parrot.evaluate.generate import check_length, generate, use_accelerator
 from parrot.evaluate.streaming import TextStream
 from parrot.model.build import load
 
@@ -47,9 +47,13 @@ class Chat:
             self.features = self.model.encode_images(pixels.to(self.model.device))
 
     def ask(self, query: str, max_new_tokens: int, show: Callable[[str], object] = lambda piece: None) -> Reply:
-        """Answer the user's turn `query`, whose `<image>` is the picture; `show` gets the text as it is generated."""
+        """Answer the user's turn `query`, whose `<image>` is the picture; `show` gets the text as it is generated.
+
+        ConfigError for a question that is too long for the model.
+        """
         stream = TextStream(self.processor.tokenizer, show)
         prompt = np.array(self.processor.encode(self.processor.format_prompt(query)), dtype=np.int32)
+        check_length(self.model, prompt, "question")
         whole = self.processor.router_text == "prompt"
         (answer,) = generate(
             self.model,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from parrot.config import ConfigError
 from parrot.model import ParrotForConditionalGeneration
 
 
@@ -24,6 +25,13 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     stop_reason: Literal["eos", "length"] = "length"
     router_weights: list[float] = field(default_factory=list)
+
+
+def check_length(model: ParrotForConditionalGeneration, prompt: np.ndarray, where: str) -> None:
+    """ConfigError starting with `where` for a prompt of more tokens than the language model has positions for."""
+    positions = model.config.text_config.max_position_embeddings
+    if len(prompt) > positions:
+        raise ConfigError(f"{where}: expected a prompt of at most {positions} tokens, found {len(prompt)}")
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import pytest
 from asking import answer_questions
 from tiny_questions import COLOURS, picture
 
-from parrot.config import LANGUAGES
+from parrot.config import LANGUAGES, ConfigError
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.questions import Question
@@ -75,3 +75,9 @@ def test_neither_other_questions_nor_padding_change_an_answer(
     for _ in range(3):
         places = random.permutation(shown)[:7].tolist()
         assert same(asker.ask(places), [alone[place] for place in places])
+
+
+def test_a_question_that_is_longer_than_the_model_reads_is_named(built) -> None:
+    question = Question("<image>\n" + ASKED["tr"] * 200, picture("red"), "quiz.tsv: row 7", LIMIT, "tr")
+    with pytest.raises(ConfigError, match=r"^quiz.tsv: row 7: expected a prompt of at most 512 tokens, found \d+$"):
+        Asker(*built, [question])

@@ -133,5 +133,5 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
 
 
 def test_another_encoding_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="list.json: is not UTF-8 text"):
-        list(elements(written(tmp_path, '["é"]'.encode("latin-1"))))
+    with pytest.raises(ConfigError, match="list.json: line 2, byte 2: expected text in UTF-8, found 0xe9$"):
+        list(elements(written(tmp_path, '[\n"é"]'.encode("latin-1"))))
