@@ -72,7 +72,7 @@ def test_a_step_is_in_the_curve_once_a_checkpoint_holds_it_and_at_once_in_the_li
     live.send()
     record.grow([8])
     with open(record.folder / "metrics.jsonl", "a") as file:
-        file.write('{"step": 9, "lo')  # as a row looks while it is written
+        file.write('{"st\x00\n{"step": 9, "lo')  # damaged, and as a row looks while it is written
     live.send()
     runs = runs_of(server.store)
     run, tail, parent = (runs[name] for name in (identity, f"{identity}/live", "tiny/steps/seed0"))

@@ -100,6 +100,18 @@ def test_rows_go_on_after_those_of_a_killed_job(tmp_path: Path, monkeypatch: pyt
     assert all(0 < row["system_memory_usage_percentage"] < 100 for row in rows(tmp_path))
 
 
+def test_a_damaged_row_is_left_out_and_steps_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "gpu7")
+    path = tmp_path / "system-gpu7.jsonl"
+    path.write_bytes(b'{"step": 0}\n\xff{"step": 1}\n["step"]\n{"step": 3}\n')
+    with sampled(tmp_path):
+        pass
+    assert [row["step"] for row in rows(tmp_path)] == [0, 3, 4]
+    assert capsys.readouterr().err == f"parrot: warning: {path}: damaged; 2 of 4 rows are left out\n"
+
+
 def test_a_row_is_the_mean_of_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used, two_rows = itertools.count(10.0, 20.0), threading.Event()
 

@@ -141,11 +141,18 @@ def test_provenance_names_what_made_the_model(folder, settings, tuned, monkeypat
     assert known | {"wall_seconds", "peak_rss_mib"} <= facts.keys()
 
 
-def test_another_projector_than_stage_1_saved_is_refused(folder, settings, tmp_path):
+@pytest.mark.parametrize(
+    ("recorded", "complaint"),
+    [
+        ('{"projector_sha256": "0"}', "the projector that was loaded is not the one that .*provenance.json describes$"),
+        ("{}", "the projector that was loaded is not the one that .*provenance.json describes$"),
+        ("", r"provenance\.json: expected JSON: [^\n]+$"),
+    ],
+)
+def test_another_projector_than_stage_1_saved_is_refused(recorded, complaint, folder, settings, tmp_path):
     shutil.copytree(folder / "aligned", tmp_path / "aligned")
-    record = tmp_path / "aligned/provenance.json"
-    record.write_text(json.dumps({"projector_sha256": "0" * 64}))
-    with pytest.raises(ConfigError, match="the projector that was loaded is not the one that .*provenance.json"):
+    (tmp_path / "aligned/provenance.json").write_text(recorded)
+    with pytest.raises(ConfigError, match=complaint):
         tune(settings, tmp_path / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
