@@ -41,6 +41,15 @@ def test_second_run_schedules_nothing(finished):
     assert "Nothing to be done" in done.stderr
 
 
+def test_damaged_settings_are_written_anew(finished):
+    folder = finished / ".snakemake/settings"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in whole.items():
+        (folder / name).write_bytes(content[: len(content) // 2])
+    assert finished.scheduled("all") == set()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 def test_the_store_is_nobodys_input(finished):
     (finished / "mlflow.db").unlink()
     assert finished.scheduled("all") == set()

@@ -143,8 +143,9 @@ def settings_file(settings):
     As JSON on the command line they would bury the one line that says why a job failed.
     """
     path = Path(".snakemake", "settings", f"{key(settings)}.json")
-    if not path.exists():
-        atomic_write(path, canonical(settings))
+    content = canonical(settings)
+    if not path.is_file() or path.read_bytes() != content.encode():
+        atomic_write(path, content)
     return str(path)
 
 
