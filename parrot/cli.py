@@ -13,6 +13,7 @@ import typer
 from parrot import limits
 from parrot.chat import chat
 from parrot.config import ConfigError, Control, validate
+from parrot.failures import in_one_line
 from parrot.files import read_json
 from parrot.hardware import TrainingHardware, check_gpus
 from parrot.plan.command import plan
@@ -100,9 +101,12 @@ def fetch(
     run: Annotated[list[str] | None, typer.Option(help="runs whose data is meant; default: the report's")] = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
-    check: Annotated[bool, typer.Option("--check", help="check what is there; make and download nothing")] = False,
+    check: Annotated[bool, typer.Option("--check", help="check what is there; write nothing")] = False,
     pin: Annotated[Path | None, typer.Option(help="DVC file that the data must agree with")] = None,
-    report: Annotated[Path | None, typer.Option(help="where the report of what was found goes")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="where findings go; default without --check: results/{scale}/data.json"),
+    ] = None,
 ) -> None:
     """Make or download the data that runs name, and check it."""
     from parrot.data.fetch import fetch as stage
@@ -112,7 +116,8 @@ def fetch(
     else:
         suite = _suite(configfile)
         wanted = [suite.run(name).fetch for name in run or suite.config.report.runs]
-        report = report or Path(f"results/{suite.config.scale}/data.json")
+        if not check:
+            report = report or Path(f"results/{suite.config.scale}/data.json")
     datasets = {name: entry for each in wanted for name, entry in each.datasets.items()}
     benchmarks = {name: entry for each in wanted for name, entry in each.benchmarks.items()}
     tokenisations = tuple(dict.fromkeys(how for each in wanted for how in each.tokenisations))
@@ -393,8 +398,5 @@ def export_released(
 
 def main() -> None:
     """Run the command; what the user got wrong is one line on stderr and exit code 1, never a traceback."""
-    try:
+    with in_one_line():
         app()
-    except ConfigError as error:
-        print("parrot: error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(1)

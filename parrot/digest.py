@@ -18,6 +18,7 @@ LEFT_OUT = frozenset(
     for name in (
         "config",
         "strict",
+        "failures",
         "runs",
         "stages",
         "hardware",

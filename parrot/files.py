@@ -13,14 +13,19 @@ import os
 import re
 import shutil
 import stat
+import tempfile
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from parrot.failures import naming
 from parrot.strict import ConfigError
 
+SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
+Result = TypeVar("Result")
 SPECIAL = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a named pipe",
@@ -38,15 +43,84 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     is no other writer's: nodes that share a folder may have the same process numbers.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
+    partial = _beside(path)
+    with naming(path, partial):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        make_folder(path.parent)
+        try:
+            yield partial
+            sync(partial)
+            replace(partial, path)
+            sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new name in the folder of `path`, which may itself be as long as a name can be."""
+    return path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}.partial{path.suffix[:10]}")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where they are missing; ConfigError where that cannot be."""
     try:
-        yield partial
-        sync(partial)
-        os.replace(partial, path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        patiently(path.mkdir, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be made a folder: {error.strerror}") from None
+
+
+def check_folder(path: Path) -> None:
+    """ConfigError, before anything is computed, where the folder `path` cannot be made or written to."""
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{there}: cannot be written to: {error.strerror}") from None
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file or folder over `target`; across file systems it is copied beside `target` first."""
+    try:
+        patiently(os.replace, source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = _beside(target)
+        try:
+            shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
+            patiently(os.replace, copy, target)
+        finally:
+            _remove(copy)
+        _remove(source)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """`replace` for folders, of which `target` need not be empty; one behind a link is replaced where it lies."""
+    target = Path(os.path.realpath(target))
+    if target.is_dir():
+        shutil.rmtree(target)
+    replace(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def patiently(call: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """What `call` gives, which is asked again where a network file system has lost hold of a path (ESTALE)."""
+    for pause in SECONDS_BETWEEN_TRIES:
+        try:
+            return call(*arguments, **named)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        time.sleep(pause)
+    return call(*arguments, **named)
 
 
 def sync(path: Path) -> None:
@@ -184,11 +258,13 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder`, which replaces it on success; on failure nothing changes."""
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
+    with naming(folder, partial):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         shutil.rmtree(partial, ignore_errors=True)
+        make_folder(partial)
+        try:
+            yield partial
+            replace_folder(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from parrot.failures import naming
+from parrot.files import make_folder
 from parrot.strict import ConfigError
 
 
@@ -31,16 +33,17 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
         yield
         return
     path = folder.with_name(f"{folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     while True:
         with open(path, "a+", encoding="utf-8", errors="replace") as file:
             _lock(file, folder, doing, wait)
             if not _lies_at(path, file):
                 continue  # the one before let go and removed it
             job = os.environ.get("SLURM_JOB_ID")
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}" + (f" of Slurm job {job}" if job else ""))
-            file.flush()
+            with naming(path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}" + (f" of Slurm job {job}" if job else ""))
+                file.flush()
             try:
                 yield
             finally:

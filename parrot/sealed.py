@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from parrot.digest import file_sha256
-from parrot.files import atomic_write, whole_lines
+from parrot.failures import naming
+from parrot.files import atomic_write, patiently, whole_lines
 
 
 def sealed(value: Any) -> str:
@@ -43,7 +44,7 @@ def read_record(path: Path, instead: str | None = None) -> Any:
 
 def append_line(path: Path, value: Any) -> None:
     """Append `value` to a file of lines, on disk when this returns."""
-    with open(path, "a", encoding="utf-8") as file:
+    with naming(path), patiently(open, path, "a", encoding="utf-8") as file:
         file.write(sealed(value))
         file.flush()
         os.fsync(file.fileno())

@@ -10,6 +10,7 @@ import argparse
 import multiprocessing
 
 from parrot.backbones.make import CAPTIONS, make
+from parrot.failures import in_one_line
 
 
 def main() -> None:
@@ -18,11 +19,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m parrot.backbones", description="Make the mini scale's backbones.")
     parser.add_argument("names", nargs="*", choices=names, default=names, metavar="NAME", help=", ".join(names))
     for name in parser.parse_args().names:
-        process = multiprocessing.get_context("spawn").Process(target=make, args=(name,))
+        process = multiprocessing.get_context("spawn").Process(target=_make, args=(name,))
         process.start()
         process.join()
         if process.exitcode:
             raise SystemExit(process.exitcode)
+
+
+def _make(name: str) -> None:
+    with in_one_line():
+        make(name)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,8 @@ from parrot.config import (
 )
 from parrot.data.integrity import inspect
 from parrot.data.rgb import TRAITS
-from parrot.files import atomic_path, write_json
+from parrot.failures import is_of_disk
+from parrot.files import atomic_path, make_folder, replace, replace_folder, write_json
 from parrot.lock import only_one
 from parrot.stages import Tokenisation
 from parrot.web import open_address, shown, without_secrets
@@ -72,7 +72,8 @@ def fetch(
             print(f"parrot: {count} of {findings.images['inspected']} images: read by model.{trait}", file=sys.stderr)
     if findings.problems:
         first, *others = findings.problems
-        more = f" (and {len(others)} more problems{f', all in {report}' if report else ''})" if others else ""
+        listed = f", all in {report}" if report else "; --report FILE lists all"
+        more = f" (and {len(others)} more problems{listed})" if others else ""
         raise ConfigError(first + more)
 
 
@@ -85,8 +86,7 @@ def compose_mini(instruction: Mapping[Language, str]) -> None:
         try:
             compose(RESOURCES, fresh, instruction)
             if not _equal(fresh, COMPOSED):
-                shutil.rmtree(COMPOSED, ignore_errors=True)
-                fresh.rename(COMPOSED)
+                replace_folder(fresh, COMPOSED)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -123,6 +123,8 @@ def _download(url: str, target: Path) -> None:
     except TimeoutError:
         raise ConfigError(f"{shown(url)}: cannot be downloaded: no byte came for {SILENCE} s") from None
     except (OSError, ValueError) as error:
+        if is_of_disk(error):
+            raise
         why = without_secrets(" ".join(str(error).split()), url)
         raise ConfigError(f"{shown(url)}: cannot be downloaded: {why}") from None
 
@@ -151,14 +153,16 @@ def _download_from_hub(
             local_dir=staging,
         )
     except Exception as error:  # the client lets through what its transport library raises
+        if is_of_disk(error):
+            raise
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
     shutil.rmtree(staging / ".cache", ignore_errors=True)
     for name, target in names.items():
         if not (staging / name).exists():
             raise ConfigError(f"{source.repository}: revision {source.revision} has no {name}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staging / name, target)
+        make_folder(target.parent)
+        replace(staging / name, target)
     shutil.rmtree(staging, ignore_errors=True)
 
 

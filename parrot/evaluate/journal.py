@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from parrot.evaluate.generate import Answer
+from parrot.files import make_folder
 from parrot.sealed import append_line, read_lines
 
 
@@ -17,7 +18,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str = "0"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.folder = folder
         self.path = folder / f"{name}.jsonl"
         self.answers = self._read()

@@ -17,6 +17,7 @@ from parrot.evaluate.english import Translations
 from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.reading import read_language
+from parrot.files import make_folder
 from parrot.model.build import model_folder, pretrained
 from parrot.sealed import append_line
 from parrot.stages import PredictSettings
@@ -43,7 +44,7 @@ def translate(settings: PredictSettings, work: Path, batch: int) -> None:
     if not any(missing.values()):
         return
     model, tokenizer = load_translator(settings.translator.path)
-    translations.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(translations.folder)
     cut = total = 0
     kept = translations.folder / f"{uuid.uuid4().hex}.jsonl"
     with Progress(sum(map(len, missing.values())), "text") as progress:

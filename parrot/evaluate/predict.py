@@ -28,6 +28,8 @@ from parrot.evaluate.questions import Question, Sheet, read_sheets
 from parrot.evaluate.rejections import write_list
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
+from parrot.failures import told
+from parrot.files import check_folder, make_folder
 from parrot.lock import only_one
 from parrot.model import ParrotProcessor
 from parrot.prediction_names import list_file
@@ -56,6 +58,7 @@ def predict(
     Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
     benchmark that is malformed or holds an unreadable picture; also where another process asks the same in `work`.
     """
+    check_folder(output)
     if isinstance(settings.translator, BackboneFolder):
         translate(settings, work, batch)
     sheets = read_sheets(settings, output, work)
@@ -76,7 +79,7 @@ def predict(
                 del model
                 _in_processes(settings, build, work, folder, batch, processes, progress.add)
         answers = Journal(folder).answers
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         remove_manifest(output)
         places = iter(range(len(questions)))
         files = {
@@ -163,8 +166,11 @@ def _process(
             torch.cuda.set_device(process % torch.cuda.device_count())
         questions = _questions(read_sheets(settings, Path(), work))
         _ask_share(_asker(build(), questions), folder, batch, process, processes, report)
-    except ConfigError as error:
-        said.put(str(error))
+    except Exception as error:
+        line = told(error)
+        if line is None:
+            raise
+        said.put(line)
 
 
 def _questions(sheets: Sequence[Sheet]) -> list[Question]:

@@ -14,6 +14,8 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from parrot.failures import naming
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -29,7 +31,7 @@ class Recorder(TrainerCallback):
     ) -> None:
         row = self._row(state.global_step, logs)
         if row and state.is_world_process_zero:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
     def _row(self, step: int, logs: dict[str, float]) -> dict[str, float] | None:

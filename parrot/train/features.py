@@ -25,6 +25,7 @@ from parrot.config import ConfigError
 from parrot.data.features import Features, digests_of, remember, stored, write_block
 from parrot.data.pictures import open_image
 from parrot.digest import code_digest, key
+from parrot.files import make_folder
 
 BLOCK = 64  # pictures encoded at once and kept in one file: 72 MiB of CLIP ViT-L/14-336's features in bfloat16
 PATIENCE = timedelta(days=7)  # processes wait for the slowest at the end only
@@ -41,7 +42,7 @@ def prepare(model: Any, processor: Any, rows: Iterable[Dataset], args: TrainingA
     group = distributed.new_group(backend="gloo", timeout=PATIENCE) if args.world_size > 1 else None
     digests = _digests(where, args, group, work / "pictures.json")
     folder = work / key(_identity(model, processor, dtype))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     there = stored(folder)
     missing = {digest: path for path, digest in sorted(digests.items()) if digest not in there}
     shape = (model.config.num_image_tokens, model.config.vision_config.hidden_size)

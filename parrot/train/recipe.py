@@ -21,7 +21,7 @@ from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_write, new_folder, read_object, sync_tree, write_json
+from parrot.files import atomic_write, check_folder, make_folder, new_folder, read_object, sync_tree, write_json
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.lock import only_one
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
@@ -92,9 +92,11 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     strategy.prepare(hardware, stage.name)
     # Refuses a bad one before anything is loaded.
     accumulation_steps(stage.settings.recipe.global_batch, hardware.micro_batch, _processes())
-    _make_folder(output)
+    make_folder(output)
+    check_folder(output)
     folder = work / stage.name / _key(stage)
-    _make_folder(folder)
+    make_folder(folder)
+    check_folder(folder)
     with StopOnSigterm() as stop, only_one(folder, "training"):
         # A network file system may show the nodes of a job other states of a folder.
         fits = from_first("micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch)
@@ -300,13 +302,6 @@ def _save_model(recipe: TuneRecipe, model: Any, processor: Any, folder: Path) ->
         merge_adapters(model)
     model.save_pretrained(folder, save_original_format=False)
     processor.save_pretrained(folder)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be made a folder: {error.strerror}") from None
 
 
 def _key(stage: Stage) -> str:

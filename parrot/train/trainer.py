@@ -16,6 +16,7 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.config import ConfigError
+from parrot.failures import naming
 from parrot.files import sync_tree
 from parrot.marks import IGNORED
 from parrot.train import sharded
@@ -123,17 +124,18 @@ class StageTrainer(Trainer):
         return total / tokens
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
         checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if self.args.should_save:
-            keep_metrics(checkpoint)
-        self.accelerator.wait_for_everyone()  # each process writes its random state last
-        # A network file system may show the first node less than the others wrote.
-        names = sorted(set(gather_object(sync_tree(checkpoint) if self.args.local_process_index == 0 else [])))
-        share = identities(checkpoint, names[self.args.process_index :: self.args.world_size])
-        files = dict(gather_object(list(share.items())))
-        if self.args.should_save:
-            mark_whole(checkpoint, self.strategy, self.args.world_size, files)
+        with naming(checkpoint):
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                keep_metrics(checkpoint)
+            self.accelerator.wait_for_everyone()  # each process writes its random state last
+            # A network file system may show the first node less than the others wrote.
+            names = sorted(set(gather_object(sync_tree(checkpoint) if self.args.local_process_index == 0 else [])))
+            share = identities(checkpoint, names[self.args.process_index :: self.args.world_size])
+            files = dict(gather_object(list(share.items())))
+            if self.args.should_save:
+                mark_whole(checkpoint, self.strategy, self.args.world_size, files)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.sharded:

@@ -11,14 +11,16 @@ import sys
 from parrot.config import Benchmark, load_catalogue
 from parrot.data.compose.write import compose
 from parrot.data.fetch import COMPOSED, RESOURCES
+from parrot.failures import in_one_line
 
 PIN = "data.dvc"
 
 
 def main() -> None:
     """Compose and pin; the exit status is DVC's."""
-    benchmarks = load_catalogue("config/benchmarks.yaml", Benchmark)
-    compose(RESOURCES, COMPOSED, benchmarks["mini_mmmb"].instruction)
+    with in_one_line():
+        benchmarks = load_catalogue("config/benchmarks.yaml", Benchmark)
+        compose(RESOURCES, COMPOSED, benchmarks["mini_mmmb"].instruction)
     done = subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet", PIN])
     sys.exit(done.returncode)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parrot.config import ConfigError
 from parrot.data.sources.make import make
+from parrot.failures import in_one_line
 
 
 def main(
@@ -17,13 +16,9 @@ def main(
     work: Annotated[Path, typer.Option(help="folder that keeps the fetched packages")] = Path("work/sources"),
 ) -> None:
     """Make the mini scale's raw material anew: pictures and names of everyday concepts."""
-    try:
-        counts = make(work, output)
-    except (ConfigError, OSError) as error:
-        typer.echo(f"parrot.data.sources: {error}", err=True)
-        sys.exit(1)
-    for name, left in counts.items():
-        typer.echo(f"{left:5d}  {name}")
+    with in_one_line():
+        for name, left in make(work, output).items():
+            typer.echo(f"{left:5d}  {name}")
 
 
 if __name__ == "__main__":
