@@ -98,11 +98,15 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
     five languages.
     """
     # Brings scipy along, and every start of Snakemake reads this module.
+    from parrot.evaluate.score_lines import remade
     from parrot.report.scores import read_scores
 
     found: dict[str, dict[tuple[str, str, str], float]] = {}
     shown: dict[str, str] = {}
-    scores = [score for score in read_scores([path]) if score.run == run.name and score.split == "all"]
+    read = list(read_scores([path]))
+    if not any(score.run == run.name and score.seed == run.seed for score in read):
+        raise ConfigError(f"{path}: expected scores of {run.name} at seed {run.seed}, found none; {remade(path)}")
+    scores = [score for score in read if score.run == run.name and score.split == "all"]
     houses = {(score.benchmark, score.house) for score in scores}
     for score in scores:
         first = score.scoring == shown.setdefault(score.benchmark, score.scoring)

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parrot.files import read_object
-from parrot.report.records import read_metrics
+from parrot.report.records import read_metrics, read_provenance
 from parrot.store import Planned, Point, milliseconds, points, segment
 
 # Fields of provenance.json that become tags, and those that become metrics under "system/".
@@ -29,7 +28,8 @@ def read_training(identity: str, folder: Path) -> Planned:
 
     `identity` is ``{scale}/align/{key}`` or ``{scale}/{run}/seed{seed}/tune``.
     """
-    provenance = read_object(folder / "provenance.json")
+    stage1 = identity.split("/")[1] == "align"
+    provenance = read_provenance(folder / "provenance.json", "align" if stage1 else "tune")
     rows = read_metrics(folder / "metrics.jsonl")
     times = [milliseconds(row) for row in rows] or [0]
     costs = {name: provenance[name] for name in COSTS if provenance.get(name) is not None}

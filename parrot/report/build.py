@@ -8,7 +8,7 @@ from pathlib import Path
 from parrot.files import atomic_write
 from parrot.report import contrast, figures, page, render, router, tables
 from parrot.report.grid import Grid, to_csv
-from parrot.report.scores import Scores, read_scores
+from parrot.report.scores import Scores, check_asked, read_scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
 
@@ -29,6 +29,7 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
             table or figure needs are missing or malformed.
     """
     read = read_scores(scores)
+    check_asked(read, settings, results)
     units = Units(settings, results)
     grids = {name: _grid(item, settings, read, units, results) for name, item in settings.tables.items()}
     for name, grid in grids.items():

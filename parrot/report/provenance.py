@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parrot.files import read_object
-from parrot.report.records import read_metrics
+from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
 
 ABSENT = "not recorded"
@@ -17,8 +16,11 @@ def what_ran(settings: ReportStage, results: Path) -> dict[str, Any]:
     """A table of facts: ``columns`` names the trained stages, ``rows`` maps each fact to one text a stage."""
     keys = dict.fromkeys(run.stage1_key for run in settings.runs)
     folders = {f"stage 1 ({key})": results / "align" / key for key in keys if key is not None}
-    folders |= {f"stage 2 of {run.name}": results / run.name for run in settings.runs if not run.asked}
-    records = {name: read_object(folder / "provenance.json") for name, folder in folders.items()}
+    records = {name: read_provenance(folder / "provenance.json", "align") for name, folder in folders.items()}
+    for run in settings.runs:
+        if not run.asked:
+            name, folder = f"stage 2 of {run.name}", results / run.name
+            folders[name], records[name] = folder, read_provenance(folder / "provenance.json", "tune", run.seed)
     curves = {name: _curve(folder / "metrics.jsonl") for name, folder in folders.items()}
     rows = {fact: [tell(record) for record in records.values()] for fact, tell in FACTS.items()}
     rows["optimiser steps"] = [steps for steps, _ in curves.values()]

@@ -4,26 +4,71 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from parrot.config import ConfigError, Language
+from parrot.config import ConfigError, Language, validate
 from parrot.evaluate.predictions import read_predictions
+from parrot.files import check_regular, read_object
 from parrot.report.settings import ReportStage
 
 
+class Provenance(BaseModel):
+    """What readers need of a provenance.json, or may find there; the rest is kept as it is."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    stage: Literal["align", "tune"]
+    seed: int
+    settings: dict[str, Any] | None = None
+    git_commit: str | None = None
+    data_pins: dict[str, str] | None = None
+    packages: dict[str, str] | None = None
+    wall_seconds: FiniteFloat | None = None
+    peak_rss_mib: FiniteFloat | None = None
+
+
+def read_provenance(path: Path, stage: Literal["align", "tune"], seed: int | None = None) -> dict[str, Any]:
+    """The facts that a stage recorded; ConfigError where they are malformed, or another stage's or seed's."""
+    try:
+        found: Provenance = validate(Provenance, read_object(path), str(path))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_trained_again(path)}") from None
+    for name, expected in (("stage", stage), ("seed", seed)):
+        if expected is not None and getattr(found, name) != expected:
+            said = f"expected {expected}, found {getattr(found, name)}"
+            raise ConfigError(f"{path}: {name}: {said}; {_trained_again(path)}")
+    return found.model_dump()
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, in order; ConfigError for a line that is not a JSON object with a step."""
+    """The records of a metrics.jsonl, in order; ConfigError for a line that is no JSON object of numbers and a step."""
+    check_regular(path)
+    try:
+        *lines, rest = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if rest:
+        raise ConfigError(f"{path}: line {len(lines) + 1}: is cut off; {_trained_again(path)}")
     records = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
+            numbers = all(isinstance(value, (int, float)) for value in record.values())
             int(record["step"])
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{path}: line {number}: expected a JSON object with a step") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            numbers = False
+        if not numbers:
+            said = "expected a JSON object of numbers, with a step"
+            raise ConfigError(f"{path}: line {number}: {said}; {_trained_again(path)}")
         records.append(record)
     return records
+
+
+def _trained_again(path: Path) -> str:
+    return f"remove {path} and run again, which trains the stage again"
 
 
 def heldout_losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -50,10 +95,3 @@ def mean_router_weights(
             table = read_predictions(benchmark, language, results / run / "predictions", required=("router_weights",))
             found.setdefault(language, []).extend(json.loads(text) for text in table["router_weights"] if text)
     return {language: np.mean(weights, axis=0) for language, weights in found.items() if any(weights)}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

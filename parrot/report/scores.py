@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from parrot.config import ConfigError
-from parrot.evaluate.score_lines import IDENTITY, NUMBERS, number, read_lines
+from parrot.evaluate.score_lines import IDENTITY, NUMBERS, number, read_lines, remade
+from parrot.report.settings import ReportStage
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,30 @@ class Scores:
 
 
 def read_scores(paths: Sequence[Path]) -> Scores:
-    """Read scores.csv files; ConfigError for one that is none (see `read_lines`), and for one cell in two of them."""
-    found: dict[tuple[str, ...], Path] = {}
-    scores = []
+    """Read scores.csv files; ConfigError for one that is none (see `read_lines`), and where two say two things.
+
+    Runs that share a stage 1 all carry its lines.
+    """
+    found: dict[tuple[str, ...], tuple[Path, Score]] = {}
     for path in paths:
         for line in read_lines(path):
-            identity = tuple(line[name] for name in IDENTITY)
-            if identity in found:
-                raise ConfigError(f"{path}: the cell {', '.join(identity)} stands in {found[identity]} already")
-            found[identity] = path
-            scores.append(_score(line))
-    return Scores(scores)
+            identity, score = tuple(line[name] for name in IDENTITY), _score(line)
+            other, same = found.setdefault(identity, (path, score))
+            if same != score:
+                raise ConfigError(f"{path}: the cell {', '.join(identity)} is another one in {other}")
+    return Scores(score for _, score in found.values())
+
+
+def check_asked(scores: Scores, settings: ReportStage, results: Path) -> None:
+    """ConfigError unless there is an accuracy of every run on all benchmarks and languages that it was asked."""
+    for run in settings.runs:
+        for benchmark in settings.benchmarks:
+            for language in benchmark.files if benchmark.name in run.benchmarks else ():
+                found = scores.find(run.name, benchmark.name, language, scoring=benchmark.scoring)
+                if found is None or found.seed != run.seed:
+                    expected = f"{run.name} at seed {run.seed} on {benchmark.name} in {language}"
+                    path = results / run.name / "scores.csv"
+                    raise ConfigError(f"{path}: expected the score of {expected}, found none; {remade(path)}")
 
 
 def _score(line: dict[str, str]) -> Score:

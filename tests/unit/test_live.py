@@ -203,6 +203,7 @@ with shown_live({identity!r}, {folders}):
 def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_path: Path):
     identity = "tiny/align/0123456789ab"
     record = Record(tmp_path / "work")
+    record.describe(stage="align")
     record.grow(range(1, 6))
     for node, watts in (("gpu1", 650.5), ("gpu2", 640.0)):
         row = {"step": 0, "gpu_0_power_usage_watts": watts, "time": 1.7e9}

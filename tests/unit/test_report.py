@@ -221,6 +221,9 @@ def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(t
         run.model_copy(update={"recipe_key": "a", "seed": 1}) if run.name == "no_experts" else run
         for run in settings.runs
     ]
+    for record, seed in (("scores.csv", "no_experts,{}"), ("provenance.json", '"seed": {}')):
+        path = tmp_path / "results/no_experts" / record
+        path.write_text(path.read_text().replace(seed.format(0), seed.format(1)))
     items = {name: settings.items[name] for name in ("table1", "differences")}
     settings = settings.model_copy(update={"runs": tuple(runs), "items": items})
     build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", tmp_path / "out")

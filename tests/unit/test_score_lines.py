@@ -119,9 +119,15 @@ def test_a_file_that_is_not_whole_is_named_with_its_cure(tmp_path: Path, change,
     assert not (tmp_path / "joined.csv").exists()
 
 
+def test_runs_that_share_a_stage_1_all_carry_its_lines(tmp_path: Path) -> None:
+    stage1 = line(run="align/0123456789ab", control="text")
+    paths = [write(tmp_path / f"{run}.csv", line(run=run), stage1) for run in ("parrot", "english")]
+    assert [score.run for score in read_scores(paths)] == ["parrot", stage1["run"], "english"]
+
+
 def test_one_cell_in_two_files_and_a_file_that_is_absent_are_named(tmp_path: Path) -> None:
-    paths = [write(tmp_path / name, line()) for name in ("a.csv", "b.csv")]
-    with pytest.raises(ConfigError, match=r"b\.csv: the cell parrot, .* stands in .*a\.csv already"):
+    paths = [write(tmp_path / name, line(low=low)) for name, low in (("a.csv", "1.0"), ("b.csv", "2.0"))]
+    with pytest.raises(ConfigError, match=r"b\.csv: the cell parrot, .* is another one in .*a\.csv"):
         read_scores(paths)
     with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
         read_scores([tmp_path / "none.csv"])

@@ -236,7 +236,7 @@ def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pyt
 def test_a_bad_record_is_an_error_whatever_the_store(tmp_path: Path) -> None:
     tiny_results.make(tmp_path)
     (tmp_path / "results/parrot/metrics.jsonl").write_text('{"loss": 1.0}\n')
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 1: expected a JSON object with a step"):
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 1: expected a JSON object of numbers, with a step"):
         import_runs(RUNS, tmp_path / "results")
 
 

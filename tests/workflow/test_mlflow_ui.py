@@ -18,9 +18,9 @@ KEY = "0123456789ab"
 PARAMETER = "model.num_experts"
 
 
-def write_records(folder: Path, name: str) -> None:
+def write_records(folder: Path, name: str, stage: str = "tune") -> None:
     folder.mkdir(parents=True)
-    (folder / "provenance.json").write_text(json.dumps({"git_commit": "a" * 40}))
+    (folder / "provenance.json").write_text(json.dumps({"stage": stage, "seed": 0, "git_commit": "a" * 40}))
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "time": 1700000000.0}\n')
     row = dict.fromkeys(COLUMNS, "50.0") | {"run": name, "seed": "0", "benchmark": "MMMB", "language": "tr"}
     row |= {"house": "all", "kind": "all", "split": "all", "scoring": "vanilla", "control": "none"}
@@ -34,7 +34,7 @@ def test_the_comparison_shows_the_runs(tmp_path: Path, monkeypatch: pytest.Monke
         write_records(tmp_path / name, name)
         params = {PARAMETER: str(number)}
         runs.append(TrackedRun(name=name, scale="mini", seed=0, stage1_key=KEY, params=params))
-    write_records(tmp_path / "align" / KEY, "align")
+    write_records(tmp_path / "align" / KEY, "align", "align")
     store = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     assert init_store() is not None
