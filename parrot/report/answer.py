@@ -28,27 +28,29 @@ def answer(settings: ReportStage, units: Units, on: Measure) -> str:
     return " ".join(sentences)
 
 
-def _by_languages(settings: ReportStage, units: Units, on: Measure) -> list[str]:
-    """The run tuned in many languages against the one tuned in English alone, all else of the model being equal."""
-    pair = next(
-        (
-            (run, english)
-            for english in settings.runs
-            for run in settings.runs
-            if english.languages == ("en",) and len(run.languages) > 1 and _alike(run, english)
-        ),
-        None,
+def by_languages(settings: ReportStage) -> tuple[str, str] | None:
+    """The run tuned in many languages and the one tuned in English alone whose models are otherwise alike."""
+    pairs = (
+        (run.name, english.name)
+        for english in settings.runs
+        for run in settings.runs
+        if english.languages == ("en",) and len(run.languages) > 1 and _alike(run, english)
     )
-    names = [run.name for run in pair or ()]
-    compared = units.compare(*names, on.benchmark, on.house, on.languages, on.kind) if pair else None
+    return next(pairs, None)
+
+
+def _by_languages(settings: ReportStage, units: Units, on: Measure) -> list[str]:
+    pair = by_languages(settings)
+    compared = units.compare(*pair, on.benchmark, on.house, on.languages, on.kind) if pair else None
     if pair is None or compared is None:
         return []
     found = compared.difference
-    many, english = (units.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in names)
+    many, english = (units.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in pair)
+    languages = next(len(run.languages) for run in settings.runs if run.name == pair[0])
     verdict = "Yes" if found.low > 0 else "No" if found.high < 0 else "These runs do not tell"
     return [
-        f"{verdict}: on {on.what}, {on.where}, {names[0]}, tuned in {len(pair[0].languages)} languages, is right in "
-        f"{shown(many)} % and {names[1]}, tuned in English alone, in {shown(english)} %, a difference of "
+        f"{verdict}: on {on.what}, {on.where}, {pair[0]}, tuned in {languages} languages, is right in "
+        f"{shown(many)} % and {pair[1]}, tuned in English alone, in {shown(english)} %, a difference of "
         f"{number(found.points)} points ({interval(Cell(found.points, found.low, found.high))})."
     ]
 

@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from parrot.files import atomic_write
 from parrot.report import notes, samples, tables
-from parrot.report.answer import answer, question
+from parrot.report.answer import answer, by_languages, question
 from parrot.report.contrast import Measure, measure
 from parrot.report.grid import Grid
+from parrot.report.held_fixed import held_fixed
 from parrot.report.provenance import what_ran
 from parrot.report.published import language_contrast
 from parrot.report.render import interval, number, shown, to_html
@@ -69,6 +70,7 @@ def write(
     page = templates.get_template("page.html.j2").render(
         settings=settings,
         question=question(settings),
+        fixed=held_fixed(settings, results, _pairs(settings)),
         answer=answer(settings, units, on) if on else "",
         measure=on,
         headlines=_headlines(settings, scores, units, on) if on else [],
@@ -83,6 +85,13 @@ def write(
         ran=what_ran(settings, results),
     )
     atomic_write(output, page)
+
+
+def _pairs(settings: ReportStage) -> list[tuple[str, str]]:
+    """The runs that the page compares."""
+    answered = by_languages(settings) if settings.target is None else None
+    compared = [pair for item in settings.tables.values() for pair in settings.compared(item)]
+    return [*([answered] if answered else []), *compared]
 
 
 def _section(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.report.answer import answer, question
 from parrot.report.build import build
 from parrot.report.contrast import contrasts, headline, measure
+from parrot.report.held_fixed import held_fixed
 from parrot.report.scores import Scores, read_scores
 from parrot.report.settings import ReportStage
 from parrot.report.units import Units
@@ -124,3 +127,23 @@ def test_a_run_that_was_asked_less_is_compared_on_what_both_were_asked(
     with open(tmp_path / "out/tables/differences.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["comparison"] == "parrot minus english"]
     assert {row["benchmark"] for row in rows if row["value"]} == {"MMBench_dev"}
+
+
+def test_the_page_says_what_each_comparison_holds_fixed(made: tuple[ReportStage, Path], tmp_path: Path) -> None:
+    settings, root = made
+    pairs = [("parrot", "no_experts"), ("parrot", "english")]
+    assert held_fixed(settings, root / "results", pairs) == [
+        "parrot and no_experts: equal steps (4) on equal data, 1.00 passes over 192 samples.",
+        "parrot and english: equal steps (4), not equal data: 1.00 passes over 192 samples against 3.00 over 64.",
+    ]
+    shutil.copytree(root / "results", tmp_path / "results")
+    metrics = tmp_path / "results/english/metrics.jsonl"
+    few = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] < 2]
+    metrics.write_text(few[0].replace('"samples": 48', '"samples": 64'))
+    assert held_fixed(settings, tmp_path / "results", pairs[1:]) == [
+        "parrot and english: each sample as often, not equal steps: 1.00 passes over 192 samples against 1.00 over 64, "
+        "4 steps against 1."
+    ]
+    build(settings, tiny_results.score_files(root), root / "results", tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<li>no_experts and english: equal steps (4), not equal data:" in page

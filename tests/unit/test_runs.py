@@ -140,6 +140,14 @@ families: {experts: {over: model.num_experts, values: [1, many]}}
     suite.check("parrot")
 
 
+def test_the_english_run_with_equal_passes_is_english_itself_at_the_papers_scale(suite: Suite):
+    matched = suite.run("english_matched").config.tune
+    assert (matched.epochs, matched.max_steps) == (1, None)
+    assert suite.trained_as["english_matched"] == "english_matched"
+    assert "english_matched" not in suite.config.report.runs
+    assert Suite.load((CONFIG, "config/paper.yaml")).trained_as["english_matched"] == "english"
+
+
 def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
     run = suite.run("qwen2_vl")
     run.check()

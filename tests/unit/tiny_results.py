@@ -76,8 +76,8 @@ def make(root: Path) -> ReportStage:
         )
         before = root / "results" / "align" / KEY / "predictions"
         score(settings, folder / "predictions", before if run is RUNS[0] else None, folder / "scores.csv")
-        _write_records(folder, stage2=True)
-    _write_records(root / "results" / "align" / KEY, stage2=False)
+        _write_records(folder, stage2=True, samples=64 if run.languages == ("en",) else 192)
+    _write_records(root / "results" / "align" / KEY, stage2=False, samples=192)
     catalogue = load_catalogue("config/tables.yaml", ReportItem)
     made = {benchmark.name for benchmark in benchmarks(root)}
     return ReportStage(
@@ -185,7 +185,7 @@ def _picture(house: int, number: int) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def _write_records(folder: Path, stage2: bool) -> None:
+def _write_records(folder: Path, stage2: bool, samples: int) -> None:
     """Four steps a second apart, held-out losses after the second and the last, and a provenance."""
     lines = []
     for step in range(1, 5):
@@ -201,6 +201,7 @@ def _write_records(folder: Path, stage2: bool) -> None:
         "git_commit": "f" * 40,
         "git_dirty": False,
         "seed": 0,
+        "samples": samples,
         "data_pins": {"data.dvc: data/mini": "d" * 32},
         "packages": {"torch": "2.13.0"},
         "wall_seconds": 83.0,
