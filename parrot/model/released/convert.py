@@ -26,7 +26,7 @@ from parrot.model.released.names import passed_by, released_parts, shapes, spare
 from parrot.model.released.opening import open_released, read_tensors
 from parrot.model.released.tokenizer import write_tokenizer
 from parrot.model.released.tower import tower_folder, tower_name, write_tower
-from parrot.model.released.weights import check, headers, headers_of, reader
+from parrot.model.weights import check, headers, headers_of, reader
 
 UNUSED = "unused.safetensors"
 FORMAT = {"format": "pt"}

@@ -18,7 +18,7 @@ from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import PADDING, parrot_config, vision_tower
 from parrot.model.released.files import find_vision_tower
 from parrot.model.released.names import from_parts, layout, passed_by, spare
-from parrot.model.released.weights import Header, check, headers, reader
+from parrot.model.weights import Header, check, headers, reader
 
 # Settings that the released folder holds as JSON; an export writes them back.
 KEPT = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")

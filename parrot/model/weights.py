@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from parrot.config import ConfigError
-from parrot.files import read_object
+from parrot.files import check_regular, read_object
 
+POINTER = b"version https://git-lfs"  # how the file begins that Git LFS leaves where it did not download
 CONVERT = (
     'python -c "import glob, torch, safetensors.torch as s; s.save_file({k: v.clone() for f in '
     "glob.glob('pytorch_model*.bin') for k, v in torch.load(f, weights_only=True).items()}, "
@@ -29,15 +32,28 @@ class Header(NamedTuple):
     dtype: str
 
 
+def check_file(path: Path) -> None:
+    """ConfigError unless `path` is a file, and not the pointer that Git LFS leaves in place of one."""
+    check_regular(path)
+    with open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ConfigError(f"{path}: expected the file itself, found a Git LFS pointer to it; run `git lfs pull`")
+
+
 def headers_of(path: Path) -> dict[str, Header]:
-    """Every tensor of one safetensors file by name; ConfigError when it cannot be read."""
+    """Every tensor of one safetensors file by name; ConfigError when it cannot be read or has not all their bytes."""
+    check_file(path)
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
             slices = {name: file.get_slice(name) for name in names}
             return {name: Header(path, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path}: the weights cannot be read: {error}") from None
+    except SafetensorError as error:
+        why = str(error).rpartition("header: ")[2]
+        raise ConfigError(
+            f"{path}: the weights cannot be read: expected a header and the tensors that it lists, found "
+            f"{path.stat().st_size:,} bytes: {why}"
+        ) from None
 
 
 def headers(folder: Path) -> dict[str, Header]:
@@ -46,27 +62,38 @@ def headers(folder: Path) -> dict[str, Header]:
     Raises:
         ConfigError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
     """
-    if (folder / SAFE_WEIGHTS_NAME).is_file():
+    if os.path.lexists(folder / SAFE_WEIGHTS_NAME):
         return headers_of(folder / SAFE_WEIGHTS_NAME)
-    if (folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
-        return _of_shards(folder, read_object(folder / SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}))
+    if os.path.lexists(folder / SAFE_WEIGHTS_INDEX_NAME):
+        return _of_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
         raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
     raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected safetensors weights, single or sharded")
 
 
-def _of_shards(folder: Path, index: Mapping[str, str]) -> dict[str, Header]:
+def _of_shards(folder: Path) -> dict[str, Header]:
+    path = folder / SAFE_WEIGHTS_INDEX_NAME
+    check_file(path)
+    index = read_object(path).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise ConfigError(f"{path}: weight_map: expected the file of each tensor, found {index!r:.60}")
+    for name, shard in index.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ConfigError(f"{path}: {name}: expected the name of a file beside the index, found {shard!r}")
     found: dict[str, Header] = {}
     for shard in sorted(set(index.values())):
-        if not (folder / shard).is_file():
+        if not os.path.lexists(folder / shard):
             raise ConfigError(f"{folder}: {shard}: named by {SAFE_WEIGHTS_INDEX_NAME}, but not there")
-        found |= headers_of(folder / shard)
+        for name, header in headers_of(folder / shard).items():
+            if name in found:
+                raise ConfigError(
+                    f"{path}: {name}: expected it in one file, found it in {found[name].file.name}, {shard}"
+                )
+            found[name] = header
     for name in sorted(index.keys() | found.keys()):
         named, holding = index.get(name, "no file"), found[name].file.name if name in found else "no file"
         if named != holding:
-            raise ConfigError(
-                f"{folder / SAFE_WEIGHTS_INDEX_NAME}: {name}: the index names {named}, but {holding} has it"
-            )
+            raise ConfigError(f"{path}: {name}: the index names {named}, but {holding} has it")
     return found
 
 
@@ -93,3 +120,13 @@ def reader(found: Mapping[str, Header]) -> Callable[[str], Tensor]:
     """A function from a name of `found` to its tensor, with the bytes and the dtype that it has in the file."""
     opened = cache(lambda path: safe_open(path, "pt"))
     return lambda name: opened(found[name].file).get_tensor(name)
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """ConfigError, beginning with `where`, naming the first of `tensors` that holds NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            ends = torch.stack(torch.aminmax(tensor)).float()  # NaN where any is; takes no memory of the tensor's size
+            if not ends.isfinite().all():
+                found = ends[~ends.isfinite()][0].item()
+                raise ConfigError(f"{where}: {name}: expected finite weights, found {found}")
