@@ -91,13 +91,16 @@ def _inspect_conversations(
 
 
 def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:
-    weights = [path for path in sorted(Path(entry.path).glob("*.safetensors")) if path.is_file()]
-    if not weights:
-        findings.problems.append(f"{entry.path}: no {WEIGHTS}; expected a model folder with safetensors weights")
+    from parrot.model.folder import check_folder  # here, since it imports torch
+
+    try:
+        check_folder(entry.path)
+    except ConfigError as error:
+        findings.problems.append(str(error))
         return
-    findings.checked[name] = {"weight_bytes": sum(path.stat().st_size for path in weights)}
-    if entry.sha256 is not None:
-        _inspect_digest(Path(entry.path, WEIGHTS), entry.sha256, findings)
+    sizes = [path.stat().st_size for path in Path(entry.path).glob("*.safetensors")]
+    findings.checked[name] = {"weight_bytes": sum(sizes)}
+    _inspect_digest(Path(entry.path, WEIGHTS), entry.sha256, findings)
 
 
 def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> None:

@@ -12,7 +12,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     AutoTokenizer,
     Blip2Config,
@@ -20,7 +19,6 @@ from transformers import (
     StoppingCriteria,
 )
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from parrot.config import ConfigError
@@ -28,7 +26,8 @@ from parrot.evaluate.generate import Answer, use_accelerator
 from parrot.evaluate.questions import Question
 from parrot.evaluate.tsv import decode_picture
 from parrot.marks import IMAGE
-from parrot.model.build import model_folder, pretrained
+from parrot.model.build import pretrained
+from parrot.model.folder import check_folder, read_config
 
 PICTURES_AT_ONCE = 256  # decoded in main memory
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
@@ -137,7 +136,8 @@ def load_any(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
     ConfigError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
     """
-    config = _config(model_folder(folder))
+    check_folder(folder, "image-text-to-text model")
+    config = read_config(Path(folder))
     model = pretrained(AutoModelForImageTextToText, folder, dtype).eval()
     try:
         processor = _processor(folder, PROCESSOR_MAPPING[type(config)])
@@ -153,16 +153,6 @@ def load_any(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     ids["eos_token_id"] = ids["eos_token_id"] or tokenizer.eos_token_id
     model.generation_config = GenerationConfig(do_sample=False, pad_token_id=tokenizer.pad_token_id, **ids)
     return model, OwnWords(processor)
-
-
-def _config(folder: Path) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):
-        config = None
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise ConfigError(f"{folder}/config.json: expected an image-text-to-text model that transformers knows")
-    return config
 
 
 def _processor(folder: str | Path, kind: Any) -> Any:

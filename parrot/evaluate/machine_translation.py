@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, NllbTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+from transformers import AutoModelForSeq2SeqLM, NllbTokenizer
 
 from parrot.config import BackboneFolder, ConfigError, Language
 from parrot.evaluate.english import Translations
@@ -18,7 +17,9 @@ from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.reading import read_language
 from parrot.files import make_folder
-from parrot.model.build import model_folder, pretrained
+from parrot.model.build import pretrained
+from parrot.model.folder import check_folder
+from parrot.model.tokenizer import read_tokenizer
 from parrot.sealed import append_line
 from parrot.stages import PredictSettings
 
@@ -79,13 +80,8 @@ def _batches(missing: dict[Language, set[str]], batch: int) -> Iterator[tuple[La
 
 def load_translator(folder: str | Path) -> tuple[Any, Any]:
     """Model, in float32, and tokenizer; ConfigError unless `folder` holds a model of the NLLB family."""
-    try:
-        config = AutoConfig.from_pretrained(model_folder(folder), trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{folder}: expected a translation model that transformers knows: {error}") from None
-    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-        raise ConfigError(f"{folder}/config.json: model_type: expected a translation model, found {config.model_type}")
+    check_folder(folder, "translation model")
+    tokenizer = read_tokenizer(Path(folder))
     if not isinstance(tokenizer, NllbTokenizer):
         raise ConfigError(f"{folder}: tokenizer: expected NLLB's, with its language codes")
     return use_accelerator(pretrained(AutoModelForSeq2SeqLM, folder, torch.float32)), tokenizer

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
     MODEL_MAPPING,
-    AutoConfig,
     AutoModelForCausalLM,
     GenerationConfig,
 )
-from transformers.integrations import deepspeed
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.config import LANGUAGES, ConfigError, ImageReading, Tuning
-from parrot.files import atomic_path, read_object
+from parrot.files import atomic_path
 from parrot.marks import IMAGE
 from parrot.model.configuration import ParrotConfig, is_released
 from parrot.model.conversation import SPECIAL_TOKENS, TURN_END
+from parrot.model.folder import be_quiet, check_folder, read_config, read_processor, unsharded
 from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor, processor_of
+from parrot.model.projector import ParrotProjector
+from parrot.model.weights import check, check_finite, headers_of
 from parrot.stages import AlignSettings, TuneSettings
 
 ALIGNMENT = 64  # bytes
@@ -40,8 +41,12 @@ def build(
     does not know a turn's markers gets rows for them, which only a stage that tunes it whole trains.
 
     Raises:
-        ConfigError: a folder lacks weights or config, or the projector does not fit.
+        ConfigError: a folder is not whole, as `parrot.model.folder` finds before anything is loaded, or does not fit.
     """
+    check_folder(settings.vision_tower.path, "vision encoder")
+    check_folder(settings.language_model.path, "language model")
+    if projector is not None:
+        check_projector(settings, projector)
     vision = _vision_tower(settings.vision_tower.path, dtype)
     language = pretrained(AutoModelForCausalLM, settings.language_model.path, dtype)
     reading = settings.model_dump(include=set(ImageReading.model_fields))
@@ -92,17 +97,9 @@ def _assemble(
 
 
 def without_weights(config: ParrotConfig) -> ParrotForConditionalGeneration:
-    """A model on the meta device: modules and shapes, no memory.
-
-    transformers would split its weights over processes as it makes them, where ZeRO-3 is on; there are none to split.
-    """
-    given = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        with torch.device("meta"):
-            return ParrotForConditionalGeneration(config)
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = given
+    """A model on the meta device: modules and shapes, no memory."""
+    with unsharded(), torch.device("meta"):
+        return ParrotForConditionalGeneration(config)
 
 
 def _make_room(language: Any, tokenizer: Any, seed: int) -> None:
@@ -119,28 +116,19 @@ def load(
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
     """The model of a run's model folder or of a released checkpoint, in evaluation mode, and its processor.
 
-    ConfigError if the folder is none.
+    ConfigError if the folder is none, or not whole.
     """
+    be_quiet()
     if is_released(folder):
         # Only here, since it needs more than torch and transformers.
         from parrot.model.released import load_released
 
-        _be_quiet()
         model, processor = load_released(folder, dtype=dtype)
+        check_finite(model.state_dict(), folder)
         return aligned(model), processor
-    _check_type(model_folder(folder))
-    try:
-        processor = ParrotProcessor.from_pretrained(folder)
-    except (OSError, ValueError):
-        raise ConfigError(f"{folder}: no readable processor; expected a model folder that training wrote") from None
+    check_folder(folder, "Parrot model")
     model = pretrained(ParrotForConditionalGeneration, folder, dtype)
-    # Where tokenizer.json is missing, transformers may make up an empty tokenizer.
-    if processor.image_token_id != model.config.image_token_id:
-        raise ConfigError(
-            f"{folder}: tokenizer: expected {IMAGE} to be token {model.config.image_token_id}, "
-            f"found {processor.image_token_id}"
-        )
-    return model.eval(), processor
+    return model.eval(), read_processor(Path(folder), model.config)
 
 
 def trainable(
@@ -172,17 +160,24 @@ def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 
 def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
-    """Load what `save_projector` wrote; ConfigError when the folder has no weights or they do not fit the model."""
+    """Load what `save_projector` wrote, once it was checked; ConfigError where weights are not finite."""
     path = Path(folder) / SAFE_WEIGHTS_NAME
-    if not path.is_file():
-        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
-    state, expected = load_file(path), _projector_state(model)
-    for name in sorted(state.keys() | expected.keys()):
-        found = tuple(state[name].shape) if name in state else "nothing"
-        wanted = tuple(expected[name].shape) if name in expected else "nothing"
-        if found != wanted:
-            raise ConfigError(f"{path}: {name}: expected {wanted}, found {found}")
+    state = load_file(path)
+    check_finite(state, path)
     model.model.multi_modal_projector.load_state_dict(state)
+
+
+def check_projector(settings: AlignSettings | TuneSettings, folder: str | Path) -> None:
+    """ConfigError unless `folder` holds a whole projector that fits the model of these settings, by its headers."""
+    path = Path(folder) / SAFE_WEIGHTS_NAME
+    if not os.path.lexists(path):
+        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
+    vision = read_config(Path(settings.vision_tower.path))
+    language = read_config(Path(settings.language_model.path))
+    config = configuration(settings, getattr(vision, "vision_config", vision), language)
+    with torch.device("meta"):
+        expected = ParrotProjector(config).state_dict()
+    check(path, headers_of(path), expected)
 
 
 def projector_sha256(model: ParrotForConditionalGeneration) -> str:
@@ -201,20 +196,17 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
 
 def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     """The vision encoder of `folder`, which may hold its text encoder too."""
-    config = AutoConfig.from_pretrained(model_folder(folder))
+    config = read_config(Path(folder))
     config = getattr(config, "vision_config", config)
     return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
-    """A model of class `kind`; ConfigError where transformers would start missing weights at random."""
-    _be_quiet()
-    try:
-        model, report = kind.from_pretrained(model_folder(folder), dtype=dtype, output_loading_info=True, **arguments)
-    except SafetensorError as error:
-        raise ConfigError(f"{folder}: the weights cannot be read: {error}") from None
-    if report["missing_keys"]:
-        raise ConfigError(f"{folder}: the weights lack {min(report['missing_keys'])}")
+    """A model of class `kind` from a folder that was checked; ConfigError where its weights are not finite."""
+    be_quiet()
+    model = kind.from_pretrained(folder, dtype=dtype, **arguments)
+    # Where ZeRO-3 splits the weights, each process looks at its own part.
+    check_finite({name: getattr(weight, "ds_tensor", weight) for name, weight in model.named_parameters()}, folder)
     return aligned(model)
 
 
@@ -230,28 +222,3 @@ def aligned(model: Any) -> Any:
             if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
                 parameter.data = parameter.data.clone()
     return model
-
-
-def _be_quiet() -> None:
-    """No bar and no report of every load: they would hide the one line that a user may have to read."""
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-def _check_type(folder: Path) -> None:
-    """ConfigError unless config.json is of a Parrot model; transformers fills another's gaps with sizes of its own."""
-    kind = read_object(folder / "config.json").get("model_type")
-    if kind != ParrotConfig.model_type:
-        raise ConfigError(f"{folder}/config.json: model_type: expected {ParrotConfig.model_type}, found {kind}")
-
-
-def model_folder(folder: str | Path) -> Path:
-    """`folder` as a path; ConfigError unless it holds a config and safetensors weights, single or sharded."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such model folder")
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder}: no config.json; expected a model folder in transformers' format")
-    if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
-        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a model folder with safetensors weights")
-    return folder

@@ -43,14 +43,19 @@ def processor_of(
     """The processor of a model on these backbone folders, with fields of its image processor; no weights are read."""
     vision = AutoConfig.from_pretrained(vision_tower)
     vision = getattr(vision, "vision_config", vision)
-    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
-    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
     config = ParrotConfig(vision_config=vision, vision_feature_select=vision_feature_select, num_experts=0)
     return ParrotProcessor(
-        ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading),
+        image_processor_of(vision_tower, vision, **image_reading),
         AutoTokenizer.from_pretrained(language_model),
         config.num_image_tokens,
     )
+
+
+def image_processor_of(vision_tower: str | Path, vision: Any, **image_reading: Any) -> ParrotImageProcessor:
+    """The image processor of an encoder's folder, `vision` being the encoder's configuration."""
+    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
+    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
+    return ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading)
 
 
 class ParrotProcessor(ProcessorMixin):

@@ -67,7 +67,10 @@ def headers(folder: Path) -> dict[str, Header]:
     if os.path.lexists(folder / SAFE_WEIGHTS_INDEX_NAME):
         return _of_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
-        raise ConfigError(f"{folder}: pytorch_model*.bin is a pickle and never opened; convert it there: {CONVERT}")
+        raise ConfigError(
+            f"{folder}: no {SAFE_WEIGHTS_NAME}, and pytorch_model*.bin is a pickle and never opened; convert it there: "
+            f"{CONVERT}"
+        )
     raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected safetensors weights, single or sharded")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
-from tiny_training import write_set
+from tiny_training import write_backbones, write_set
 
 from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSet
 from parrot.data import fetch as fetching
@@ -106,12 +106,13 @@ def test_a_set_with_another_digest_is_a_problem(tmp_path):
 
 def test_a_backbone_without_weights_or_with_other_weights_is_a_problem(tmp_path):
     entry = BackboneFolder(kind="backbone", path=str(tmp_path / "clip"), licence="none", source="shipped")
-    assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no model.safetensors")
-    (tmp_path / "clip").mkdir()
+    assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no such model folder")
+    write_backbones(tmp_path)
     weights = tmp_path / "clip/model.safetensors"
-    weights.write_bytes(b"weights")
     pinned = entry.model_copy(update={"sha256": "0" * 64})
     assert problem(tmp_path, [pinned]).startswith(f"{weights}: sha256: expected {'0' * 64}, found ")
+    weights.unlink()
+    assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no model.safetensors")
 
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------

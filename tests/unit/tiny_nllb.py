@@ -9,10 +9,11 @@ import torch
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
 
 from parrot.evaluate.machine_translation import CODES
+from parrot.model.tokenizer import PROBES
 
 
 def write_nllb(folder: Path) -> None:
-    letters = [*string.ascii_letters, *"什么颜色红绿蓝"]
+    letters = dict.fromkeys([*string.ascii_letters, *"什么颜色红绿蓝", *"".join(PROBES.values()).replace(" ", "")])
     vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "▁", *letters])}
     tokenizer = NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=list(CODES.values()))
     layers = {"layers": 2, "attention_heads": 2, "ffn_dim": 32}

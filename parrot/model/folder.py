@@ -1,0 +1,266 @@
+"""Is a model folder whole? Config, weights, tokenizer and image settings, before anything of it is used.
+
+Of weights the headers alone are read: names and shapes are held against the architecture as transformers loads it, on
+the meta device. What transformers would replace by a default of its own has to be there.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, AutoConfig
+from transformers.integrations import deepspeed
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
+from transformers.utils import logging
+
+from parrot.config import ConfigError, ModelSettings, validate
+from parrot.files import read_object
+from parrot.marks import IMAGE
+from parrot.model.configuration import ParrotConfig
+from parrot.model.image_processing import ParrotImageProcessor
+from parrot.model.modeling import ParrotForConditionalGeneration
+from parrot.model.processing import ParrotProcessor, image_processor_of
+from parrot.model.tokenizer import (
+    check_own,
+    check_text,
+    check_tokenizer_files,
+    check_vocabulary,
+    in_one_line,
+    read_tokenizer,
+)
+from parrot.model.weights import check_file, headers
+
+Kind = Literal["Parrot model", "image-text-to-text model", "translation model", "language model", "vision encoder"]
+CONFIG, GENERATION = "config.json", "generation_config.json"
+PIXELS, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+RESERVED = "image_processor"  # key of the image processor's settings in PROCESSOR
+
+
+def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
+    """Check everything but the values of the weights; `kind`: what the folder is meant for, by default what it says.
+
+    Raises:
+        ConfigError: names the first thing that is missing, damaged or does not fit the rest of the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such model folder")
+    if not os.path.lexists(folder / CONFIG):
+        raise ConfigError(f"{folder}: no {CONFIG}; expected a model folder in transformers' format")
+    _check_layers(folder / CONFIG, len(headers(folder)))
+    config = read_config(folder)
+    found = [each for each, (is_one, _) in KINDS.items() if is_one(config)]
+    if not found or kind not in (None, *found):
+        wanted = kind or " or ".join(KINDS)
+        article = "an" if wanted[0] in "aeiou" else "a"
+        raise ConfigError(f"{folder / CONFIG}: model_type: expected {article} {wanted}, found {config.model_type}")
+    be_quiet()
+    _, check = KINDS[kind or found[0]]
+    check(folder, config)
+
+
+def read_config(folder: Path) -> Any:
+    """The configuration of a model folder; no code of it runs. ConfigError where there is none that can be read."""
+    path = folder / CONFIG
+    check_file(path)
+    kind = read_object(path).get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise ConfigError(f"{path}: model_type: expected an architecture that transformers knows, found {kind!r}")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # configurations check their fields by errors of many kinds
+        raise ConfigError(f"{path}: expected the configuration of a {kind} model: {in_one_line(error)}") from None
+
+
+def _check_layers(path: Path, tensors: int) -> None:
+    """ConfigError for more layers than tensors: transformers would make them all before it misses their weights."""
+    check_file(path)
+    fields = read_object(path)
+    for part in (fields, *(value for value in fields.values() if isinstance(value, dict))):
+        layers = part.get("num_hidden_layers")
+        if isinstance(layers, int) and layers > tensors:
+            raise ConfigError(f"{path}: num_hidden_layers: expected at most the weights' {tensors}, found {layers}")
+
+
+def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
+    """Compare the headers of a folder's weights with a model of class `kind`; `surplus`: whether others are refused.
+
+    Raises:
+        ConfigError: names the first tensor that is missing, of another shape or not the model's.
+    """
+    found = headers(folder)
+    state = {name: torch.empty(header.shape, device="meta") for name, header in found.items()}
+    try:
+        with unsharded():
+            model, report = kind.from_pretrained(
+                None,
+                config=copy.deepcopy(config),
+                state_dict=state,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except Exception as error:  # a model's modules refuse sizes by errors of many kinds
+        raise ConfigError(f"{folder / CONFIG}: expected sizes that make a model: {in_one_line(error)}") from None
+    expected = model.state_dict()
+    wrong = [(name, tuple(expected[name].shape), "nothing") for name in report["missing_keys"]]
+    wrong += [(name, tuple(wanted), tuple(has)) for name, has, wanted in report["mismatched_keys"]]
+    wrong += [(name, "nothing", "a tensor") for name in report["unexpected_keys"] if surplus]
+    if wrong:
+        name, wanted, has = min(wrong, key=str)
+        others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ConfigError(f"{folder}: the weights: {name}: expected {wanted} by {CONFIG}, found {has}{others}")
+
+
+@contextmanager
+def unsharded() -> Iterator[None]:
+    """Make a model without weights: transformers would split them over processes, where ZeRO-3 is on."""
+    given = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = given
+
+
+def _vision_encoder(folder: Path, config: Any) -> None:
+    vision = getattr(config, "vision_config", config)
+    check_weights(MODEL_MAPPING[type(config)], folder, config, surplus=not _sees_and_writes(config))
+    path, settings = _image_settings(folder)
+    try:
+        processor = image_processor_of(folder, vision)
+    except Exception as error:  # fields of an image processor are read without being checked
+        raise ConfigError(f"{path}: expected an image processor's settings: {in_one_line(error)}") from None
+    _check_pixels(path, settings, processor, vision)
+
+
+def _language_model(folder: Path, config: Any) -> None:
+    check_weights(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], folder, config, surplus=True)
+    tokenizer = read_tokenizer(folder)
+    check_vocabulary(tokenizer, config, folder)
+    check_own(tokenizer, config, folder)
+
+
+def _translation_model(folder: Path, config: Any) -> None:
+    check_weights(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], folder, config, surplus=True)
+    check_vocabulary(read_tokenizer(folder), config, folder)
+
+
+def _image_text_to_text_model(folder: Path, config: Any) -> None:
+    """What all architectures have in common; the rest is found when processor and weights are loaded."""
+    kind = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    if getattr(config, "quantization_config", None) is None:  # else tensors have other names and shapes
+        check_weights(kind, folder, config, surplus=False)
+    _image_settings(folder)
+    read_tokenizer(folder)
+
+
+def _parrot_model(folder: Path, config: ParrotConfig) -> None:
+    fields = {name: getattr(config, name) for name in ModelSettings.model_fields if hasattr(config, name)}
+    fields |= {"top_k": config.moe_top_k, "projector": config.projector_type}
+    names = {"vision_tower": config.vision_config.model_type, "language_model": config.text_config.model_type}
+    validate(ModelSettings, fields | names, str(folder / CONFIG))
+    check_weights(ParrotForConditionalGeneration, folder, config, surplus=True)
+    for name in (PROCESSOR, GENERATION):
+        if not os.path.lexists(folder / name):
+            raise ConfigError(f"{folder}: no {name}; expected a model folder that training wrote")
+        check_file(folder / name)
+    if read_object(folder / GENERATION).get("eos_token_id") is None:
+        raise ConfigError(f"{folder / GENERATION}: eos_token_id: expected the token that ends an answer, found none")
+    read_processor(folder, config)
+
+
+def read_processor(folder: Path, config: ParrotConfig) -> ParrotProcessor:
+    """The processor of a Parrot model folder; ConfigError unless it is whole and its kind that of `config`."""
+    check_tokenizer_files(folder)
+    path, settings = _image_settings(folder)
+    try:
+        processor = ParrotProcessor.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
+        why = in_one_line(error)
+        raise ConfigError(f"{folder}: no readable processor, as training writes one: {why}") from None
+    if processor.image_token_id != config.image_token_id:
+        raise ConfigError(
+            f"{folder}: tokenizer: expected {IMAGE} to be token {config.image_token_id}, found "
+            f"{processor.image_token_id}"
+        )
+    check_text(processor.tokenizer, folder)
+    check_vocabulary(processor.tokenizer, config, folder)
+    for name in ("num_image_tokens", "router_text"):
+        expected, found = getattr(config, name), getattr(processor, name)
+        if expected != found:
+            raise ConfigError(f"{folder / PROCESSOR}: {name}: expected {expected} by {CONFIG}, found {found}")
+    _check_pixels(path, settings, processor.image_processor, config.vision_config)
+    return processor
+
+
+def _image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """An image processor's settings and the file that they are in, of the two that transformers looks into."""
+    path = folder / PROCESSOR
+    if os.path.lexists(path):
+        check_file(path)
+        settings = read_object(path).get(RESERVED)
+        if isinstance(settings, dict):
+            return path, settings
+    path = folder / PIXELS
+    if not os.path.lexists(path):
+        raise ConfigError(f"{folder}: no {PIXELS}; expected how images are prepared for the encoder")
+    check_file(path)
+    return path, read_object(path)
+
+
+def _check_pixels(path: Path, settings: dict[str, Any], processor: ParrotImageProcessor, vision: Any) -> None:
+    """ConfigError unless an image becomes what the encoder `vision` reads, by settings that are in the file."""
+    channels = getattr(vision, "num_channels", 3)
+    for name in ("image_mean", "image_std"):
+        values = settings.get(name)
+        numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+        if not numbers or len(values) != channels or not all(map(math.isfinite, values)):
+            raise ConfigError(f"{path}: {name}: expected {channels} numbers, found {values}")
+    if min(settings["image_std"]) <= 0:
+        raise ConfigError(f"{path}: image_std: expected numbers above 0, found {settings['image_std']}")
+    if "size" not in settings:
+        raise ConfigError(f"{path}: size: expected the side of the images, {vision.image_size}, found nothing")
+    side = vision.image_size
+    try:
+        pixels = processor(Image.new("RGB", (side + 2, side)), return_tensors="pt")["pixel_values"]
+    except Exception as error:  # fields of an image processor are used without being checked
+        raise ConfigError(f"{path}: expected settings that prepare an image: {in_one_line(error)}") from None
+    if pixels.shape != (1, channels, side, side):
+        found = " x ".join(map(str, pixels.shape[1:]))
+        raise ConfigError(f"{path}: expected images of {channels} x {side} x {side} by {CONFIG}, found {found}")
+
+
+def _sees_and_writes(config: Any) -> bool:
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def _sees(config: Any) -> bool:
+    return type(config) in MODEL_MAPPING and hasattr(getattr(config, "vision_config", config), "patch_size")
+
+
+def be_quiet() -> None:
+    """No bar and no report of every load: they would hide the one line that a user may have to read."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+# How a config tells a kind, and the kind's check. A folder of several kinds is the first, unless meant for another.
+KINDS: dict[Kind, tuple[Callable[[Any], bool], Callable[[Path, Any], None]]] = {
+    "Parrot model": (lambda config: isinstance(config, ParrotConfig), _parrot_model),
+    "image-text-to-text model": (_sees_and_writes, _image_text_to_text_model),
+    "translation model": (lambda config: type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, _translation_model),
+    "language model": (lambda config: type(config) in MODEL_FOR_CAUSAL_LM_MAPPING, _language_model),
+    "vision encoder": (_sees, _vision_encoder),
+}
