@@ -69,7 +69,7 @@ for name in suite.targets:
         name:
             name
         input:
-            tables=expand(rules.by_target.output.tables, target=name),
+            page=expand(rules.by_target.output.page, target=name),
             answers=expand(rules.browse.output.page, run=suite.target(name)),
             tracked=expand(rules.track_target.output.stamp, target=name),
 

@@ -57,8 +57,12 @@ rule browse:
         "2>&1 | log {log:q}"
 
 
+# Every target has the same tables and figures.
+of_any_target = report_stage(suite, suite.targets[0]).outputs()
+
+
 rule by_target:
-    """Show the runs of one target, a run or a family, beside their baselines."""
+    """Show the runs of one target, a run or a family, beside their baselines: tables, figures and a page."""
     input:
         scores=lambda w: expand("<results>/{run}/scores.csv", run=compared(suite, w.target)),
         data=lambda w: sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in compared(suite, w.target)}),
@@ -66,7 +70,9 @@ rule by_target:
         metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(compared(suite, w.target))),
         provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(compared(suite, w.target))),
     output:
-        tables=[f"<results>/by_target/{{target}}/{file}" for file in report_stage(suite, suite.targets[0]).outputs()],
+        tables=[f"<results>/by_target/{{target}}/{file}" for file in of_any_target if file.startswith("tables")],
+        figures=[f"<results>/by_target/{{target}}/{file}" for file in of_any_target if file.startswith("figures")],
+        page="<results>/by_target/{target}/report.html",
     params:
         settings=lambda w: settings_file(report_stage(suite, w.target)),
         code=code_digest("parrot.report.build"),
