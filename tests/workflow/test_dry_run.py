@@ -1,10 +1,13 @@
 """Every run and family dry-runs at both scales; what is wrong is one line before any job."""
 
 import re
+import shlex
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from parrot.cli import app
 from parrot.runs import RESERVED, Suite
 
 
@@ -31,6 +34,25 @@ def test_data_is_held_to_a_pin_where_the_config_names_one(pristine, configfile, 
     assert done.returncode == 0, done.stdout + done.stderr
     (command,) = re.findall(r"parrot fetch --settings .*", done.stdout)
     assert re.findall(r"--pin \S+", command) == pin
+
+
+def test_every_command_of_a_rule_is_one_that_parrot_takes(pristine):
+    done = pristine.snakemake("--dry-run", "--printshellcmds", "--", "all", "seeds", "experts_6", "translate_test")
+    commands = re.findall(r"^Shell command: parrot (.*?) 2>&1", done.stdout, re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"fetch", "launch", "predict", "score", "report", "track"}
+    for command in commands:
+        options = parsed(shlex.split(command))
+        if "command" in options:  # of the processes that are launched
+            parsed(options["command"])
+
+
+def parsed(words):
+    """What the command line reads; it raises for what it does not take."""
+    command = get_command(app)
+    while hasattr(command, "resolve_command"):
+        context = command.make_context("parrot", words[:0], resilient_parsing=True)
+        name, command, words = command.resolve_command(context, words)
+    return command.make_context(name, list(words)).params
 
 
 def test_slurm_profile_is_found_and_brings_the_paper_scale(pristine):

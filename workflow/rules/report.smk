@@ -75,6 +75,7 @@ rule by_target:
         page="<results>/by_target/{target}/report.html",
     params:
         settings=lambda w: settings_file(report_stage(suite, w.target)),
+        scores=lambda w, input: [word for file in input.scores for word in ("--scores", file)],
         code=code_digest("parrot.report.build"),
         results=lambda w: results,
         output=lambda w: f"{results}/by_target/{w.target}",
@@ -89,5 +90,5 @@ rule by_target:
         mem_mb=2000,
         runtime=30,
     shell:
-        "parrot report build --settings {params.settings:q} --scores {input.scores:q} --results {params.results:q} "
+        "parrot report build --settings {params.settings:q} {params.scores:q} --results {params.results:q} "
         "--output {params.output:q} 2>&1 | log {log:q}"
