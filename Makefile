@@ -48,6 +48,7 @@ bench: $(STAMP)  ## step time and peak memory of a training step beside others';
 	python tests/bench/model.py
 
 ui: $(STAMP)  ## browse the runs with MLflow
+	parrot track init  # an SQLite file that was moved learns where it is
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 docs: $(STAMP)  ## pictures under docs/
