@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,7 +124,10 @@ def _in_processes(
 ) -> None:
     said = multiprocessing.get_context("spawn").Queue()
     arguments = (processes, settings, build, work, folder, batch, said)
+    # A terminal's Ctrl-C goes to all processes; this one ends the others.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     context = multiprocessing.spawn(_process, arguments, nprocs=processes, join=False)
+    signal.signal(signal.SIGINT, handler)
     assert context is not None
     try:
         running = True

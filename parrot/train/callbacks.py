@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -93,22 +94,32 @@ class HeldOut(TrainerCallback):
         control.should_evaluate |= due or state.global_step == state.max_steps
 
 
-class StopOnSigterm(TrainerCallback):
-    """On SIGTERM (Slurm's pre-emption) saves after the optimiser step under way, then stops; all processes together.
+class StopWhenAsked(TrainerCallback):
+    """On SIGTERM (Slurm's pre-emption) or SIGINT (Ctrl-C) saves after the optimiser step under way, then stops.
 
-    As a context it also ends what comes before and after training, by SystemExit with 143: there is nothing to save,
-    and half-written files are removed on the way.
+    All processes stop together; a second SIGINT ends at once. As a context it also ends what comes before and after
+    training, by SystemExit with `exit_code`: there is nothing to save, and half-written files are removed on the way.
     """
 
     def __init__(self) -> None:
-        self.asked = self.training = False
+        self.asked = 0  # the signal's number
+        self.training = False
 
-    def __enter__(self) -> StopOnSigterm:
-        self.previous = signal.signal(signal.SIGTERM, self._act)
+    @property
+    def exit_code(self) -> int:
+        """As a shell tells of a process that the signal ended: 143 or 130."""
+        return 128 + self.asked
+
+    def __enter__(self) -> StopWhenAsked:
+        self.previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number, handler in self.previous.items():
+            if number == signal.SIGTERM or handler != signal.SIG_IGN:  # a shell has it ignored in the background
+                signal.signal(number, self._act)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.training = True
@@ -121,13 +132,16 @@ class StopOnSigterm(TrainerCallback):
         self.training = False
 
     def _act(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if not self.training:
-            raise SystemExit(143)
+        again, self.asked = number == self.asked == signal.SIGINT, number
+        if number == signal.SIGINT and int(os.environ.get("RANK", 0)) == 0:
+            saves = "; a checkpoint is saved after this step, another Ctrl-C ends at once" * self.training
+            print(f"parrot: interrupted{'' if again else saves}", file=sys.stderr, flush=True)
+        if again or not self.training:
+            raise SystemExit(self.exit_code)
 
     def _asked_of_any(self, args: TrainingArguments) -> bool:
-        if args.world_size == 1:
-            return self.asked
-        asked = torch.tensor(int(self.asked), device=args.device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-        return bool(asked)
+        if args.world_size > 1:
+            asked = torch.tensor(self.asked, device=args.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self.asked = int(asked)
+        return bool(self.asked)

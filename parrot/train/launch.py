@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
+from parrot.failures import INTERRUPTED
 from parrot.hardware import check_gpus
 from parrot.strict import ConfigError
 
@@ -105,6 +106,7 @@ def _said(*command: str) -> str:
 
 def _torchrun(arguments: list[str]) -> int:
     """The exit code of a node's processes; one line says which of them failed first, in place of torchrun's report."""
+    import psutil
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -117,11 +119,15 @@ def _torchrun(arguments: list[str]) -> int:
         if stopped.sigval == signal.SIGTERM and os.environ.get("SLURM_NODEID", "0") == "0":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent again when the step ends on another node
             requeue()
+        for process in psutil.Process().children(recursive=True):
+            process.kill()  # a second Ctrl-C did not wait for them
         return 128 + stopped.sigval
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode in (STOPPED, -signal.SIGTERM):
             return STOPPED
+        if failure.exitcode == INTERRUPTED:
+            return INTERRUPTED
         how = f"exit code {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()
         print(f"parrot: error: process {rank}, on {node}, ended with {how}; see what it said above", file=sys.stderr)
         return 1

@@ -24,13 +24,14 @@ def workers(asked: int | None, on_gpu: bool) -> int:
     return max(0, min(MOST_WORKERS, cores - 1)) if on_gpu else 0
 
 
-def outlive_sigterm(worker: int) -> None:
-    """For `worker_init_fn`: end by a SIGTERM of the training process alone.
+def outlive_signals(worker: int) -> None:
+    """For `worker_init_fn`: end by a SIGTERM of the training process alone, and by no Ctrl-C.
 
-    Slurm and torchrun send theirs to all processes of a job; the training goes on until its checkpoint is saved, and
-    fails when a loading process is gone before. If they ignored the signal altogether, the training would wait for them
-    at its exit.
+    Slurm, torchrun and terminals send theirs to all processes of a job; the training goes on until its checkpoint is
+    saved, and fails when a loading process is gone before. If they ignored SIGTERM altogether, the training would wait
+    for them at its exit.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

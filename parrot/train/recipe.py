@@ -29,7 +29,7 @@ from parrot.stages import AlignSettings, TuneSettings
 from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.arguments import training_arguments
-from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSigterm
+from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
 from parrot.train.checkpoints import METRICS, check_spread, newest_sound, restore_metrics, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
@@ -62,7 +62,8 @@ def align(
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
     `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint.
-    Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM, having saved.
+    Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
+    130 after a Ctrl-C, having saved.
     """
     _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, hardware, tracked_as)
 
@@ -97,7 +98,7 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     folder = work / stage.name / _key(stage)
     make_folder(folder)
     check_folder(folder)
-    with StopOnSigterm() as stop, only_one(folder, "training"):
+    with StopWhenAsked() as stop, only_one(folder, "training"):
         # A network file system may show the nodes of a job other states of a folder.
         fits = from_first("micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch)
         hardware = hardware.model_copy(update={"micro_batch": fits})
@@ -120,7 +121,7 @@ def _train_in(
     work: Path,
     hardware: TrainingHardware,
     tracked_as: str | None,
-    stop: StopOnSigterm,
+    stop: StopWhenAsked,
 ) -> None:
     """Train with checkpoints in `folder`, from the newest whole one on."""
     started = time.time()
@@ -168,11 +169,11 @@ def _train_in(
         if whole:
             facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
             from_first("written", lambda: _write(stage, finished, processor, facts, folder, output))
-    if main and not whole and _processes() > 1:
+    if main and not whole and stop.exit_code == STOPPED and _processes() > 1:
         requeue()
     trainer.accelerator.wait_for_everyone()  # the first process of a Slurm step to end ends the others
     if not whole:
-        raise SystemExit(STOPPED)
+        raise SystemExit(stop.exit_code)
 
 
 def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
@@ -230,7 +231,7 @@ def _trainer(
     held_out: dict[str, Dataset],
     arguments: TrainingArguments,
     hardware: TrainingHardware,
-    stop: StopOnSigterm,
+    stop: StopWhenAsked,
 ) -> StageTrainer:
     recipe, folder = stage.settings.recipe, Path(arguments.output_dir)
     steps = arguments.max_steps = optimiser_steps(recipe, len(rows))

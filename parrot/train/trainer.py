@@ -23,7 +23,7 @@ from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
 from parrot.train.checkpoints import identities, keep_metrics, mark_whole, newest_whole
 from parrot.train.guard import complaint, suspects
-from parrot.train.loading import outlive_sigterm
+from parrot.train.loading import outlive_signals
 from parrot.train.order import GlobalBatches
 
 
@@ -63,7 +63,7 @@ class StageTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: Any = super().get_train_dataloader()
-        loader.base_dataloader.worker_init_fn = outlive_sigterm  # accelerate's loader holds torch's
+        loader.base_dataloader.worker_init_fn = outlive_signals  # accelerate's loader holds torch's
         return loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import at_step, metrics, sigterm
+from safetensors import SafetensorError
+from tiny_runs import at_step, interrupt, metrics, sigterm
 from tiny_training import align_settings, write_backbones, write_set
 from transformers import TrainingArguments
 
 from parrot.config import ConfigError
+from parrot.failures import told
 from parrot.hardware import TrainingHardware
-from parrot.train import recipe
+from parrot.train import recipe, trainer
 from parrot.train.arguments import training_arguments
 from parrot.train.checkpoints import check_spread, mark_whole
 from parrot.train.guard import complaint, suspects
@@ -199,3 +201,47 @@ def test_a_strategy_for_several_processes_is_refused_in_one(settings, tmp_path):
     with pytest.raises(ConfigError, match=r"^hardware\.align\.strategy: zero2 is for processes that `parrot launch"):
         align(settings, tmp_path / "run", tmp_path / "work", hardware)
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_saves_and_the_next_start_goes_on(settings, aligned, tmp_path, monkeypatch, capsys):
+    interrupts = [interrupt]  # one, though the step has two micro-batches
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: interrupts and interrupts.pop()())
+        with pytest.raises(SystemExit) as stopped:
+            align(settings, tmp_path / "run", tmp_path / "work", BY_4)
+    assert stopped.value.code == 130
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
+    assert line == "parrot: interrupted; a checkpoint is saved after this step, another Ctrl-C ends at once"
+    align(settings, tmp_path / "run", tmp_path / "work", BY_4)
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["resumed_from_step"] == 3
+    assert metrics(tmp_path / "run") == metrics(aligned)
+
+
+def test_a_second_ctrl_c_ends_at_once(settings, tmp_path, monkeypatch, capsys):
+    at_step(monkeypatch, 3, lambda: (interrupt(), interrupt()))
+    with pytest.raises(SystemExit) as stopped:
+        align(settings, tmp_path / "run", tmp_path / "work", BY_4)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "parrot: interrupted"
+    assert [path.name for path in tmp_path.glob("work/align/*/checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_a_full_disk_names_the_checkpoint_and_the_next_start_goes_on_from_the_one_before(
+    settings, aligned, tmp_path, monkeypatch
+):
+    save_file = trainer.save_file
+
+    def full(state, path) -> None:
+        save_file(state, path)
+        if path.parent.name == "checkpoint-4":
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "save_file", full)
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            align(settings, tmp_path / "run", tmp_path / "work", BY_4)
+    (checkpoint,) = tmp_path.glob("work/align/*/checkpoint-4")
+    assert told(raised.value) == f"{checkpoint}: No space left on device"
+    align(settings, tmp_path / "run", tmp_path / "work", BY_4)
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["resumed_from_step"] == 2
+    assert metrics(tmp_path / "run") == metrics(aligned)

@@ -34,6 +34,10 @@ def sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def assert_equal(resumed: Path, uninterrupted: Path, resumed_from: int) -> None:
     assert json.loads((resumed / "provenance.json").read_text())["resumed_from_step"] == resumed_from
     assert metrics(resumed) == metrics(uninterrupted)
