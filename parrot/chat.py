@@ -75,7 +75,8 @@ def chat(
                 "image": str(image),
                 "model": str(model),
             }
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"  # elsewhere JSON has escapes of its own
+            print(json.dumps(line, ensure_ascii=not utf8), flush=True)
         else:
             if heading:
                 print(f"> {question}", flush=True)

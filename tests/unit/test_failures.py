@@ -188,3 +188,12 @@ def test_an_interrupt_is_one_line():
         done.send_signal(signal.SIGINT)
         assert done.communicate()[1] == "parrot: interrupted\n"
     assert done.returncode == 130
+
+
+def test_standard_input_that_is_closed_is_empty():
+    with command("print(sys.stdin.isatty(), sys.stdin.read())", stdout=subprocess.PIPE, preexec_fn=close_input) as done:
+        assert done.communicate() == ("False \n", "")
+
+
+def close_input() -> None:
+    os.close(0)
