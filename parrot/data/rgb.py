@@ -69,7 +69,10 @@ def is_high_bit_grey(image: Image.Image) -> bool:
 
 def is_transparent(image: Image.Image) -> bool:
     """Whether any pixel of `image` is less than opaque."""
-    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < OPAQUE
+    if not image.has_transparency_data:
+        return False
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return lowest < OPAQUE  # type: ignore[operator]  # a number, as of every channel alone
 
 
 # What a file may say of its pixels that the released code does not look at, by the name of the switch.

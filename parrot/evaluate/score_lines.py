@@ -73,8 +73,8 @@ def read_lines(path: Path) -> list[dict[str, str]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        line = 1 + content.count(b"\n", 0, error.start)
-        raise ConfigError(f"{path}: line {line}: expected UTF-8; {remade(path)}") from None
+        at = 1 + content.count(b"\n", 0, error.start)
+        raise ConfigError(f"{path}: line {at}: expected UTF-8; {remade(path)}") from None
     try:
         header, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except csv.Error as error:

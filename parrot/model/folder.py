@@ -114,7 +114,9 @@ def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
     except Exception as error:  # a model's modules refuse sizes by errors of many kinds
         raise ConfigError(f"{folder / CONFIG}: expected sizes that make a model: {in_one_line(error)}") from None
     expected = model.state_dict()
-    wrong = [(name, tuple(expected[name].shape), "nothing") for name in report["missing_keys"]]
+    wrong: list[tuple[str, Any, Any]] = [
+        (name, tuple(expected[name].shape), "nothing") for name in report["missing_keys"]
+    ]
     wrong += [(name, tuple(wanted), tuple(has)) for name, has, wanted in report["mismatched_keys"]]
     wrong += [(name, "nothing", "a tensor") for name in report["unexpected_keys"] if surplus]
     if wrong:
@@ -224,7 +226,7 @@ def _check_pixels(path: Path, settings: dict[str, Any], processor: ParrotImagePr
     """ConfigError unless an image becomes what the encoder `vision` reads, by settings that are in the file."""
     channels = getattr(vision, "num_channels", 3)
     for name in ("image_mean", "image_std"):
-        values = settings.get(name)
+        values: Any = settings.get(name)
         numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
         if not numbers or len(values) != channels or not all(map(math.isfinite, values)):
             raise ConfigError(f"{path}: {name}: expected {channels} numbers, found {values}")
