@@ -12,6 +12,7 @@ import typer
 
 from parrot import limits
 from parrot.chat import chat
+from parrot.compare import compare
 from parrot.config import ConfigError, Control, validate
 from parrot.failures import in_one_line
 from parrot.files import read_json
@@ -333,6 +334,7 @@ def track_import(
 
 
 app.command()(chat)
+app.command()(compare)
 app.command()(plan)
 
 

@@ -139,8 +139,8 @@ def _note(settings: ReportStage, found: list[Contrast]) -> str:
     return differences.note(tables.INTERVAL, found[0].claims, seeds) + apart
 
 
-def headline(settings: ReportStage, scores: Scores, units: Units, output: Path) -> str:
-    """What came out, in one line: each contrast's points, interval and p, and where table and page are.
+def headline(settings: ReportStage, scores: Scores, units: Units, output: Path | None = None) -> str:
+    """What came out, in one line: each contrast's points, interval and p, and where in `output` table and page are.
 
     Without anything to compare, the runs' accuracies.
     """
@@ -152,9 +152,11 @@ def headline(settings: ReportStage, scores: Scores, units: Units, output: Path) 
         said += "".join(f"; {one.run} minus {one.other}: {one.points}" for one in found[1:])
     else:
         said = f"{on.what}, {on.where}: " + "; ".join(_accuracies(settings, units, on))
-    table = output / "tables" / f"{settings.contrast or next(iter(settings.tables), '')}.md"
+    if output is not None:
+        table = settings.contrast or next(iter(settings.tables), "")
+        said += f"; table: {output / 'tables' / table}.md, page: {output / 'report.html'}"
     # Terminals and logs that are not UTF-8 have no true minus sign.
-    return f"{said}; table: {table}, page: {output / 'report.html'}".replace("\N{MINUS SIGN}", "-")
+    return said.replace("\N{MINUS SIGN}", "-")
 
 
 def _accuracies(settings: ReportStage, units: Units, on: Measure) -> list[str]:

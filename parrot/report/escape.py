@@ -16,20 +16,20 @@ TEX_SPECIAL = (
 
 def markdown(text: str) -> str:
     """`text` on one line of GitHub-flavoured Markdown, in a table's cell or outside."""
-    entities = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    entities = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = MARKDOWN_SPECIAL.sub(lambda found: f"\\{found[0]}", entities)
     return MARKDOWN_LINK.sub(lambda found: "".join(_entity(c) for c in found[0]), escaped)
 
 
 def tex(text: str) -> str:
     """`text` on one line of LaTeX, special characters escaped."""
-    return "".join(TEX_SPECIAL.get(character, character) for character in _one_line(text))
+    return "".join(TEX_SPECIAL.get(character, character) for character in one_line(text))
 
 
 def _entity(character: str) -> str:
     return character if character.isalpha() else f"&#{ord(character)};"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Line ends of any kind and other characters that print nothing are blanks."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from parrot.report.escape import markdown, tex
+from parrot.report.escape import markdown, one_line, tex
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import Cell
 
@@ -43,6 +43,38 @@ def to_markdown(grid: Grid) -> str:
             parts += [markdown(f"{grid.word(group)}, {grid.word(section)}"), "\n".join(lines)]
             start = stop
     return "\n\n".join(parts) + "\n"
+
+
+def to_text(grid: Grid) -> str:
+    """Markdown's tables as a terminal shows them: a row for each column of the grid, intervals behind the numbers."""
+    parts = []
+    for section, rows in grid.sections.items():
+        start = 0
+        for group, columns in grid.groups:
+            lines = [["", *(", ".join([labels[0], *map(grid.word, labels[1:])]) for labels, _ in rows)]]
+            for place, column in enumerate(columns, start):
+                lines.append([grid.word(column), *(_text_cell(cells[place]) for _, cells in rows)])
+            parts += [one_line(f"{grid.word(group)}, {grid.word(section)}"), _aligned(lines)]
+            start += len(columns)
+    return "\n\n".join(parts)
+
+
+def _text_cell(cell: Cell) -> str:
+    # Terminals that are not UTF-8 have no true minus sign.
+    text = shown(cell) + (f" ({interval(cell)})" if interval(cell) else "")
+    return text.replace("\N{MINUS SIGN}", "-")
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """A table of Markdown whose columns are as wide as their widest cell; numbers end at the right."""
+    lines = [[one_line(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    head, *body = [
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    ]
+    return "\n".join(map(_pipe, [head, rule, *body]))
 
 
 def _without_repeats(rows: Rows) -> Rows:
