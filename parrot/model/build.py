@@ -128,7 +128,7 @@ def load(
         return aligned(model), processor
     check_folder(folder, "Parrot model")
     model = pretrained(ParrotForConditionalGeneration, folder, dtype)
-    return model.eval(), read_processor(Path(folder), model.config)
+    return model.eval(), read_processor(Path(folder))
 
 
 def trainable(

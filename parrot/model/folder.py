@@ -139,12 +139,12 @@ def unsharded() -> Iterator[None]:
 def _vision_encoder(folder: Path, config: Any) -> None:
     vision = getattr(config, "vision_config", config)
     check_weights(MODEL_MAPPING[type(config)], folder, config, surplus=not _sees_and_writes(config))
-    path, settings = _image_settings(folder)
+    path, _ = image_settings(folder)
     try:
         processor = image_processor_of(folder, vision)
     except Exception as error:  # fields of an image processor are read without being checked
         raise ConfigError(f"{path}: expected an image processor's settings: {in_one_line(error)}") from None
-    _check_pixels(path, settings, processor, vision)
+    check_pixels(folder, processor, vision)
 
 
 def _language_model(folder: Path, config: Any) -> None:
@@ -164,7 +164,7 @@ def _image_text_to_text_model(folder: Path, config: Any) -> None:
     kind = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     if getattr(config, "quantization_config", None) is None:  # else tensors have other names and shapes
         check_weights(kind, folder, config, surplus=False)
-    _image_settings(folder)
+    image_settings(folder)
     read_tokenizer(folder)
 
 
@@ -180,18 +180,21 @@ def _parrot_model(folder: Path, config: ParrotConfig) -> None:
         check_file(folder / name)
     if read_object(folder / GENERATION).get("eos_token_id") is None:
         raise ConfigError(f"{folder / GENERATION}: eos_token_id: expected the token that ends an answer, found none")
-    read_processor(folder, config)
+    check_processor(read_processor(folder), config, folder)
 
 
-def read_processor(folder: Path, config: ParrotConfig) -> ParrotProcessor:
-    """The processor of a Parrot model folder; ConfigError unless it is whole and its kind that of `config`."""
+def read_processor(folder: Path) -> ParrotProcessor:
+    """The processor of a Parrot model folder; ConfigError where files are missing or cannot be read."""
     check_tokenizer_files(folder)
-    path, settings = _image_settings(folder)
+    image_settings(folder)
     try:
-        processor = ParrotProcessor.from_pretrained(folder)
+        return ParrotProcessor.from_pretrained(folder)
     except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
-        why = in_one_line(error)
-        raise ConfigError(f"{folder}: no readable processor, as training writes one: {why}") from None
+        raise ConfigError(f"{folder}: no readable processor: {in_one_line(error)}") from None
+
+
+def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Path) -> None:
+    """ConfigError unless a model folder's processor reads text whole and is of the kind that `config` says."""
     if processor.image_token_id != config.image_token_id:
         raise ConfigError(
             f"{folder}: tokenizer: expected {IMAGE} to be token {config.image_token_id}, found "
@@ -203,11 +206,10 @@ def read_processor(folder: Path, config: ParrotConfig) -> ParrotProcessor:
         expected, found = getattr(config, name), getattr(processor, name)
         if expected != found:
             raise ConfigError(f"{folder / PROCESSOR}: {name}: expected {expected} by {CONFIG}, found {found}")
-    _check_pixels(path, settings, processor.image_processor, config.vision_config)
-    return processor
+    check_pixels(folder, processor.image_processor, config.vision_config)
 
 
-def _image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """An image processor's settings and the file that they are in, of the two that transformers looks into."""
     path = folder / PROCESSOR
     if os.path.lexists(path):
@@ -222,8 +224,9 @@ def _image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     return path, read_object(path)
 
 
-def _check_pixels(path: Path, settings: dict[str, Any], processor: ParrotImageProcessor, vision: Any) -> None:
-    """ConfigError unless an image becomes what the encoder `vision` reads, by settings that are in the file."""
+def check_pixels(folder: Path, processor: ParrotImageProcessor, vision: Any) -> None:
+    """ConfigError unless an image becomes what the encoder `vision` reads, by settings that are in the folder."""
+    path, settings = image_settings(folder)
     channels = getattr(vision, "num_channels", 3)
     for name in ("image_mean", "image_std"):
         values: Any = settings.get(name)

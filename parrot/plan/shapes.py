@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen2Config
+from transformers import AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen2Config
 
 from parrot.config import BackboneFolder, ConfigError, Tuning
 from parrot.digest import key
 from parrot.estimates import TextShape, VisionShape
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import configuration, trainable
+from parrot.model.folder import read_config
 from parrot.plan.jobs import Stage
 from parrot.runs import Run, Suite
 from parrot.train.adapters import add_adapters
@@ -81,7 +82,7 @@ class Shapes:
         """The sizes in the backbone's folder, or those that the catalogue says until it is fetched."""
         entry = self._entry(name)
         if Path(entry.path, "config.json").is_file():
-            config = AutoConfig.from_pretrained(entry.path)
+            config = read_config(Path(entry.path))
             return getattr(config, "vision_config", config) if shape is VisionShape else config
         if not isinstance(entry.shape, shape):
             raise ConfigError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} is not there")

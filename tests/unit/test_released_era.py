@@ -72,8 +72,10 @@ def test_the_golden_checkpoint_after_import_and_export(python, golden, tmp_path)
 
 
 def test_a_model_trained_here(python, tmp_path):
-    tiny_model().save_pretrained(tmp_path / "model")
     processor = tiny_processor()
+    model = tiny_model()
+    model.config.image_token_id = processor.image_token_id
+    model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     export_released(tmp_path / "model", tmp_path / "export")
     texts = ["Hello, world!", "<|im_start|>user\nQuantos gatos há?<|im_end|>\n", "图中有什么？ ماذا", "I'll  go\n\n "]

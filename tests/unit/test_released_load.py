@@ -217,6 +217,14 @@ BROKEN = {
         lambda f: change(f.parent / "clip-vit-tiny-patch7-28" / "config.json", model_type="siglip_vision_model"),
         r"config\.json: model_type: expected clip or clip_vision_model, found siglip_vision_model",
     ),
+    "an encoder of other images": (
+        lambda f: change(f.parent / "clip-vit-tiny-patch7-28" / "preprocessor_config.json", crop_size=56),
+        r"preprocessor_config\.json: expected images of 3 x 28 x 28 by config\.json, found 3 x 56 x 56",
+    ),
+    "a cut tokenizer": (
+        lambda f: (f / "tokenizer.json").write_bytes((f / "tokenizer.json").read_bytes()[:500]),
+        r"tokenizer\.json: expected JSON",
+    ),
     "no number of experts": (
         lambda f: (f / "config.json").write_text(
             json.dumps({k: v for k, v in read(f / "config.json").items() if k != "num_experts"})

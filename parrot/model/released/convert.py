@@ -19,6 +19,7 @@ from parrot.config import ConfigError
 from parrot.files import new_folder, read_object, write_json
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
+from parrot.model.folder import check_processor, read_config, read_processor
 from parrot.model.modeling import ParrotForConditionalGeneration
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import released_config
@@ -55,8 +56,9 @@ def export_released(source: Path, destination: Path) -> None:
     """
     _refuse_filled(destination)
     config = _model_config(source)
-    processor = ParrotProcessor.from_pretrained(source)
+    processor = read_processor(source)
     settings = _settings(source, config, processor)
+    check_processor(processor, config, source)
     tensors, unused = _model_tensors(source, config), _unused_tensors(source, config)
     kept = config.released or {}
     with new_folder(destination) as folder:
@@ -82,7 +84,7 @@ def _model_config(source: Path) -> ParrotConfig:
         raise ConfigError(f"{source / 'config.json'}: model_type: expected {ParrotConfig.model_type}, found {kind}")
     if not (source / "processor_config.json").is_file():
         raise ConfigError(f"{source}: no processor_config.json; expected a model folder with its processor")
-    return ParrotConfig.from_pretrained(source)
+    return read_config(source)
 
 
 def _settings(source: Path, config: ParrotConfig, processor: ParrotProcessor) -> dict[str, Any]:

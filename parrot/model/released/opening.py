@@ -13,11 +13,13 @@ from parrot.data.rgb import TRAITS
 from parrot.files import read_object
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
+from parrot.model.folder import check_pixels
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import PADDING, parrot_config, vision_tower
 from parrot.model.released.files import find_vision_tower
 from parrot.model.released.names import from_parts, layout, passed_by, spare
+from parrot.model.tokenizer import check_text, check_tokenizer_files, check_vocabulary, in_one_line
 from parrot.model.weights import Header, check, headers, reader
 
 # Settings that the released folder holds as JSON; an export writes them back.
@@ -44,7 +46,10 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
     processor = ParrotProcessor(_image_processor(tower, released, path), _tokenizer(folder))
     kept = {name: read_object(folder / name) for name in KEPT if (folder / name).is_file()}
     fields = {"image_token_id": processor.image_token_id, "released": kept}
-    opened = parrot_config(released, str(path), CLIPVisionConfig.from_pretrained(tower), **fields)
+    vision = CLIPVisionConfig.from_pretrained(tower)
+    check_pixels(tower, processor.image_processor, vision)
+    opened = parrot_config(released, str(path), vision, **fields)
+    check_vocabulary(processor.tokenizer, opened, folder)
     processor.num_image_tokens = opened.num_image_tokens
     return Opened(opened, processor, _generation_config(kept, processor))
 
@@ -59,9 +64,13 @@ def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> Parro
 
 def _tokenizer(folder: Path) -> Qwen2Tokenizer:
     """As the released code loads it, with its own end and padding tokens; files hold no code, and none is asked for."""
-    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
-        raise ConfigError(f"{folder}: no tokenizer.json and no vocab.json; expected the tokenizer beside the weights")
-    return Qwen2Tokenizer.from_pretrained(folder, eos_token=TURN_END, pad_token=PADDING, unk_token=PADDING)
+    check_tokenizer_files(folder)
+    try:
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder, eos_token=TURN_END, pad_token=PADDING, unk_token=PADDING)
+    except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
+        raise ConfigError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
+    check_text(tokenizer, folder)
+    return tokenizer
 
 
 def _generation_config(kept: dict[str, Any], processor: ParrotProcessor) -> GenerationConfig:
