@@ -126,7 +126,7 @@ def fetch(
     if pin is not None:
         from parrot.data.pin import confirm
 
-        confirm(pin)
+        confirm(pin, check)
     pinned = f", as {pin} pins them" if pin is not None else ""
     print(f"parrot: all is well: {len(datasets)} data sets and models, {len(benchmarks)} benchmarks{pinned}")
 

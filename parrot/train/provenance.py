@@ -74,6 +74,8 @@ def data_pins(files: Iterable[str], root: Path = Path()) -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
+    if _run("git", "ls-files", "--error-unmatch", __file__) is None:
+        return {"git_commit": None, "git_dirty": None}  # sources without git, perhaps inside of another repository
     commit = _run("git", "rev-parse", "HEAD")
     changes = _run("git", "status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}

@@ -38,6 +38,33 @@ def test_identical_data_is_taken_in_and_other_data_refused(pinned: Path):
     assert (pinned / "data.dvc").read_bytes() == pin
 
 
+def test_without_git_the_data_is_compared_all_the_same(pinned: Path, capsys):
+    shutil.rmtree(pinned / ".git")
+    confirm(Path("data.dvc"))
+    said = capsys.readouterr().err
+    assert said.startswith("parrot: data.dvc: the data is what was pinned; DVC's cache does not have it: ")
+    assert said.count("\n") == 1
+    (pinned / "data/mini/a.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"^data\.dvc: the data is not what was pinned: data/mini: md5: expected "):
+        confirm(Path("data.dvc"))
+
+
+def test_a_check_writes_nothing(pinned: Path):
+    before = sorted(pinned.rglob("*"))
+    confirm(Path("data.dvc"), check=True)
+    assert sorted(pinned.rglob("*")) == before
+    (pinned / "data/mini/b").mkdir()
+    (pinned / "data/mini/b/c.json").write_text("[]")
+    with pytest.raises(ConfigError, match="the data is not what was pinned"):
+        confirm(Path("data.dvc"), check=True)
+
+
+def test_a_pin_that_is_none_is_named(tmp_path: Path):
+    (tmp_path / "data.dvc").write_text("- outs")
+    with pytest.raises(ConfigError, match=r"data\.dvc: expected a file of DVC's with outs"):
+        confirm(tmp_path / "data.dvc", check=True)
+
+
 def test_missing_pin(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"data\.dvc: no such pin"):
         confirm(tmp_path / "data.dvc")
