@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,18 @@ def _texts(table: pd.DataFrame) -> Faults:
                     limits().check_text(text, column)
         except ConfigError as error:
             faults[place] = str(error)
+        if not _names(row.get("answer_names") or "{}"):
+            faults[place] = "answer_names: expected a JSON object of texts by language"
     return faults
+
+
+def _names(text: str) -> bool:
+    """Whether `text` is a JSON object of texts."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(names, dict) and all(isinstance(name, str) for name in names.values())
 
 
 def _answers(table: pd.DataFrame, kind: Kind) -> Faults:

@@ -40,6 +40,14 @@ BAD = {
         HEADER + f"3\tq\tx\t{'y' * (2**20 + 1)}\tA\tRED\n",
         "row 3: B: expected at most 1048576 bytes (limits.text_bytes), found 1048577",
     ),
+    "names that are no JSON": (
+        "index\tquestion\tA\tB\tanswer\timage\tanswer_names\n3\tq\tx\ty\tA\tRED\t{ru\n",
+        "row 3: answer_names: expected a JSON object of texts by language",
+    ),
+    "names nested without end": (
+        f"index\tquestion\tA\tB\tanswer\timage\tanswer_names\n3\tq\tx\ty\tA\tRED\t{'[' * 100_000}\n",
+        "row 3: answer_names: expected a JSON object of texts by language",
+    ),
     "placeholder in an option": (HEADER + "3\tq\tx\t<image>\tA\tRED\n", "row 3: expected no <image>"),
 }
 
