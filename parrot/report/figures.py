@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from parrot.config import LANGUAGES
 from parrot.files import atomic_path
 from parrot.report import tables
-from parrot.report.records import heldout_losses, mean_router_weights
+from parrot.report.records import heldout_losses, mean_router_weights, training_loss
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.report.words import LANGUAGE_NAMES
@@ -113,28 +113,43 @@ def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
     with_experts = [run for run in settings.runs if run.num_experts]
     if not with_experts:
         return _nothing(item, "None of these runs has experts.")
-    figure, axes = plt.subplots(figsize=(6.4, 3.8))
-    axes.set_title(item.title)
     run = with_experts[0]
     means = mean_router_weights(settings, results, run.name, item.benchmarks)
     asked = [language for language in LANGUAGES if language in means]
     weights = 100 * np.array([means[language] for language in asked])
-    image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
-    axes.set_yticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
-    axes.set_xticks(range(weights.shape[1]), [str(1 + expert) for expert in range(weights.shape[1])])
-    axes.set_xlabel(f"expert of {run.name}")
-    axes.set_ylabel("language of the questions")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    for (i, j), weight in np.ndenumerate(weights):
-        dark = weight > 0.6 * weights.max()
-        axes.text(j, i, f"{weight:.1f}", ha="center", va="center", color="white" if dark else "#222222", fontsize=9)
-    figure.colorbar(image, label="mean router weight (%)")
+    experts = weights.shape[1]
+    deviations = weights - 100 / experts
+    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(10.4, 3.8), sharey=True)
+    figure.suptitle(item.title, x=0.01, ha="left", fontsize=12)
+    _heat_map(absolute, weights, "mean router weight (%)", "Blues", (0, weights.max()))
+    # Symmetrical, so that white is uniform; nothing to see stays white.
+    most = max(np.abs(deviations).max(), 0.01)
+    _heat_map(relative, deviations, f"points from uniform ({100 / experts:.1f} %)", "RdBu_r", (-most, most), "+.2f")
+    absolute.set_yticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
+    absolute.set_ylabel("language of the questions")
+    for axes in (absolute, relative):
+        axes.set_xlabel(f"expert of {run.name}")
     spoken = "; ".join(
         f"{LANGUAGE_NAMES[language]}: " + ", ".join(f"{weight:.1f}" for weight in row)
         for language, row in zip(asked, weights, strict=True)
     )
-    return figure, f"Heat map of mean router weights in per cent, experts 1 to {weights.shape[1]}. {spoken}."
+    furthest = f"The furthest from uniform is {np.abs(deviations).max():.2f} points off."
+    return figure, f"Heat maps of mean router weights in per cent, experts 1 to {experts}. {spoken}. {furthest}"
+
+
+def _heat_map(
+    axes: Axes, values: np.ndarray, title: str, colours: str, limits: tuple[float, float], form: str = ".1f"
+) -> None:
+    """`values` (languages, experts) as coloured and numbered cells, from the first to the second of `limits`."""
+    low, high = limits
+    axes.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks(range(values.shape[1]), [str(1 + expert) for expert in range(values.shape[1])])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for (i, j), value in np.ndenumerate(values):
+        dark = abs(value) > 0.6 * high
+        axes.text(j, i, f"{value:{form}}", ha="center", va="center", color="white" if dark else "#222222", fontsize=9)
 
 
 def _nothing(item: ReportItem, why: str) -> tuple[Figure, str]:
@@ -154,20 +169,24 @@ def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
     for run, axes in zip(runs, panels[0], strict=True):
         curves = heldout_losses(results / run.name / "metrics.jsonl")
         asked = [language for language in LANGUAGES if language in curves]
+        trained = training_loss(results / run.name / "metrics.jsonl")
+        label = "training, all its languages" if run is runs[0] else None
+        axes.plot(*trained, color=COLOURS[0], linewidth=0.8, alpha=0.7, label=label)
         for language in asked:
             index = LANGUAGES.index(language)
             steps, losses = curves[language]
-            label = LANGUAGE_NAMES[language] if run is runs[0] else None
+            label = f"held out, {LANGUAGE_NAMES[language]}" if run is runs[0] else None
             axes.plot(steps, losses, color=COLOURS[1:][index], marker=MARKERS[index], markersize=4, label=label)
         axes.set_title(f"{run.name}\n{run.label}", fontsize=9)
         axes.set_xlabel("optimiser step of stage 2")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(color="#dddddd", linewidth=0.6)
-        ends = [f"{LANGUAGE_NAMES[language]} {curves[language][1][-1]:.2f}" for language in asked]
+        ends = [f"training {loss:.2f}" for loss in trained[1][-1:]]
+        ends += [f"{LANGUAGE_NAMES[language]} {curves[language][1][-1]:.2f}" for language in asked]
         spoken.append(f"{run.name} ends at {', '.join(ends) or 'no record'}")
-    panels[0][0].set_ylabel("held-out loss")
+    panels[0][0].set_ylabel("loss")
     panels[0][0].set_ylim(bottom=0)
     figure.suptitle(item.title, x=0.01, ha="left", fontsize=12)
     if panels[0][0].get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=6, frameon=False)
-    return figure, f"Curves of held-out loss by language during stage 2. {'; '.join(spoken)}."
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure, f"Curves of training loss and of held-out loss by language during stage 2. {'; '.join(spoken)}."

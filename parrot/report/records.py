@@ -71,6 +71,12 @@ def _trained_again(path: Path) -> str:
     return f"remove {path} and run again, which trains the stage again"
 
 
+def training_loss(path: Path) -> tuple[list[int], list[float]]:
+    """Steps and training losses of a metrics.jsonl, every optimiser step."""
+    records = [record for record in read_metrics(path) if "loss" in record]
+    return [int(record["step"]) for record in records], [float(record["loss"]) for record in records]
+
+
 def heldout_losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and held-out losses by language, from the ``eval_loss_{language}`` fields of a metrics.jsonl."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
