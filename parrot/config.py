@@ -16,7 +16,18 @@ from parrot import benchmark_kinds
 from parrot.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
 from parrot.hardware import Hardware
 from parrot.limits import Limits
-from parrot.strict import ConfigError, Strict
+from parrot.strict import (
+    ConfigError,
+    Distinct,
+    FileName,
+    LearningRate,
+    PathInside,
+    Several,
+    Share,
+    Strict,
+    Text,
+    explained,
+)
 from parrot.strict_yaml import read_yaml
 from parrot.web import check_address
 
@@ -26,6 +37,12 @@ Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
 Kind = Literal["multiple_choice", "yes_no", "judged"]
 Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=200)
+]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 
 
@@ -35,17 +52,17 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 class HubFile(Strict):
     """One file of a Hugging Face hub repository, at a fixed revision."""
 
-    repository: str
-    file: str
-    revision: str = "main"
+    repository: Repository
+    file: PathInside
+    revision: Revision = "main"
 
 
 class HubFolder(Strict):
     """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
 
-    repository: str
-    folder: str = ""
-    revision: str = "main"
+    repository: Repository
+    folder: PathInside = ""
+    revision: Revision = "main"
 
 
 class WebFolder(Strict):
@@ -70,23 +87,23 @@ class Accepted(Strict):
     """Faulty samples of one kind that are left out of a set."""
 
     count: int = Field(gt=0, description="how many there are; another number is an error")
-    reason: str = Field(min_length=1)
+    reason: Text
 
 
 class ConversationSet(Strict):
     """A LLaVA-style conversation JSON and its picture folder."""
 
     kind: Literal["conversations"]
-    file: str = Field(description="JSON list of {id, image, conversations}")
-    images: str = Field(description="folder that the samples' `image` fields are relative to")
+    file: Text = Field(description="JSON list of {id, image, conversations}")
+    images: Text = Field(description="folder that the samples' `image` fields are relative to")
     language: Language = "en"
     samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
-    sha256: str | None = Field(None, description="digest of the JSON file; checked where given")
+    sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
     licence: str
     source: Literal["composed", "local"] | HubFile = Field(
         description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
     )
-    accepted_losses: tuple[str, ...] = Field((), description="sample ids whose picture is known to be lost")
+    accepted_losses: Distinct[Text] = Field((), description="sample ids whose picture is known to be lost")
     accept: dict[Fault, Accepted] = Field(
         default_factory=dict,
         description="faulty samples that are left out, by the kind of fault; all others are errors",
@@ -98,8 +115,8 @@ class BackboneFolder(Strict):
     """A pretrained model folder in transformers' format (config.json and safetensors)."""
 
     kind: Literal["backbone"]
-    path: str
-    sha256: str | None = Field(None, description="digest of model.safetensors; checked where given")
+    path: Text
+    sha256: Sha256 | None = Field(None, description="digest of model.safetensors; checked where given")
     licence: str
     source: Literal["shipped", "local"] | HubFolder
     shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")
@@ -111,18 +128,18 @@ Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind"
 class Benchmark(Strict):
     """A VLMEvalKit-style benchmark: one TSV a language."""
 
-    name: str = Field(description="name in scores and files, e.g. MMMB")
+    name: Text = Field(max_length=100, description="name in scores and files, e.g. MMMB")
     title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
-    folder: str
-    files: dict[Language, str] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
-    published_as: dict[Language, str] = Field(
+    folder: Text
+    files: dict[Language, FileName] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    published_as: dict[Language, FileName] = Field(
         default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
     )
     kind: Kind = Field(
         "multiple_choice",
         description="yes_no: questions without options; judged: free answers that a judge model rates",
     )
-    instruction: dict[Language, str] = Field(
+    instruction: dict[Language, Text] = Field(
         default_factory=dict,
         description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
     )
@@ -141,11 +158,13 @@ class Benchmark(Strict):
         "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
         "over that of the reference answers"
     )
-    sums: dict[str, tuple[str, ...]] = Field(
+    sums: dict[Text, Distinct[Text]] = Field(
         default_factory=dict, description="categories that scoring mme adds up, by the name of their sum"
     )
-    max_new_tokens: int = Field(gt=0, description="longest answer; answers are greedy")
-    controls: tuple[Control, ...] = Field(("none",), description="which of the run's controls this benchmark supports")
+    max_new_tokens: int = Field(gt=0, le=1 << 20, description="longest answer; answers are greedy")
+    controls: Distinct[Control] = Field(
+        ("none",), min_length=1, description="which of the run's controls this benchmark supports"
+    )
     rejected_rows: Literal["refuse", "list"] = Field(
         "refuse",
         description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
@@ -155,7 +174,7 @@ class Benchmark(Strict):
         True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
     )
     rows: int | None = Field(None, gt=0, description="expected rows a language; checked where given")
-    md5: dict[Language, str] = Field(default_factory=dict, description="digests of files; checked where given")
+    md5: dict[Language, Md5] = Field(default_factory=dict, description="digests of files; checked where given")
     licence: str = ""
     source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
     estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
@@ -184,21 +203,21 @@ class Benchmark(Strict):
 class ExpertSettings(Strict):
     """The expert block; the defaults are the released code's."""
 
-    num_experts: int = Field(6, ge=0, description="0: no expert block (the LLaVA-style baseline)")
-    expert_intermediate_size: int = Field(4096, gt=0)
+    num_experts: int = Field(6, ge=0, le=1024, description="0: no expert block (the LLaVA-style baseline)")
+    expert_intermediate_size: int = Field(4096, gt=0, le=1 << 20)
     expert_type: Literal["gated", "two_layer"] = Field("gated", description="two_layer: the paper's")
     top_k: int | None = Field(None, ge=1, description="experts that a picture uses; none: all")
     residual: Literal["released", "paper"] = Field(
         "released",
         description="released: experts' sum + moe_weight x visual; paper: visual + alpha x experts' sum",
     )
-    moe_weight: float = 0.1
-    alpha: float = 1.0
+    moe_weight: float = Field(0.1, ge=0, le=1000)
+    alpha: float = Field(1.0, ge=0, le=1000)
     router: Literal["text", "uniform", "shuffled_text", "language", "image"] = Field(
         "text", description="what weighs the experts; all but text are controls"
     )
     router_text: Literal["prompt", "user"] = Field("prompt", description="user: without system prompt and role markers")
-    router_balance: float = Field(0.0, ge=0, description="coefficient of a load-balancing loss")
+    router_balance: float = Field(0.0, ge=0, le=1000, description="coefficient of a load-balancing loss")
 
     @model_validator(mode="after")
     def _few_enough(self) -> ExpertSettings:
@@ -227,14 +246,14 @@ class ImageReading(Strict):
 class ModelSettings(ExpertSettings, ImageReading):
     """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
 
-    hf: str | None = Field(
+    hf: Text | None = Field(
         None,
         description="an image-text-to-text model of transformers that a run asks as it is, in place of training one: a "
         "backbone of config/datasets.yaml, a folder, or a hub repository as owner/name",
     )
-    revision: str | None = Field(None, description="of the hub repository that hf is; none: main")
-    vision_tower: str
-    language_model: str
+    revision: Revision | None = Field(None, description="of the hub repository that hf is; none: main")
+    vision_tower: Text
+    language_model: Text
     projector: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
     vision_feature_layer: int = -2
     vision_feature_select: Literal["cls_patch", "patch"] = "cls_patch"
@@ -249,10 +268,10 @@ class ModelSettings(ExpertSettings, ImageReading):
 class DataSettings(Strict):
     """Names of conversation sets."""
 
-    align: tuple[str, ...] = Field(min_length=1, description="stage-1 caption sets")
-    languages: tuple[Language, ...] = Field(LANGUAGES, min_length=1, description="stage-2 languages")
-    instructions: dict[Language, tuple[str, ...]] = Field(description="stage-2 instruction sets by language")
-    validation: dict[Language, tuple[str, ...]] = Field(
+    align: Distinct[Text] = Field(min_length=1, description="stage-1 caption sets")
+    languages: Distinct[Language] = Field(LANGUAGES, min_length=1, description="stage-2 languages")
+    instructions: dict[Language, Distinct[Text]] = Field(description="stage-2 instruction sets by language")
+    validation: dict[Language, Distinct[Text]] = Field(
         default_factory=dict, description="held-out sets whose loss is recorded during stage 2"
     )
 
@@ -260,15 +279,17 @@ class DataSettings(Strict):
 class Recipe(Strict):
     """How one stage trains; the batch is the global one, whatever the number of processes."""
 
-    global_batch: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = 0.0
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    global_batch: int = Field(gt=0, le=1 << 20)
+    learning_rate: LearningRate
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    warmup_ratio: Share = 0.03
     lr_scheduler: Literal["cosine", "constant"] = "cosine"
-    max_length: int = Field(2048, gt=0, description="tokens a sample, visual tokens included")
-    epochs: float | None = Field(None, gt=0)
-    max_steps: int | None = Field(None, gt=0, description="optimiser steps; exactly one of epochs and max_steps")
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(2048, gt=0, le=1 << 20, description="tokens a sample, visual tokens included")
+    epochs: float | None = Field(None, gt=0, le=10_000)
+    max_steps: int | None = Field(
+        None, gt=0, le=1_000_000_000, description="optimiser steps; exactly one of epochs and max_steps"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1_000_000)
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
     packing: bool = Field(False, description="a micro-batch is one row without padding, samples kept apart")
@@ -288,17 +309,17 @@ class LoraSettings(Strict):
     Rank, alpha and dropout are by default mBLIP's (arXiv:2307.06930), which puts adapters on every linear layer too.
     """
 
-    rank: int = Field(8, gt=0)
-    alpha: int = Field(16, gt=0, description="an adapter's product is added alpha / rank times")
-    dropout: float = Field(
-        0.05, ge=0, lt=1, description="its draws, and with them the losses, depend on the micro-batch; 0: they do not"
+    rank: int = Field(8, gt=0, le=1 << 16)
+    alpha: int = Field(16, gt=0, le=1 << 20, description="an adapter's product is added alpha / rank times")
+    dropout: Share = Field(
+        0.05, description="its draws, and with them the losses, depend on the micro-batch; 0: they do not"
     )
-    target_modules: tuple[str, ...] = Field(
+    target_modules: Distinct[Text] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         min_length=1,
         description="names of linear layers of the language model: by default those of attention and MLP",
     )
-    learning_rate: float | None = Field(None, gt=0, description="of the adapters alone; none: the recipe's")
+    learning_rate: LearningRate | None = Field(None, description="of the adapters alone; none: the recipe's")
 
 
 class TuneRecipe(Recipe):
@@ -327,7 +348,7 @@ class Conventions(Strict):
         description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, and "
         "after its spreadsheet of answers, so that such options vanish and such answers become nan",
     )
-    translator: str = Field(
+    translator: Text = Field(
         "none",
         description="what puts questions and options into English before they are asked: none; parallel_rows: the "
         "benchmark's own English rows, a perfect translator; or an NLLB model, named as model.hf names one",
@@ -337,11 +358,11 @@ class Conventions(Strict):
 class JudgeSettings(Strict):
     """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
 
-    name: str = Field(description="the model, as the server calls it; stands in every result")
+    name: Text = Field(description="the model, as the server calls it; stands in every result")
     url: Address = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
     key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
-    temperature: float = Field(0.2, ge=0, description="VLMEvalKit's")
-    attempts: int = Field(3, gt=0, description="times it is asked for ratings that can be read")
+    temperature: float = Field(0.2, ge=0, le=100, description="VLMEvalKit's")
+    attempts: int = Field(3, gt=0, le=1000, description="times it is asked for ratings that can be read")
     request: str = Field(
         "", description="what it is told after question and answers; none: our words, which are not the published ones"
     )
@@ -350,31 +371,31 @@ class JudgeSettings(Strict):
 class EvaluateSettings(Conventions):
     """Which benchmarks are asked, and by which conventions."""
 
-    benchmarks: tuple[str, ...] = Field(min_length=1, description="names of config/benchmarks.yaml")
-    controls: tuple[Control, ...] = ("none",)
+    benchmarks: Distinct[Text] = Field(min_length=1, description="names of config/benchmarks.yaml")
+    controls: Distinct[Control] = Field(("none",), min_length=1)
     dtype: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the model that is asked; the paper's evaluation is fp32"
     )
-    resamples: int = Field(1000, gt=0, description="bootstrap resamples over pictures")
+    resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over pictures")
     judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
 
 
 class ReportSettings(Strict):
     """What the report of `all` covers."""
 
-    runs: tuple[str, ...] = Field(min_length=1)
-    tables: tuple[str, ...] = Field(("table1",), description="names of config/tables.yaml")
-    samples: int = Field(10, ge=0, description="sample predictions shown in report.html")
+    runs: Distinct[Text] = Field(min_length=1)
+    tables: Distinct[Text] = Field(("table1",), description="names of config/tables.yaml")
+    samples: int = Field(10, ge=0, le=10_000, description="sample predictions shown in report.html")
     browse_rows: int = Field(
         2000, gt=0, description="answers on a run's page of predictions, at most; whole questions are left out"
     )
-    notes: tuple[str, ...] = Field((), description="what this scale does and does not show")
+    notes: Several[Text] = Field((), description="what this scale does and does not show")
 
 
 class Config(Strict):
     """A whole config file after overlaying."""
 
-    scale: str = Field(pattern=r"^[a-z0-9_]+$")
+    scale: str = Field(pattern="^[a-z0-9_]+$", max_length=64)
     seed: int = Field(0, ge=0)
     model: ModelSettings
     data: DataSettings
@@ -384,7 +405,9 @@ class Config(Strict):
     report: ReportSettings
     hardware: Hardware
     limits: Limits = Limits()
-    data_pin: str | None = Field(description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned")
+    data_pin: str | None = Field(
+        pattern=r"[^/]\.dvc$", description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned"
+    )
 
 
 def validate(kind: Any, value: Any, where: str) -> Any:
@@ -392,10 +415,7 @@ def validate(kind: Any, value: Any, where: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
-        said = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError(f"{where}: {field}: {said}") from None
+        raise ConfigError(f"{where}: {explained(error)}") from None
 
 
 def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

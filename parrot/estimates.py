@@ -5,33 +5,35 @@ None of it is read by a stage, so that better figures make no result out of date
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from parrot.strict import Strict
+from parrot.strict import Several, Strict
+
+Size = Annotated[int, Field(gt=0, le=1 << 24)]
 
 
 class VisionShape(Strict):
     """Sizes of a CLIP vision encoder, by the names of its config.json."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    image_size: int
-    patch_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    image_size: Size
+    patch_size: Size
 
 
 class TextShape(Strict):
     """Sizes of a Qwen2-like language model, by the names of its config.json."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    vocab_size: int
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    vocab_size: Size
     tie_word_embeddings: bool = False
 
 
@@ -47,7 +49,7 @@ class SampleEstimate(Strict):
 class ConversationEstimate(Strict):
     """A conversation set that is not tokenised yet."""
 
-    groups: tuple[SampleEstimate, ...] = Field(min_length=1)
+    groups: Several[SampleEstimate] = Field(min_length=1)
     gigabytes: float = Field(0, ge=0, description="pictures on disk that no other set counts")
     source: str = Field(description="where the figures come from")
 

@@ -17,7 +17,9 @@ class TrainingHardware(Strict):
     """How one stage's training is spread over its processes, one a GPU."""
 
     micro_batch: int = Field(
-        gt=0, description="samples a process takes at once; times processes and accumulation: the global batch"
+        gt=0,
+        le=1 << 16,
+        description="samples a process takes at once; times processes and accumulation: the global batch",
     )
     strategy: Literal["ddp", "zero2", "zero3", "fsdp2"] = Field(
         "ddp",
@@ -35,7 +37,7 @@ class TrainingHardware(Strict):
         "training, and its features are kept in the work folder for all runs that need the same",
     )
     workers: int | None = Field(
-        None, ge=0, description="processes that load a GPU's pictures; none: by the number of cores"
+        None, ge=0, le=1024, description="processes that load a GPU's pictures; none: by the number of cores"
     )
 
     @model_validator(mode="after")
@@ -54,11 +56,13 @@ class Hardware(Strict):
         "cuda",
         description="what `gpus` counts; cpu: processes on cores in their place, to try a cluster",
     )
-    nodes: int = Field(1, gt=0, description="nodes of a training job")
-    gpus: int = Field(0, ge=0, description="GPUs of a node, all of which a job takes; 0: one process, on what there is")
+    nodes: int = Field(1, gt=0, le=10_000, description="nodes of a training job")
+    gpus: int = Field(
+        0, ge=0, le=1024, description="GPUs of a node, all of which a job takes; 0: one process, on what there is"
+    )
     gpu_model: str | None = Field(None, description="as Slurm names it, e.g. h100, without hyphens; none: any")
-    threads: int = Field(1, gt=0, description="processor cores of a job on one node")
-    predict_batch: int = Field(gt=0, description="questions at once")
+    threads: int = Field(1, gt=0, le=4096, description="processor cores of a job on one node")
+    predict_batch: int = Field(gt=0, le=1 << 16, description="questions at once")
     align: TrainingHardware
     tune: TrainingHardware
 

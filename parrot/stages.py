@@ -20,7 +20,7 @@ from parrot.config import (
     Recipe,
     TuneRecipe,
 )
-from parrot.strict import Strict
+from parrot.strict import Several, Strict
 
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
 
@@ -29,7 +29,7 @@ class Tokenisation(Strict):
     """What a stage makes of its conversation sets before it trains; sets and backbones by catalogue name."""
 
     stage: Literal["align", "tune"]
-    sets: tuple[str, ...]
+    sets: Several[str]
     vision_tower: str
     language_model: str
     vision_feature_select: Literal["cls_patch", "patch"]
@@ -41,7 +41,7 @@ class FetchSettings(Strict):
 
     datasets: dict[str, Dataset]
     benchmarks: dict[str, Benchmark]
-    tokenisations: tuple[Tokenisation, ...] = ()
+    tokenisations: Several[Tokenisation] = ()
 
     @property
     def given(self) -> list[str]:
@@ -59,7 +59,7 @@ class StageSettings(ImageReading):
     projector: Literal["linear", "mlp2x_gelu"]
     vision_feature_layer: int
     vision_feature_select: Literal["cls_patch", "patch"]
-    data: tuple[ConversationSet, ...]
+    data: Several[ConversationSet]
 
 
 class AlignSettings(StageSettings):
@@ -72,7 +72,7 @@ class TuneSettings(StageSettings):
     """Exactly what stage 2 reads, besides stage 1's projector."""
 
     experts: ExpertSettings
-    validation: tuple[ConversationSet, ...]
+    validation: Several[ConversationSet]
     recipe: TuneRecipe
 
 
@@ -80,8 +80,8 @@ class PredictSettings(Strict):
     """Exactly what prediction reads, besides the run's own model."""
 
     model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")
-    benchmarks: tuple[Benchmark, ...]
-    controls: tuple[Control, ...]
+    benchmarks: Several[Benchmark]
+    controls: Several[Control]
     prompt_language: Literal["dataset", "group"]
     dtype: Literal["fp32", "bf16"]
     translator: Literal["none", "parallel_rows"] | BackboneFolder = "none"
@@ -93,8 +93,8 @@ class ScoreSettings(Conventions):
 
     run: str
     seed: int
-    benchmarks: tuple[Benchmark, ...]
-    controls: tuple[Control, ...]
+    benchmarks: Several[Benchmark]
+    controls: Several[Control]
     resamples: int
     judge: JudgeSettings | None = None
 

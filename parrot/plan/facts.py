@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from parrot.config import ConfigError, validate
 from parrot.plan.devices import device_of
-from parrot.strict import Strict
+from parrot.strict import Several, Strict, Text
 from parrot.strict_yaml import read_yaml
 
 FILE = "plan.yaml"
@@ -19,7 +19,7 @@ FILE = "plan.yaml"
 class Device(Strict):
     """A GPU; rates in 10^12 operations a second, dense, as published."""
 
-    name: str
+    name: Text
     half: float = Field(gt=0, description="peak rate in bfloat16, float16 where there is none")
     single: float = Field(gt=0, description="peak rate in float32")
     memory: float = Field(gt=0, description="GiB")
@@ -48,8 +48,8 @@ class Published(Strict):
     run: str
     language_model: str
     device: str
-    gpus: int
-    hours: float
+    gpus: int = Field(gt=0)
+    hours: float = Field(gt=0)
     source: str
 
 
@@ -59,7 +59,7 @@ class Goal(Strict):
     run: str
     language_model: str
     device: str
-    gpu_hours: float
+    gpu_hours: float = Field(gt=0)
 
 
 class Facts(Strict):
@@ -67,10 +67,10 @@ class Facts(Strict):
 
     devices: dict[str, Device]
     default: str
-    measured: tuple[Measured, ...] = ()
+    measured: Several[Measured] = ()
     seconds: dict[str, dict[str, float]] = Field({}, description="of a job on one core, by scale and rule")
-    published: tuple[Published, ...] = ()
-    goals: tuple[Goal, ...] = ()
+    published: Several[Published] = ()
+    goals: Several[Goal] = ()
 
     @model_validator(mode="after")
     def _known_devices(self) -> Facts:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Strict, Tuning, load_catalogue
+from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Tuning, load_catalogue
 from parrot.runs import Run, Suite
+from parrot.strict import Distinct, Pair, Several, Strict, Text
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]
@@ -22,7 +23,7 @@ OF_TARGETS = frozenset({*COMPARED, "accuracy", "bars", "losses"})
 # Canonical JSON sorts the keys of a mapping, so one whose order means something travels as a list of pairs.
 _FROM_PAIRS = BeforeValidator(lambda value: dict(value) if isinstance(value, list) else value)
 Words = Annotated[
-    dict[str, str], _FROM_PAIRS, PlainSerializer(lambda value: list(value.items()), return_type=list[tuple[str, str]])
+    dict[Text, Text], _FROM_PAIRS, PlainSerializer(lambda value: list(value.items()), return_type=list[tuple[str, str]])
 ]
 
 
@@ -30,17 +31,15 @@ class ReportItem(Strict):
     """A table or a figure: an entry of config/tables.yaml."""
 
     kind: TableKind | FigureKind = "accuracy"
-    title: str
-    benchmarks: tuple[str, ...] = Field((), description="benchmark names as in scores.csv")
+    title: Text
+    benchmarks: Distinct[Text] = Field((), description="benchmark names as in scores.csv")
     by: Literal["kind", "l2-category", "split"] = Field("kind", description="what kind kinds divides questions by")
     houses: Words = Field(
         default_factory=dict,
         description="emoji sets of the pictures (column house) in words, as shown; figures show the first",
     )
-    comparisons: tuple[tuple[str, str], ...] = Field(
-        (), description="pairs of runs; a difference is first minus second"
-    )
-    questions: str = Field(
+    comparisons: Distinct[Pair[Text]] = Field((), description="pairs of runs; a difference is first minus second")
+    questions: Text = Field(
         "all", description="kind of the questions that a contrast is about; all where a benchmark has none of this kind"
     )
     published: str = Field("", description="the paper's table or figure that it mirrors")
@@ -77,11 +76,11 @@ class ReportedRun(Strict):
 
     name: str
     asked: str = ""
-    languages: tuple[Language, ...]
+    languages: Several[Language]
     num_experts: int
     language_model: Tuning = "full"
     stage1_key: str | None
-    benchmarks: tuple[str, ...] = Field(description="what it was asked, by name in scores")
+    benchmarks: Several[str] = Field(description="what it was asked, by name in scores")
     conventions: Conventions
     seed: int
     recipe_key: str = Field(
@@ -108,13 +107,13 @@ class ReportStage(Strict):
     scale: str
     seed: int
     target: str | None = Field(None, description="the run or family that it is about; none: the config's report.runs")
-    runs: tuple[ReportedRun, ...] = Field(min_length=1)
-    comparisons: tuple[tuple[str, str], ...] | None = Field(None, description="in place of those that the items name")
-    benchmarks: tuple[Benchmark, ...]
+    runs: Several[ReportedRun] = Field(min_length=1)
+    comparisons: Several[Pair[str]] | None = Field(None, description="in place of those that the items name")
+    benchmarks: Several[Benchmark]
     items: Items = Field(description="tables and figures by file name, in the order of the page")
     samples: int
     resamples: int
-    notes: tuple[str, ...]
+    notes: Several[str]
     published: str = Field("config/published_results.csv", description="the paper's values, for context on the page")
 
     @property
@@ -162,8 +161,8 @@ class BrowseStage(Conventions):
     scale: str
     run: str
     seed: int
-    benchmarks: tuple[Benchmark, ...]
-    controls: tuple[Control, ...]
+    benchmarks: Several[Benchmark]
+    controls: Several[Control]
     rows: int = Field(description="answers on the page, at most")
 
 

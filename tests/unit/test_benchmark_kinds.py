@@ -230,7 +230,7 @@ def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"scoring": "vanilla", "template": "{question}"}, "expected {instruction} as the last line"),
         ({"scoring": "vanilla", "template": "{query}"}, "template: .*expected {question} and none but"),
         ({"scoring": "vanilla", "template": "{question"}, "template: .*expected placeholders such as {question}"),
-        ({"scoring": "vanilla", "md5": {"zh": "0"}}, "md5: no file for zh"),
+        ({"scoring": "vanilla", "md5": {"zh": "0" * 32}}, "md5: no file for zh"),
         ({"kind": "yes_no", "scoring": "mme", "sums": {"a": ["x"], "b": ["x"]}}, "sums: expected every category once"),
     ],
 )

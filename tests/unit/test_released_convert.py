@@ -318,7 +318,7 @@ def test_the_commands(golden, tmp_path, monkeypatch, capsys):
         (("import-released", source, model), "expected a folder that does not exist yet or is empty"),
         (("export-released", model, export), "expected a folder that does not exist yet or is empty"),
         (("export-released", source, tmp_path / "x"), "model_type: expected parrot, found parrot_qwen2"),
-        (("import-released", model, tmp_path / "x"), "model_type: Input should be 'parrot_qwen2'"),
+        (("import-released", model, tmp_path / "x"), "model_type: expected 'parrot_qwen2'"),
         (("import-released", tmp_path / "none", tmp_path / "x"), "config.json: cannot be read"),
         (("export-released", tmp_path / "none", tmp_path / "x"), "config.json: cannot be read"),
     ):

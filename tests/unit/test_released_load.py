@@ -207,7 +207,7 @@ BROKEN = {
     "no tokenizer": (lambda f: [(f / n).unlink() for n in ("tokenizer.json", "vocab.json")], "no tokenizer.json"),
     "another projector": (
         lambda f: change(f / "config.json", mm_projector_type="mlp3x_gelu"),
-        r"config\.json: mm_projector_type: Input should be 'linear' or 'mlp2x_gelu'",
+        r"config\.json: mm_projector_type: expected 'linear' or 'mlp2x_gelu'",
     ),
     "several views a picture": (
         lambda f: change(f / "config.json", image_aspect_ratio="anyres"),
@@ -229,7 +229,7 @@ BROKEN = {
         lambda f: (f / "config.json").write_text(
             json.dumps({k: v for k, v in read(f / "config.json").items() if k != "num_experts"})
         ),
-        r"config\.json: num_experts: Field required",
+        r"config\.json: num_experts: expected a value",
     ),
 }
 

@@ -16,7 +16,7 @@ from parrot.report.tables import grid
 from parrot.report.units import Units
 from parrot.runs import Suite
 
-FIELDS = {"folder": "", "max_new_tokens": 1}
+FIELDS = {"folder": "none", "max_new_tokens": 1}
 MME = Benchmark(name="MME", files={"en": "m"}, kind="yes_no", scoring="mme", sums={"perception": ("OCR",)}, **FIELDS)
 FREE = Benchmark(name="Free", files={"zh": "f"}, kind="judged", scoring="relative", **FIELDS)
 SHARED = {"run": "parrot", "seed": "0", "house": "all", "split": "all", "control": "none", "questions": "4"}

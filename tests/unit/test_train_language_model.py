@@ -252,10 +252,10 @@ def test_an_unknown_layer_is_named(folder):
 @pytest.mark.parametrize(
     ("stage", "said", "message"),
     [
-        ("tune", {"language_model": "qlora"}, r"tune\.language_model: Input should be 'full', 'lora' or 'frozen'"),
-        ("tune", {"lora": {"rank": 0}}, r"tune\.lora\.rank: Input should be greater than 0"),
+        ("tune", {"language_model": "qlora"}, r"tune\.language_model: expected 'full', 'lora' or 'frozen'"),
+        ("tune", {"lora": {"rank": 0}}, r"tune\.lora\.rank: expected greater than 0"),
         ("tune", {"lora": {"r": 8}}, r"tune\.lora\.r: unknown key"),
-        ("tune", {"lora": {"target_modules": []}}, r"tune\.lora\.target_modules: .*at least 1 item"),
+        ("tune", {"lora": {"target_modules": []}}, r"tune\.lora\.target_modules: expected at least one entry"),
         ("align", {"language_model": "frozen"}, r"align\.language_model: unknown key"),
     ],
 )

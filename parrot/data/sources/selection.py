@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from parrot.config import LANGUAGES, ConfigError, Language, Strict
+from parrot.config import LANGUAGES, ConfigError, Language
+from parrot.strict import Several, Strict, explained
+from parrot.strict_yaml import read_yaml
 
 FILE = Path(__file__).with_name("selection.yaml")
 
@@ -18,7 +19,7 @@ class Category(Strict):
     """A category's names and the concepts that may stand for it, everyday ones first."""
 
     names: dict[Language, str]
-    concepts: tuple[str, ...]
+    concepts: Several[str]
 
 
 class Selection(Strict):
@@ -28,7 +29,7 @@ class Selection(Strict):
     dropped: dict[str, str]
     slugs: dict[str, dict[str, str]]
     wrong: dict[str, dict[str, str]]
-    confirmed: dict[str, tuple[str, ...]]
+    confirmed: dict[str, Several[str]]
 
     def category_of(self) -> dict[str, str]:
         """Category by concept, in the order of the file."""
@@ -38,10 +39,9 @@ class Selection(Strict):
 def read_selection(available: Sequence[str], path: Path = FILE) -> Selection:
     """Read the hand-made choices; raise `ConfigError` where they name what is not `available`, twice or in part."""
     try:
-        selection = Selection.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        selection = Selection.model_validate(read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {explained(error)}") from None
     listed = [concept for category in selection.categories.values() for concept in category.concepts]
     for concept in [*listed, *selection.dropped]:
         if concept not in available:
