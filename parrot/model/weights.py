@@ -33,11 +33,15 @@ class Header(NamedTuple):
 
 
 def check_file(path: Path) -> None:
-    """ConfigError unless `path` is a file, and not the pointer that Git LFS leaves in place of one."""
+    """ConfigError unless `path` is a file that can be read, and not the pointer that Git LFS leaves in place of one."""
     check_regular(path)
-    with open(path, "rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise ConfigError(f"{path}: expected the file itself, found a Git LFS pointer to it; run `git lfs pull`")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(POINTER))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if start == POINTER:
+        raise ConfigError(f"{path}: expected the file itself, found a Git LFS pointer to it; run `git lfs pull`")
 
 
 def headers_of(path: Path) -> dict[str, Header]:

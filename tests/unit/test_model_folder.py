@@ -220,6 +220,16 @@ def test_a_language_model_that_is_not_whole_is_named(tmp_path, case):
     assert expected in problem(break_copy(SHIPPED / "qwen", tmp_path / "qwen", damage))
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    folder = break_copy(SHIPPED / "qwen", tmp_path / "qwen", lambda folder: None)
+
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("parrot.model.weights.open", refuse, raising=False)
+    assert problem(folder) == f"{folder}/{WEIGHTS}: cannot be read: Permission denied"
+
+
 PIXELS = "preprocessor_config.json"
 ENCODER: dict[str, tuple[Damage, str]] = {
     "none": (drop(PIXELS), "clip: no preprocessor_config.json"),
