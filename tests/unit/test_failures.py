@@ -183,7 +183,7 @@ def test_a_reader_that_leaves_and_a_full_disk_end_what_is_printed():
 
 
 def test_an_interrupt_is_one_line():
-    with command("print(flush=True); time.sleep(60)", stdout=subprocess.PIPE) as done:
+    with command("print(flush=True); time.sleep(60)", stdout=subprocess.PIPE, preexec_fn=hear_interrupts) as done:
         assert done.stdout.readline() == "\n"
         done.send_signal(signal.SIGINT)
         assert done.communicate()[1] == "parrot: interrupted\n"
@@ -193,6 +193,11 @@ def test_an_interrupt_is_one_line():
 def test_standard_input_that_is_closed_is_empty():
     with command("print(sys.stdin.isatty(), sys.stdin.read())", stdout=subprocess.PIPE, preexec_fn=close_input) as done:
         assert done.communicate() == ("False \n", "")
+
+
+def hear_interrupts() -> None:
+    """Tests that are started in the background have SIGINT ignored, and so would their processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def close_input() -> None:

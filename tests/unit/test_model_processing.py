@@ -50,11 +50,12 @@ def test_crop_is_clip_s_own_way(processor):
     torch.testing.assert_close(cropped, pixels_of(processor, image.crop((20, 0, 60, 40))))
 
 
-def test_alpha_is_dropped_not_composited(processor):
+def test_as_released_alpha_is_dropped_not_composited(processor):
     image = image_of(40, 40)
     transparent = image.copy()
     transparent.putalpha(0)
-    torch.testing.assert_close(pixels_of(processor, transparent), pixels_of(processor, image))
+    found = pixels_of(processor, transparent, image_alpha="released")
+    torch.testing.assert_close(found, pixels_of(processor, image))
 
 
 def test_grey_and_palette_pictures_become_rgb(processor):
