@@ -70,16 +70,16 @@ def work_here(folder: Path = Path(".snakemake")) -> None:
     """Hold `folder` beside the other Snakemakes that work here; the kernel lets go when this one ends, however it ends.
 
     Two may work side by side, as far as their files differ, and a line tells of the other. Where a file system has no
-    locks nothing is held.
+    locks, or the file is another user's, nothing is held.
 
     Raises ConfigError where a killed one left its own lock, which Snakemake cannot tell from that of a living one.
     """
     asked = command_line()
     if asked is None or asked.mode.name != "DEFAULT" or any(getattr(asked, name, None) for name in WITHOUT_LOCK):
         return
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / "parrot.lock", os.O_RDWR | os.O_CREAT)  # open as long as this process lives
     try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder / "parrot.lock", os.O_RDWR | os.O_CREAT, 0o666)  # open while this process lives
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         other = os.read(descriptor, 200).decode()

@@ -32,7 +32,7 @@ shell.prefix(
     'if [ -n "${{SLURM_JOB_ID:-}}" ]; then export HF_HUB_OFFLINE=1; fi; '
 )
 
-
+# Rules whose jobs write to MLflow's store.
 USE_STORE = (*TRAININGS, "track", "track_target")
 
 
@@ -118,7 +118,7 @@ def tell_headlines():
     """End with what came out, in one line a target, which is the last that its report's job said."""
     logs = {"all": "report.log"} | {target: f"by_target/{target}.log" for target in suite.targets}
     for log in (Path("logs", suite.config.scale, logs[target]) for target in planned_targets() if target in logs):
-        if log.is_file() and (said := log.read_text(encoding="utf-8").splitlines()):
+        if log.is_file() and (said := log.read_text(encoding="utf-8", errors="replace").splitlines()):
             print(said[-1], file=sys.stderr)
 
 
