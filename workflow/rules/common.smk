@@ -9,6 +9,7 @@ from pathlib import Path
 from parrot import limits
 from parrot.config import ConfigError, load_config, overlay
 from parrot.digest import canonical, code_digest, key
+from parrot.failures import told
 from parrot.files import atomic_write
 from parrot.plan.facts import read_facts
 from parrot.plan.jobs import TRAININGS, Job, Jobs, compared, count, known_targets
@@ -145,7 +146,10 @@ def settings_file(settings):
     path = Path(".snakemake", "settings", f"{key(settings)}.json")
     content = canonical(settings)
     if not path.is_file() or path.read_bytes() != content.encode():
-        atomic_write(path, content)
+        try:
+            atomic_write(path, content)
+        except (ConfigError, OSError) as error:
+            stop(told(error))
     return str(path)
 
 
