@@ -33,6 +33,7 @@ class Limits(Strict):
             raise ConfigError(f"{where}: expected at most {self.text_bytes} bytes (limits.text_bytes), found {size}")
 
 
+DEFAULTS = Limits()
 _of_config: Limits | None = None
 
 
@@ -46,7 +47,7 @@ def limits() -> Limits:
     """What holds: what the process was told to `use`, else the file that `VARIABLE` names, else the defaults."""
     if _of_config is not None:
         return _of_config
-    return _read(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Limits()
+    return _read(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else DEFAULTS
 
 
 @cache

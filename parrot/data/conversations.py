@@ -17,7 +17,7 @@ from datasets import Dataset, concatenate_datasets
 
 from parrot.config import ConfigError, ConversationSet
 from parrot.data.json_stream import elements
-from parrot.data.samples import Found, Reading, fault, image_fault, named
+from parrot.data.samples import Found, Reading, fault, identifier, image_fault
 from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_path, check_regular
 from parrot.marks import IGNORED, IMAGE
@@ -64,18 +64,18 @@ def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> It
     """
     lost = frozenset(entry.accepted_losses)
     for position, sample in enumerate(elements(entry.file)):
-        name, found = named(position, sample), fault(sample)
+        name, found = identifier(sample), fault(sample)
         reading.samples += 1
-        if isinstance(sample, dict) and "id" in sample:
-            reading.ids[str(sample["id"])] += 1
-        if found is None and str(sample["id"]) in lost:
+        if name is not None:
+            reading.ids[name] += 1
+        if found is None and name in lost:
             continue
         if found is None and images and "image" in sample:
             found = image_fault(entry.images, sample["image"])
         if found is None:
             yield sample
         else:
-            reading.add(name, found)
+            reading.add(f"sample number {position}" if name is None else f"sample {name}", found)
 
 
 def blocks(entry: ConversationSet, processor: Tokenizes, max_length: int, reading: Reading) -> Iterator[pa.RecordBatch]:

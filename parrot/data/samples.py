@@ -75,10 +75,10 @@ class Reading:
         return more if kind == "malformed" else f"{more}; accept.{kind} of count {count} leaves out such samples"
 
 
-def named(position: int, sample: Any) -> str:
-    """A sample as errors name it: by its id where that can be read, else by its place in the list, from 0."""
+def identifier(sample: Any) -> str | None:
+    """A sample's id as text; None where it has none by which it could be named."""
     known = isinstance(sample, dict) and "id" in sample and next(_of_id(sample["id"]), None) is None
-    return f"sample {sample['id']}" if known else f"sample number {position}"
+    return str(sample["id"]) if known else None
 
 
 def fault(sample: Any) -> Found | None:

@@ -213,6 +213,11 @@ def test_an_id_that_cannot_be_named_is_told_by_its_place(identifier, complaint, 
     assert len(problem) < 200
 
 
+def test_ids_that_cannot_be_named_are_not_counted(processor, tmp_path):
+    entry = edited(tmp_path, *(lambda s, place=place: s[place].update(id="\ud83d") for place in (1, 2)))
+    assert both(entry, processor, tmp_path).startswith("sample number 1: id: ")
+
+
 def test_ids_may_be_whole_numbers_and_are_unique_as_texts(processor, tmp_path):
     entry = edited(tmp_path, lambda s: s[0].update(id=7), lambda s: s[1].update(id="7"))
     assert inspect_set(entry, []).problems == [f"{entry.file}: id: 7 occurs more than once"]
