@@ -75,7 +75,16 @@ class Run:
         missing = [language for language in self.config.data.languages if not sets.get(language)]
         if missing:
             raise ConfigError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
+        self._check_languages(sets, field)
         return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
+
+    def _check_languages(self, sets: dict[Language, tuple[str, ...]], field: str) -> None:
+        """ConfigError for a set that stands under another language than its own."""
+        for language, names in sets.items():
+            for name in names:
+                if (own := self._entry(name, ConversationSet).language) != language:
+                    where = f"run {self.name}: data.{field}.{language}"
+                    raise ConfigError(f"{where}: expected sets of language {language}, found {name} of language {own}")
 
     @cached_property
     def fetch(self) -> FetchSettings:
@@ -157,6 +166,7 @@ class Run:
         """
         model, data = self.config.model, self.config.data
         experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
+        self._check_languages(data.validation, "validation")
         validation = tuple(s for names in data.validation.values() for s in self._conversations(names))
         return TuneSettings(
             **self._backbone_fields,
@@ -372,6 +382,9 @@ class Suite:
 
 def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:
     """ConfigError for what a run says and nothing would read."""
+    for name in ("hardware", "scale", "report", "data_pin", "limits"):
+        if name in overrides:
+            raise ConfigError(f"{where}: {name}: expected in a config file, which all runs of a scale share")
     if config.tune.language_model != "lora" and "lora" in overrides.get("tune", {}):
         raise ConfigError(f"{where}: tune.lora: expected tune.language_model lora beside it")
     model = overrides.get("model", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,13 @@ def export_predictions(
     Raises:
         ConfigError: a prediction file is missing or malformed, or a cell is too long for a spreadsheet.
     """
+    for option, name in (("--model", model), ("--prefix", prefix)):
+        if (
+            re.search(r"[/\\\x00-\x1f]", name)
+            or name.strip() in (".", "..")
+            or (option == "--model" and not name.strip())
+        ):
+            raise ConfigError(f"{option}: expected a name, without folders, found {name!r}")
     tables, times = {}, []
     for benchmark in settings.benchmarks:
         sentences = instructions(benchmark, settings)

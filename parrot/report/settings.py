@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from parrot.strict import Distinct, Pair, Several, Strict, Text
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]
+TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 FIGURES = frozenset({"bars", "router", "losses"})
 COMPARED = ("contrast", "differences")
 # What a target, a run or a family, is shown by.
@@ -207,6 +209,9 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     """The tables and figures that the config chooses; ConfigError for an unknown one or a second primary contrast."""
     path = Path(catalogues) / "tables.yaml"
     catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
+    unsafe = [name for name in catalogue if not TABLE_NAME.fullmatch(name)]
+    if unsafe:
+        raise ConfigError(f"{path}: {unsafe[0]!r}: a table's name is made of letters, digits, _ and -")
     chosen = suite.config.report.tables
     unknown = [name for name in chosen if name not in catalogue]
     if unknown:

@@ -79,6 +79,19 @@ def test_epochs_and_max_steps_exclude_each_other():
     [
         ("all: {}\n", "all is a reserved name"),
         ("parrot: 3\n", "parrot: expected a mapping of overrides, found int"),
+        ("families: []\nparrot: []\n", "parrot: expected a mapping of overrides, found list"),
+        ("families: [a]\n", "families: expected a mapping of names, found list"),
+        ("families: {a: {over: 3, values: [1]}}\n", "families.a: over: expected a field such as"),
+        ("families: {a: {over: seed, values: []}}\n", "families.a: values: expected a list of at least one value"),
+        ("families: {a: {over: seed, values: 12}}\n", "families.a: values: expected a list"),
+        ("families: {a: {over: data.languages, values: [[en, zh], [pt, zh]]}}\n", "two of them are called a_zh"),
+        ("a: {}\nfamilies: {a: {over: seed, values: [1]}}\n", "a is both a run and a name of families.a"),
+        ("mine: {}\nMine: {}\n", "mine and Mine: expected names that differ by more than case"),
+        ("mine.: {}\n", "'mine.': a name is made of"),
+        ("../mine: {}\n", "a name is made of"),
+        ("ALL: {}\n", "ALL is a reserved name"),
+        (f"{'m' * 101}: {{}}\n", "a name is made of"),
+        ("parrot: {}\nno: {}\nparrot: {seed: 7}\n", "line 3, column 1: parrot is there twice"),
         ("families: {experts: {over: model.num_experts}}\n", "expected the keys over, values and, if any, against"),
         ("parrot: {against: no_experts}\n", "parrot: against: expected a list of run names"),
     ],
@@ -223,3 +236,45 @@ def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name
         Suite(overlay(load_config(CONFIG), {"hardware": {"gpus": 8, "gpu_model": name}}))
     with pytest.raises(WorkflowError) if name in REFUSED else nullcontext():
         set_gres_string(SimpleNamespace(resources={"gpu": 8, "gpu_model": name}))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        *(
+            (f"{{{name}: {value}}}", f"asked: {name}: expected in a config file")
+            for name, value in (
+                ("hardware", "{gpus: 2}"),
+                ("scale", "mine"),
+                ("report", "{samples: 3}"),
+                ("data_pin", "null"),
+            )
+        ),
+        ("{data: {instructions: {en: [mini_sft_ru]}}}", r"data\.instructions\.en: .* found mini_sft_ru of language ru"),
+        ("{data: {validation: {en: [mini_val_ru]}}}", r"data\.validation\.en: .* found mini_val_ru of language ru"),
+        ("{seed: 4294967296}", "asked: seed: expected at most 4294967295"),
+        ("{seed: '12'}", "asked: seed: expected a whole number, found '12'"),
+        ("{seed: true}", "asked: seed: expected a whole number, found true"),
+        ("{seed: 017}", "asked: seed: expected a whole number, found '017'"),
+        ("{tune: {max_steps: 1:30}}", "asked: tune.max_steps: expected a whole number, found '1:30'"),
+        ("{tune: {packing: yes}}", "asked: tune.packing: expected true or false, found 'yes'"),
+        ("{tune: {learning_rate: .nan}}", "asked: tune.learning_rate: expected a number, found '.nan'"),
+        ("{tune: {learning_rate: 1e9}}", "asked: tune.learning_rate: expected less than or equal to 1"),
+        ("{tune: {weight_decay: 1e999}}", "asked: tune.weight_decay: expected a finite number"),
+        ("{tune: null}", "asked: tune: expected a mapping, found none"),
+        ("{tune: [1]}", "asked: tune: expected a mapping, found a list"),
+        ("{data: {languages: [no]}}", "asked: data.languages.0: expected 'en', "),
+        ("{data: {languages: [en, en]}}", "asked: data.languages: expected every entry once, found 'en' twice"),
+        ("{data: {languages: []}}", "asked: data.languages: expected at least one entry"),
+        ("{data: {align: ['  ']}}", "asked: data.align: expected a text that is not blank"),
+        ("{evaluate: {translator: 12}}", "asked: evaluate.translator: expected a text, found 12; quote it"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_one_line(tmp_path: Path, run: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
+
+
+@pytest.mark.parametrize("data", ["{align: [mini_sft_tr]}", "{languages: [en]}"])
+def test_caption_sets_may_have_any_language(tmp_path: Path, data: str):
+    suite_with(tmp_path, f"asked: {{data: {data}}}\n").run("asked").check()

@@ -62,7 +62,7 @@ def tiny_suite(folder: Path, runs: str = "parrot: {}\nasked: {model: {hf: words}
         "words": backbone(TEXT),
         "captions": conversations("captions", 2, {"samples": 100, **sample}),
         "answers": conversations("answers", 1, {"samples": 30, **sample}, {"samples": 10, "pictures": 0, **sample}),
-        "answers_zh": conversations("answers_zh", 0, {"samples": 10, **sample}),
+        "answers_zh": conversations("answers_zh", 0, {"samples": 10, **sample}) | {"language": "zh"},
     }
     quiz = {"name": "Quiz", "folder": "none", "files": {"en": "q_en.tsv", "zh": "q_cn.tsv"}, "scoring": "vanilla"}
     estimate = {"rows": 10, "pictures": 5, "text": 6, "answer": 2, "source": "made up"}
