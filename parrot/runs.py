@@ -109,7 +109,11 @@ class Run:
     @property
     def _tokenisations(self) -> tuple[Tokenisation, ...]:
         data, model = self.config.data, self.config.model
-        tuned_on = (name for sets in (data.instructions, data.validation) for names in sets.values() for name in names)
+        tuned_on = [name for sets in (data.instructions, data.validation) for names in sets.values() for name in names]
+        stages: list[tuple[Literal["align", "tune"], Iterable[str], Recipe]] = [
+            ("align", data.align, self.config.align),
+            ("tune", tuned_on, self.config.tune),
+        ]
         return tuple(
             Tokenisation(
                 stage=stage,
@@ -119,7 +123,7 @@ class Run:
                 vision_feature_select=model.vision_feature_select,
                 max_length=recipe.max_length,
             )
-            for stage, sets, recipe in (("align", data.align, self.config.align), ("tune", tuned_on, self.config.tune))
+            for stage, sets, recipe in stages
         )
 
     @cached_property
