@@ -14,7 +14,7 @@ import typer
 from parrot.config import LANGUAGES, ConfigError, Language, validate
 from parrot.limits import limits
 from parrot.marks import IMAGE
-from parrot.strict import Strict
+from parrot.strict import Several, Strict
 
 if TYPE_CHECKING:
     from parrot.evaluate.chat import Chat
@@ -92,7 +92,7 @@ class Question(Strict):
     """A question with the options to choose from and the sentence to close with."""
 
     question: str
-    options: tuple[str, ...] = ()
+    options: Several[str] = ()
     instruction: str | None = None
 
 

@@ -399,6 +399,18 @@ def export_released(
 
 
 def main() -> None:
-    """Run the command; what the user got wrong is one line on stderr and exit code 1, never a traceback."""
+    """Run the command; what is wrong is one line on stderr: exit code 2 for a malformed command line, else 1."""
     with in_one_line():
-        app()
+        try:
+            code = app(prog_name="parrot", standalone_mode=False)  # else Typer draws a box of five lines
+        except typer.TyperException as error:
+            message = " ".join(error.format_message().split())
+            if message:  # none where the help was shown in place of a command
+                print(f"parrot: error: {message.removesuffix('.')}; see {_command(error)} --help", file=sys.stderr)
+            code = error.exit_code
+        sys.exit(code or 0)
+
+
+def _command(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "parrot"

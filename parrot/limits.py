@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from parrot.files import read_object
-from parrot.strict import ConfigError, Strict
+from parrot.strict import ConfigError, Strict, explained
 
 VARIABLE = "PARROT_LIMITS"  # names a JSON file of `Limits`: how the workflow's jobs learn what its config says
 
@@ -52,4 +52,7 @@ def limits() -> Limits:
 
 @cache
 def _read(file: str) -> Limits:
-    return Limits(**read_object(file))
+    try:
+        return Limits(**read_object(file))
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {explained(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -18,6 +19,8 @@ from parrot.limits import limits
 
 # What data sets and benchmarks hold. Decoders of rarer formats run other programs, or fail in ways of their own.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+# Without a file's name: damaged metadata, which no pixel depends on, and large images, which `limits` holds.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Inspection(NamedTuple):

@@ -118,3 +118,27 @@ def test_a_settings_file_holds_no_batch(monkeypatch, capsys, tmp_path: Path, sta
     (tmp_path / "s.json").write_text(canonical(getattr(Suite.load().run("parrot"), stage)))
     assert run(monkeypatch, *command, "--output", "out", "--settings", str(tmp_path / "s.json")) == 1
     assert capsys.readouterr().err == f"parrot: error: expected {option} with --settings\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("nope",), "No such command 'nope'; see parrot --help"),
+        (("predict",), "Missing option '--output'; see parrot predict --help"),
+        (
+            ("predict", "--output=x", "--batch=0"),
+            "Invalid value for '--batch': Input should be greater than or equal to 1; see parrot predict --help",
+        ),
+    ],
+)
+def test_a_malformed_command_line_is_told_in_one_line(arguments, line, monkeypatch, capsys):
+    assert run(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == f"parrot: error: {line}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("train",)])
+def test_a_command_that_asks_for_another_shows_its_help(arguments, monkeypatch, capsys):
+    assert run(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr()
+    assert "Usage: parrot" in shown.out
+    assert "error" not in shown.err

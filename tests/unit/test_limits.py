@@ -23,6 +23,21 @@ def test_the_config_comes_before_a_job_file_and_that_before_the_defaults(tmp_pat
     assert limits.limits().nesting == 8
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"nesting": "deep"}, "nesting: expected a whole number, found 'deep'"),
+        ({"depth": 7}, "depth: unknown key"),
+    ],
+)
+def test_a_job_file_of_other_values_is_named(content, why, tmp_path, monkeypatch):
+    (tmp_path / "limits.json").write_text(json.dumps(content))
+    monkeypatch.setenv(limits.VARIABLE, str(tmp_path / "limits.json"))
+    with pytest.raises(ConfigError) as refused:
+        limits.limits()
+    assert str(refused.value) == f"{tmp_path}/limits.json: {why}"
+
+
 @pytest.mark.parametrize("text", ["ü" * 4, "\ud83d" * 3], ids=["letters", "lone surrogates"])
 def test_a_text_is_measured_in_bytes(text):
     Limits(text_bytes=9).check_text(text, "here")

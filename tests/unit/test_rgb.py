@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +174,12 @@ def test_an_image_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, mon
 def test_a_pipe_in_place_of_an_image_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert fault(tmp_path / "pipe.png", "x: image") == "x: image: expected a file, found a folder, pipe or device"
+
+
+def test_a_damaged_image_is_told_without_warnings_of_the_decoder(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (40, 40)).save(path)
+    path.write_bytes(path.read_bytes()[:16])
+    check = f"from parrot.data.pictures import fault; print(fault({str(path)!r}, 'here'))"
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("here cannot be decoded: unknown format\n", "")
