@@ -42,6 +42,8 @@ def check(entry: Benchmark) -> None:
         raise ValueError(f"scoring: expected {' or '.join(SCORINGS[entry.kind])} for {entry.kind}")
     if entry.kind != "multiple_choice" and (entry.instruction or entry.prompt_language):
         raise ValueError(f"instruction and prompt_language belong to multiple_choice; {entry.kind} has template")
+    if odd := [language for language, sentence in entry.instruction.items() if IMAGE in sentence]:
+        raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE}; the picture comes before the text")
     # What the wrapper shortens depends on the sentence that the prompt ends with.
     if entry.kind == "multiple_choice" and entry.template and not entry.template.endswith("\n{instruction}"):
         raise ValueError("template: expected {instruction} as the last line for multiple_choice")

@@ -128,7 +128,7 @@ Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind"
 class Benchmark(Strict):
     """A VLMEvalKit-style benchmark: one TSV a language."""
 
-    name: Text = Field(max_length=100, description="name in scores and files, e.g. MMMB")
+    name: FileName = Field(max_length=100, description="name in scores and files, e.g. MMMB")
     title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
     folder: Text
     files: dict[Language, FileName] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")

@@ -72,8 +72,8 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _bare(name: str) -> str:
-    if re.search(r"[/\\]", name) or name in (".", ".."):
-        raise ValueError(f"expected the name of a file, without folders, found {name!r}")
+    if re.search(r"[/\\\t\n]", name) or name in (".", ".."):
+        raise ValueError(f"expected the name of a file, in one line and without folders, found {name!r}")
     return name
 
 

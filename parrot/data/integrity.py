@@ -16,7 +16,7 @@ from parrot.config import BackboneFolder, Benchmark, ConfigError, ConversationSe
 from parrot.data.pictures import Inspection, inspect_image
 from parrot.data.set_integrity import inspect_set, readers
 from parrot.digest import file_md5, file_sha256
-from parrot.evaluate.reading import check_parallel, read_language
+from parrot.evaluate.reading import check_parallel, read_language, without_control
 from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import inspect_encoded
 from parrot.stages import Tokenisation
@@ -115,6 +115,9 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
         except ConfigError as error:
             findings.problems.append(str(error))
             continue
+        if benchmark.rejected_rows == "refuse":
+            lacking = [row for control in benchmark.controls for row in without_control(tables[language], control)[:1]]
+            findings.problems += [f"{path}: {row}" for row in lacking]
         count = len(tables[language]) + len(rejected[language])
         if rejected[language]:
             findings.rejected[str(path)] = [str(row) for row in rejected[language]]

@@ -11,7 +11,7 @@ import pandas as pd
 from parrot.config import Benchmark, ConfigError, Control, Language
 from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row
-from parrot.evaluate.reading import read_language
+from parrot.evaluate.reading import read_language, without_control
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, records
 from parrot.marks import IMAGE
@@ -89,34 +89,21 @@ def _read(
     by_index = {row["index"]: row for row in rows}
     sheets = []
     for control in controls:
-        faults = [_fault(row, control, by_index) for row in rows]
-        lacking = [
-            Rejection(int(place), row["index"], fault)
-            for place, row, fault in zip(table.index, rows, faults, strict=True)
-            if fault
-        ]
+        lacking = without_control(table, control)
         left_out = list(rejected)
         reject(lacking, path, left_out if lists else None)
         if len(lacking) == len(rows):
             raise ConfigError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
+        is_asked = ~table.index.isin([row.place for row in lacking])
         questions = [
             _question(row, prompt, control, by_index, path, benchmark.max_new_tokens, asked_in)
-            for row, prompt, fault in zip(rows, prompts, faults, strict=True)
-            if not fault
+            for row, prompt, one in zip(rows, prompts, is_asked, strict=True)
+            if one
         ]
-        asked = kept[[not fault for fault in faults]]
+        asked = kept[is_asked]
         file = prediction_file(output, path.name, control)
         sheets.append(Sheet(file, path, language, control, asked, questions, left_out))
     return sheets
-
-
-def _fault(row: Mapping[str, str], control: Control, by_index: Mapping[str, Mapping[str, str]]) -> str:
-    """What `row` lacks to be asked under `control`; "" for nothing."""
-    if control == "text" and not row.get("picture_text"):
-        return "picture_text: expected the picture in words, for the control text"
-    if control == "shuffled" and row.get("shuffled") not in by_index:
-        return "shuffled: expected the index of another row, for the control shuffled"
-    return ""
 
 
 def _question(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Kind, Language
+from parrot.config import Benchmark, ConfigError, Control, Kind, Language
 from parrot.evaluate.rejections import Rejection, reject
 from parrot.evaluate.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
 from parrot.limits import limits
@@ -80,6 +80,19 @@ def read_benchmark(
     return table
 
 
+def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
+    """The rows that lack what asking them under `control` takes."""
+    lacking = pd.Series(False, index=table.index)
+    why = ""
+    if control == "text":
+        lacking = table.get("picture_text", lacking.map({False: ""})) == ""
+        why = "picture_text: expected the picture in words, for the control text"
+    if control == "shuffled":
+        lacking = ~table.get("shuffled", lacking.map({False: ""})).isin(table["index"])
+        why = "shuffled: expected the index of another row, for the control shuffled"
+    return [Rejection(int(place), table["index"][place], why) for place in table.index[lacking]]
+
+
 def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
     """ConfigError unless all languages of benchmark `name` ask the same rows: index, right letter and picture."""
     (first, reference), *others = tables.items()
@@ -139,6 +152,8 @@ def _texts(table: pd.DataFrame) -> Faults:
     for place, row in zip(table.index, records(table), strict=True):
         if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
             faults[place] = f"expected no {IMAGE} in the text; it stands for the picture"
+        if not row["question"].strip():
+            faults[place] = "question: expected some text, found none"
         try:
             for column, text in row.items():
                 if column != "image":

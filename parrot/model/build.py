@@ -67,18 +67,24 @@ def build(
 
 
 def configuration(settings: AlignSettings | TuneSettings, vision: Any, language: Any) -> ParrotConfig:
-    """The model that a stage builds on backbones of these configurations; stage 1 has no experts."""
+    """The model that a stage builds on backbones of these configurations; stage 1 has no experts.
+
+    ConfigError for a setting that does not fit the backbones.
+    """
     experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
-    return ParrotConfig(
-        vision_config=vision,
-        text_config=language,
-        projector_type=settings.projector,
-        vision_feature_layer=settings.vision_feature_layer,
-        vision_feature_select=settings.vision_feature_select,
-        moe_top_k=experts.pop("top_k", None),
-        num_languages=len(LANGUAGES),
-        **experts,
-    )
+    try:
+        return ParrotConfig(
+            vision_config=vision,
+            text_config=language,
+            projector_type=settings.projector,
+            vision_feature_layer=settings.vision_feature_layer,
+            vision_feature_select=settings.vision_feature_select,
+            moe_top_k=experts.pop("top_k", None),
+            num_languages=len(LANGUAGES),
+            **experts,
+        )
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from None
 
 
 def _assemble(

@@ -72,6 +72,10 @@ class ParrotConfig(PreTrainedConfig):
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         if self.moe_top_k is not None and self.num_experts and not 1 <= self.moe_top_k <= self.num_experts:
             raise ValueError(f"moe_top_k: expected 1 to {self.num_experts}, num_experts, found {self.moe_top_k}")
+        layers = self.vision_config.num_hidden_layers
+        if not -layers - 1 <= self.vision_feature_layer <= layers:  # an index modulo the layers would be one
+            expected = f"expected {-layers - 1} to {layers}, for the encoder's {layers} layers"
+            raise ValueError(f"vision_feature_layer: {expected}, found {self.vision_feature_layer}")
         if self.vision_feature_select == "patch" and self.num_experts:
             raise ValueError("vision_feature_select: patch leaves the experts' router without its class token")
         super().__post_init__(**kwargs)

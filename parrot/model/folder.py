@@ -60,14 +60,22 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
         raise ConfigError(f"{folder}: no {CONFIG}; expected a model folder in transformers' format")
     _check_layers(folder / CONFIG, len(headers(folder)))
     config = read_config(folder)
+    _, check = KINDS[kind_of(folder, config, kind)]
+    be_quiet()
+    check(folder, config)
+
+
+def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
+    """What the folder of a model with `config` is: what is `meant`, or by default the first that fits.
+
+    ConfigError where it is none of a kind of ours, or not what is meant.
+    """
     found = [each for each, (is_one, _) in KINDS.items() if is_one(config)]
-    if not found or kind not in (None, *found):
-        wanted = kind or " or ".join(KINDS)
+    if not found or meant not in (None, *found):
+        wanted = meant or " or ".join(KINDS)
         article = "an" if wanted[0] in "aeiou" else "a"
         raise ConfigError(f"{folder / CONFIG}: model_type: expected {article} {wanted}, found {config.model_type}")
-    be_quiet()
-    _, check = KINDS[kind or found[0]]
-    check(folder, config)
+    return meant or found[0]
 
 
 def read_config(folder: Path) -> Any:

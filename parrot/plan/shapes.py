@@ -13,7 +13,7 @@ from parrot.digest import key
 from parrot.estimates import TextShape, VisionShape
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import configuration, trainable
-from parrot.model.folder import read_config
+from parrot.model.folder import kind_of, read_config
 from parrot.plan.jobs import Stage
 from parrot.runs import Run, Suite
 from parrot.train.adapters import add_adapters
@@ -83,6 +83,7 @@ class Shapes:
         entry = self._entry(name)
         if Path(entry.path, "config.json").is_file():
             config = read_config(Path(entry.path))
+            kind_of(Path(entry.path), config, "vision encoder" if shape is VisionShape else "language model")
             return getattr(config, "vision_config", config) if shape is VisionShape else config
         if not isinstance(entry.shape, shape):
             raise ConfigError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} is not there")

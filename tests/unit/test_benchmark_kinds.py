@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -237,3 +238,16 @@ def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_entry_that_does_not_fit_its_kind_is_refused(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"benchmarks.yaml: b: .*{said}"):
         entry(tmp_path, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"name": "a/b"}, "name: expected the name of a file, in one line and without folders, found 'a/b'"),
+        ({"name": "a\nb"}, "name: expected the name of a file, in one line and without folders, found 'a\\nb'"),
+        ({"instruction": {"en": "See <image>."}}, "instruction.en: expected no <image>"),
+    ],
+)
+def test_a_name_that_is_none_and_a_sentence_with_an_image_are_refused(fields, why, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        entry(tmp_path, scoring="vanilla", **fields)

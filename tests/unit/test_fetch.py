@@ -190,6 +190,21 @@ def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
     assert [line.split(": ")[1] for line in lines] == ["rows", "rows", "row 11"]
 
 
+@pytest.mark.parametrize(
+    ("control", "column", "value"),
+    [("text", "picture_text", None), ("text", "picture_text", ""), ("shuffled", "shuffled", "99")],
+)
+def test_a_row_that_a_control_cannot_ask_is_a_problem_unless_such_rows_are_listed(control, column, value, tmp_path):
+    entry = benchmark(tmp_path, controls=("none", control))
+    if value is not None:
+        for file in entry.files.values():
+            table = read_tsv(tmp_path / file)
+            write_tsv(table.assign(**{column: ["10", "11", value]}), tmp_path / file)
+    row = "10" if value is None else "12"
+    assert problem(tmp_path, benchmarks=[entry]).startswith(f"{tmp_path}/Quiz_en.tsv: row {row}: {column}: expected ")
+    fetch({}, {"quiz": entry.model_copy(update={"rejected_rows": "list"})}, check=True, report=None)
+
+
 # --- getting the data ------------------------------------------------------------------------------------------------
 
 

@@ -191,6 +191,8 @@ def test_start_of_single_expert_differs_from_the_next():
     [
         ({"moe_top_k": 4}, "moe_top_k: expected 1 to 3"),
         ({"moe_top_k": 0}, "moe_top_k: expected 1 to 3"),
+        ({"vision_feature_layer": 77}, "vision_feature_layer: expected -[0-9] to [0-9], for the encoder's"),
+        ({"vision_feature_layer": -77}, "vision_feature_layer: expected -[0-9] to [0-9], for the encoder's"),
         ({"vision_feature_select": "patch"}, "vision_feature_select: patch leaves the experts' router"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from tiny_model import IMAGE_TOKEN, collate, pictures, row, tiny_config, tiny_model
@@ -160,3 +162,25 @@ def test_a_backbone_whose_sizes_nobody_says(tmp_path):
         ConfigError, match=r"^config/datasets\.yaml: words: shape: expected one, as none/backbone is not"
     ):
         Shapes(suite).config(suite.run("parrot"), "align")
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (
+            {"vision_tower": "mini_qwen"},
+            "backbones/qwen/config.json: model_type: expected a vision encoder, found qwen2",
+        ),
+        (
+            {"language_model": "mini_clip"},
+            "config.json: model_type: expected a language model, found clip_vision_model",
+        ),
+        ({"vision_feature_layer": 77}, "model.vision_feature_layer: expected -5 to 4, for the encoder's 4 layers"),
+    ],
+)
+def test_settings_that_do_not_fit_the_backbones_are_one_line(model, line, tmp_path):
+    (tmp_path / "over.yaml").write_text(json.dumps({"model": model}))
+    suite = Suite.load((*DEFAULT_CONFIG, tmp_path / "over.yaml"))
+    with pytest.raises(ConfigError) as refused:
+        Shapes(suite).config(suite.run("parrot"), "align")
+    assert line in str(refused.value)

@@ -48,6 +48,7 @@ BAD = {
         f"index\tquestion\tA\tB\tanswer\timage\tanswer_names\n3\tq\tx\ty\tA\tRED\t{'[' * 100_000}\n",
         "row 3: answer_names: expected a JSON object of texts by language",
     ),
+    "no question": (HEADER + "3\t \tx\ty\tA\tRED\n", "row 3: question: expected some text, found none"),
     "placeholder in an option": (HEADER + "3\tq\tx\t<image>\tA\tRED\n", "row 3: expected no <image>"),
 }
 
