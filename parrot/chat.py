@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parrot.config import LANGUAGES, ConfigError, Language, validate
+from parrot.files import parse_json
 from parrot.limits import limits
 from parrot.marks import IMAGE
 from parrot.strict import Several, Strict
@@ -98,12 +99,10 @@ class Question(Strict):
 
 def _question(text: str, options: Sequence[str], instruction: str | None) -> Question:
     """A question as it is given, or the one that is written as a JSON object; ConfigError for one that is none."""
-    if not text.startswith("{"):
-        return Question(question=text, options=tuple(options), instruction=instruction)
-    try:
-        return validate(Question, json.loads(text), "question")
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"question: expected a text or a JSON object: {error}") from None
+    if text.startswith("{"):
+        return validate(Question, parse_json(text, "question"), "question")
+    # Not validated: `_query` holds its texts to the same, and names the options that they come from.
+    return Question.model_construct(question=text, options=tuple(options), instruction=instruction)
 
 
 def _query(question: str, options: Sequence[str], instruction: str | None) -> str:

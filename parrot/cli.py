@@ -43,7 +43,7 @@ Output = Annotated[Path, typer.Option(help="where results go")]
 Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
 MicroBatch = Annotated[
     int | None,
-    typer.Option(help="samples a process takes at once, in place of the hardware's"),
+    typer.Option(help="samples a process takes at once, in place of the hardware's", min=1),
 ]
 HardwareFile = Annotated[
     Path | None,

@@ -201,19 +201,23 @@ def read_text(path: str | Path) -> str:
 
 def read_json(path: str | Path) -> Any:
     """The value that a JSON file holds; ConfigError, naming the line, where it is malformed or has a name twice."""
-    text = read_text(path)
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of JSON that lies at `where`; ConfigError as `read_json`."""
     try:
         value = json.loads(text, object_pairs_hook=_without_doubles)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except _Doubled as error:
-        raise ConfigError(f"{path}: line {_second(text)}: {error} is there twice; expected every name once") from None
+        raise ConfigError(f"{where}: line {_second(text)}: {error} is there twice; expected every name once") from None
     except UnicodeEncodeError:
-        raise ConfigError(f"{path}: expected text, found half of a surrogate pair") from None
+        raise ConfigError(f"{where}: expected text, found half of a surrogate pair") from None
     except RecursionError:
-        raise ConfigError(f"{path}: expected JSON: lists or objects are nested too deeply") from None
+        raise ConfigError(f"{where}: expected JSON: lists or objects are nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: expected JSON: {error}") from None
+        raise ConfigError(f"{where}: expected JSON: {error}") from None
     return value
 
 

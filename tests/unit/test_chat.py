@@ -197,7 +197,10 @@ def test_a_line_may_have_options_of_its_own(parrot_chat):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("{", "question: expected a text or a JSON object: "),
+        ("{", "question: expected JSON: "),
+        ('{"question": ' + "[" * 100_000, "question: expected JSON: "),
+        ('{"question": 1' + "0" * 5000 + "}", "question: expected JSON: "),
+        ('{"question": "a", "question": "b"}', "question: line 1: question is there twice"),
         ('{"questions": "?"}', "question: question"),
         ('{"question": 1}', "question: question: "),
     ],

@@ -129,6 +129,11 @@ def test_a_settings_file_holds_no_batch(monkeypatch, capsys, tmp_path: Path, sta
             ("predict", "--output=x", "--batch=0"),
             "Invalid value for '--batch': Input should be greater than or equal to 1; see parrot predict --help",
         ),
+        (
+            ("train", "align", "--output=x", "--work=w", "--micro-batch=0"),
+            "Invalid value for '--micro-batch': Input should be greater than or equal to 1; "
+            "see parrot train align --help",
+        ),
     ],
 )
 def test_a_malformed_command_line_is_told_in_one_line(arguments, line, monkeypatch, capsys):

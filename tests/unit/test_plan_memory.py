@@ -169,18 +169,18 @@ def test_a_backbone_whose_sizes_nobody_says(tmp_path):
     [
         (
             {"vision_tower": "mini_qwen"},
-            "backbones/qwen/config.json: model_type: expected a vision encoder, found qwen2",
+            "qwen/config.json: model_type: expected a vision encoder, found qwen2",
         ),
         (
             {"language_model": "mini_clip"},
-            "config.json: model_type: expected a language model, found clip_vision_model",
+            "model_type: expected a language model, found clip_vision_model",
         ),
         ({"vision_feature_layer": 77}, "model.vision_feature_layer: expected -5 to 4, for the encoder's 4 layers"),
     ],
 )
 def test_settings_that_do_not_fit_the_backbones_are_one_line(model, line, tmp_path):
     (tmp_path / "over.yaml").write_text(json.dumps({"model": model}))
-    suite = Suite.load((*DEFAULT_CONFIG, tmp_path / "over.yaml"))
+    suite = Suite.load((*DEFAULT_CONFIG, str(tmp_path / "over.yaml")))
     with pytest.raises(ConfigError) as refused:
         Shapes(suite).config(suite.run("parrot"), "align")
     assert line in str(refused.value)
