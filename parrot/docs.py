@@ -22,6 +22,7 @@ from PIL import Image
 
 from parrot.browser import screenshot
 from parrot.config import ConfigError
+from parrot.failures import in_one_line
 from parrot.files import atomic_path
 from parrot.runs import Suite
 from parrot.store import EXPERIMENT
@@ -117,15 +118,13 @@ def _dag() -> None:
 
 
 def main() -> None:
-    """Make every picture anew; one line and exit code 1 where something that it needs is missing."""
-    try:
-        suite = Suite.load()
-        _dag()
-        _report(Path("results") / suite.config.scale, suite.config.report.runs[0])
-        _mlflow(suite.config.report.runs)
-    except ConfigError as error:
-        sys.exit(f"parrot: error: {error}")
+    """Make every picture anew; ConfigError where something that it needs is missing."""
+    suite = Suite.load()
+    _dag()
+    _report(Path("results") / suite.config.scale, suite.config.report.runs[0])
+    _mlflow(suite.config.report.runs)
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

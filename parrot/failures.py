@@ -96,12 +96,14 @@ def _number(error: BaseException, path: Path) -> int | None:
 def in_one_line() -> Iterator[None]:
     """Around a command: what user or machine did is one line on stderr, with exit code 1; an interrupt's is 130.
 
-    What standard output cannot encode is escaped, and a reader that leaves (`| head`) ends the command without a word.
+    Standard input is UTF-8, as files are. What standard output cannot encode is escaped, and a reader that leaves
+    (`| head`) ends the command without a word.
     """
+    _open_streams()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stdin is None:  # closed before the command started
-        sys.stdin = io.StringIO()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, _interrupted)
     try:
@@ -120,6 +122,13 @@ def in_one_line() -> Iterator[None]:
         sys.exit(1)
 
 
+def _open_streams() -> None:
+    """Have a stream that was closed before the command started be empty, lest a file of ours gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def _interrupted(*_: object) -> NoReturn:
     print("parrot: interrupted", file=sys.stderr)
     raise SystemExit(INTERRUPTED)
@@ -127,7 +136,7 @@ def _interrupted(*_: object) -> NoReturn:
 
 def _flush() -> None:
     """Send what was printed; what cannot be sent is dropped, lest the interpreter tries again at its end."""
-    if sys.stdout is None or sys.stdout.closed:
+    if sys.stdout.closed:
         return
     try:
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from parrot.config import Benchmark, Config, Dataset
+from parrot.failures import in_one_line
 from parrot.files import atomic_write
 from parrot.plan.facts import Facts
 from parrot.report.settings import ReportItem
@@ -53,5 +54,6 @@ def _optional(schema: Any) -> Any:
 
 
 if __name__ == "__main__":
-    for name, schema in schemas().items():
-        atomic_write(Path("config") / name, text(schema))
+    with in_one_line():
+        for name, schema in schemas().items():
+            atomic_write(Path("config") / name, text(schema))

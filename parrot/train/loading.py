@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from parrot.config import ConfigError
 
 MOST_WORKERS = 8
+SYSTEMS = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$")  # a system's error as a traceback ends with it
 
 
 def workers(asked: int | None, on_gpu: bool) -> int:
@@ -44,8 +46,13 @@ def _end_with(training: int) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise a loading process's ConfigError as it was: torch puts the traceback of that process around it."""
+    """Raise a loading process's ConfigError or OSError as it was: torch puts that process's traceback around it."""
     try:
         yield
     except ConfigError as error:
         raise ConfigError(str(error).rstrip().rpartition("ConfigError: ")[2]) from None
+    except OSError as error:
+        found = SYSTEMS.search(str(error).rstrip())
+        if error.errno is not None or found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), found[2]) from None

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors import SafetensorError
+from torch.utils.data import DataLoader
 
 from parrot import files
 from parrot.config import ConfigError
 from parrot.failures import naming, told
 from parrot.files import atomic_path, atomic_write, check_folder, new_folder, replace
 from parrot.sealed import append_line
+from parrot.train.loading import plain_errors
 
 FULL = Path("/dev/full")
 
@@ -80,6 +82,11 @@ def test_other_libraries_words_are_the_systems(error, word):
         raise error
 
     assert said(save) == f"model: {os.strerror(word)}"
+
+
+def test_the_systems_error_in_a_loading_process_is_told_as_in_the_training(tmp_path: Path):
+    loader = DataLoader([tmp_path / "a"], batch_size=None, collate_fn=Path.read_bytes, num_workers=1)
+    assert said(plain_errors()(lambda: list(loader))) == f"{tmp_path}/a: No such file or directory"
 
 
 def test_an_error_of_ours_keeps_its_traceback():
@@ -190,15 +197,20 @@ def test_an_interrupt_is_one_line():
     assert done.returncode == 130
 
 
-def test_standard_input_that_is_closed_is_empty():
-    with command("print(sys.stdin.isatty(), sys.stdin.read())", stdout=subprocess.PIPE, preexec_fn=close_input) as done:
-        assert done.communicate() == ("False \n", "")
+def test_streams_that_are_closed_are_empty():
+    body = "print(sys.stdin.isatty(), sys.stdin.read(), flush=True); print('a', file=sys.stderr, flush=True)"
+    with command(body, preexec_fn=lambda: os.closerange(0, 3)) as done:
+        assert done.wait() == 0
+    with command(body, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(0)) as done:
+        assert done.communicate() == ("False \n", "a\n")
+
+
+def test_standard_input_is_utf_8():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    with command("print(ascii(input()))", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as done:
+        assert done.communicate("çilek")[0] == "'\\xe7ilek'\n"
 
 
 def hear_interrupts() -> None:
     """Tests that are started in the background have SIGINT ignored, and so would their processes."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def close_input() -> None:
-    os.close(0)
