@@ -106,8 +106,9 @@ def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: s
 
 def is_released(folder: str | Path) -> bool:
     """Whether `folder` is one of the released checkpoints, by its config.json."""
+    path = Path(folder) / "config.json"
     try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None  # a pipe would be waited for
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and config.get("model_type") == RELEASED_TYPE

@@ -23,6 +23,7 @@ from released_folders import (
 
 from parrot.config import ConfigError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
+from parrot.model.configuration import is_released
 from parrot.model.released import load_released
 
 EXPERT = "model.moe_model.experts.4.down_proj.weight"
@@ -290,3 +291,9 @@ def test_no_pickle_is_opened_and_no_code_is_run(folder, tmp_path):
 def test_a_released_config_alone_is_not_taken_for_ours(folder):
     with pytest.raises(ValueError, match="import-released"):
         ParrotConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.write_text("[" * 100_000)])
+def test_a_config_that_cannot_be_read_is_no_released_one(make, tmp_path: Path):
+    make(tmp_path / "config.json")
+    assert not is_released(tmp_path)
