@@ -311,7 +311,7 @@ TRAINED: dict[str, tuple[Damage, str]] = {
     "processor: list": (put("processor_config.json", "[]"), "processor_config.json: expected a JSON object"),
     "other visual tokens": (change("processor_config.json", num_image_tokens=9), "num_image_tokens: expected 5 by"),
     "other router's text": (change("processor_config.json", router_text="user"), "router_text: expected prompt by"),
-    "unknown router": (change("config.json", router="mood"), "config.json: router: Input should be 'text', "),
+    "unknown router": (change("config.json", router="mood"), "config.json: router: expected 'text', "),
     "other router": (change("config.json", router="language"), "router.weight: expected (2, 6) by config.json"),
     "no experts": (change("config.json", num_experts=0), "expert_block"),
     "other image token": (change("config.json", image_token_id=7), "tokenizer: expected <image> to be token 7, found "),
