@@ -17,41 +17,42 @@ from parrot import cli
 from parrot.train.trainer import StageTrainer
 
 
-def sigterm() -> None:
+def sigterm(model) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def sigkill() -> None:
+def sigkill(model) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def out_of_memory() -> None:
+def out_of_memory(model) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def linger() -> None:
+def linger(model) -> None:
     time.sleep(20)
 
 
-def broken_weights() -> None:
-    raise NotImplementedError
+def lose_weights(model) -> None:
+    with torch.no_grad():
+        [*model.parameters()][-1].fill_(torch.nan)  # of the language model, which text alone goes through too
 
 
-def at_step(step: int, deed: Callable[[], None]) -> None:
-    """Call `deed` at the first micro-batch of optimiser step `step`."""
+def at_step(step: int, deed: Callable[[torch.nn.Module], None]) -> None:
+    """Call `deed` with the model at the first micro-batch of optimiser step `step`."""
     original, done = StageTrainer.training_step, []
 
     def training_step(self, model, inputs, *arguments):
         if self.state.global_step + 1 == step and not done:
             done.append(step)
-            deed()
+            deed(model)
         return original(self, model, inputs, *arguments)
 
     StageTrainer.training_step = training_step
 
 
 deed, step, rank, *arguments = sys.argv[1:]
-if os.environ["RANK"] == rank:
+if rank in ("every", os.environ["RANK"]):
     at_step(int(step), globals()[deed])
 sys.argv[1:] = arguments
 cli.main()

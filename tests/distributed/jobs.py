@@ -23,9 +23,9 @@ def start(
     output: Path,
     hardware: TrainingHardware,
     processes: int = 2,
-    deed: tuple[str, int, int] | None = None,
+    deed: tuple[str, int, int | str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Train a stage into `output`, beside its work folder; `deed` is what happens, at which step, to which process."""
+    """Train a stage into `output`, beside its work folder; `deed`: what happens, when, to which process or "every"."""
     output.mkdir(parents=True, exist_ok=True)
     stage = "align" if isinstance(settings, AlignSettings) else "tune"
     given = {"settings": settings.model_dump_json(), "hardware": hardware.model_dump_json()}
