@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from parrot.config import ConfigError
-from parrot.store import connect, store_uri
+from parrot.store import connect, sqlite_file, store_uri
 from parrot.tracked import TrackedRun, plan_run, plan_stage1
 from parrot.web import shown, without_secrets
 
@@ -67,10 +67,16 @@ def _warning_only(uri: str) -> Iterator[None]:
     # The store may fail in any way that a server, a database or a file system can.
     except Exception as error:
         told = without_secrets(" ".join(str(error).split()), uri)[:200]
-        print(
-            f"parrot: warning: MLflow at {shown(uri)} took nothing: {told}; `parrot track` imports later",
-            file=sys.stderr,
-        )
+        print(f"parrot: warning: MLflow at {shown(uri)} took nothing: {told}; {_cure(uri, told)}", file=sys.stderr)
+
+
+def _cure(uri: str, told: str) -> str:
+    """How a store that failed and `told` why gets what it did not take."""
+    file = sqlite_file(uri)
+    damaged = any(word in told for word in ("file is not a database", "database disk image is malformed"))
+    if file is not None and file.exists() and (damaged or not file.is_file()):
+        return f"move {file} away, and `parrot track import` makes it anew"
+    return "`parrot track` imports later"
 
 
 @contextmanager

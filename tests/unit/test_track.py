@@ -232,6 +232,15 @@ def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pyt
     assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 took nothing") for line in lines)
 
 
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"garbage" * 500), Path.mkdir])
+def test_a_file_that_is_no_store_is_named_with_the_cure(make, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    make(tmp_path / "mlflow.db")
+    assert init_store() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"; move {tmp_path}/mlflow.db away, and `parrot track import` makes it anew")
+
+
 @pytest.mark.usefixtures("dead_server")
 def test_a_bad_record_is_an_error_whatever_the_store(tmp_path: Path) -> None:
     tiny_results.make(tmp_path)
