@@ -62,7 +62,11 @@ def without_secrets(text: str, url: str) -> str:
     """`text`, such as a library's error about `url`, without what is secret in the address or in MLflow's variables."""
     match = _USER.match(url)
     user = match[2] if match else ""
-    secrets = {user, user.partition(":")[2], *(value for _, value in parse_qsl(urlsplit(url).query))}
+    secrets = {
+        user,
+        user.partition(":")[2],
+        *(value for _, value in parse_qsl(url.partition("?")[2].partition("#")[0])),
+    }
     secrets |= {os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("PASSWORD", "TOKEN")}
     forms = {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
     for form in sorted(forms, key=len, reverse=True):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.file_systems import network_file_system
-from parrot.web import identity, open_address, shown
+from parrot.web import check_address, identity, open_address, shown
 
 SECONDS_TO_ANSWER = 5
 SERVER = "start a server, as docs/cluster.md says, and name it in MLFLOW_TRACKING_URI"
@@ -22,7 +22,10 @@ def check_store(uri: str, elsewhere: bool) -> Finding:
     if uri.startswith("sqlite:///"):
         return _check_sqlite(Path(uri.removeprefix("sqlite:///")), elsewhere)
     if uri.startswith(("http://", "https://")):
-        return _check_server(uri, elsewhere)
+        try:
+            return _check_server(check_address(uri), elsewhere)
+        except ValueError as error:
+            return failed("mlflow", f"{shown(uri)}: {error}", "set MLFLOW_TRACKING_URI to a server's address")
     advice = "set MLFLOW_TRACKING_URI to a server's http address or to sqlite:///PATH"
     return warning("mlflow", f"{shown(uri)}: cannot be checked, and jobs do not log to it", advice)
 

@@ -17,6 +17,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.utils.validation import _validate_metric_name
 
 from parrot.config import ConfigError
+from parrot.doctor.storage import check_store
 from parrot.report.build import build
 from parrot.runs import Suite
 from parrot.store import EXPERIMENT, connect, original, segment
@@ -230,6 +231,15 @@ def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pyt
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 took nothing") for line in lines)
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://127.0.0.1:99999"])
+def test_an_address_that_is_none_costs_one_line(uri: str, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert init_store() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"parrot: warning: MLflow at {uri} took nothing: expected an http or https address")
+    assert check_store(uri, elsewhere=False).status == "failed"
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"garbage" * 500), Path.mkdir])
