@@ -77,7 +77,7 @@ class Planned:
 
 def store_uri() -> str:
     """MLFLOW_TRACKING_URI, else ``mlflow.db`` in the working folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.path.realpath('mlflow.db')}"
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -163,8 +163,10 @@ def _alone(uri: str) -> Iterator[None]:
 
 def _take_along(database: Path) -> None:
     """Say in a `database` that was moved that artefacts lie beside it: MLflow keeps absolute paths, for good."""
-    if not database.is_file():
+    if not os.path.lexists(database):
         return
+    if not database.is_file():
+        raise ConnectionError(f"{database} is no file")  # MLflow would try for a minute
     here = _beside(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():

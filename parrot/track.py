@@ -10,6 +10,7 @@ does not answer never stops anything.
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def _cure(uri: str, told: str) -> str:
     """How a store that failed and `told` why gets what it did not take."""
     file = sqlite_file(uri)
     damaged = any(word in told for word in ("file is not a database", "database disk image is malformed"))
-    if file is not None and file.exists() and (damaged or not file.is_file()):
+    if file is not None and os.path.lexists(file) and (damaged or not file.is_file()):
         return f"move {file} away, and `parrot track import` makes it anew"
     return "`parrot track` imports later"
 
