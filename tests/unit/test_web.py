@@ -71,7 +71,7 @@ SECRET = {
     "http://me:p@ss@host:5000/x": "http://host:5000/x",
     "me:p%40ss@host": "host",
     "postgresql://me:p%40ss@host/db?sslpassword=hidden": "postgresql://host/db?sslpassword=***",
-    "sqlite:////tmp/a@b.db": "sqlite:////tmp/a@b.db",
+    "sqlite:////data/a@b.db": "sqlite:////data/a@b.db",
 }
 
 
