@@ -18,6 +18,7 @@ from parrot.failures import in_one_line
 from parrot.files import read_json
 from parrot.hardware import TrainingHardware, check_gpus
 from parrot.plan.command import plan
+from parrot.run_list import runs
 from parrot.runs import DEFAULT_CONFIG, Run, Suite
 from parrot.stages import AlignSettings, FetchSettings, PredictSettings, ScoreSettings, TuneSettings
 
@@ -336,6 +337,7 @@ def track_import(
 app.command()(chat)
 app.command()(compare)
 app.command()(plan)
+app.command()(runs)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
