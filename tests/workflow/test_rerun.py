@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import new_project
 
 
 @pytest.fixture(scope="session")
-def finished_once(pristine, tmp_path_factory):
-    project = pristine.copy(tmp_path_factory.mktemp("finished") / "project")
+def finished_once(tmp_path_factory):
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr

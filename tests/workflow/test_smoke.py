@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from project import new_project
 
 SMOKE = Path(__file__).with_name("smoke.yaml")
 LANGUAGES = ["en", "zh", "pt", "ar", "tr", "ru"]
 
 
 @pytest.fixture(scope="module")
-def smoke(pristine, tmp_path_factory):
-    project = pristine.copy(tmp_path_factory.mktemp("smoke") / "project")
+def smoke(tmp_path_factory):
+    project = new_project(tmp_path_factory.mktemp("smoke") / "project")
     shutil.copy(SMOKE, project / "config")
     done = project.snakemake("--configfile", "config/smoke.yaml", "--", "all", "tables", "figures")
     assert done.returncode == 0, done.stdout + done.stderr
