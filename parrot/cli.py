@@ -12,6 +12,7 @@ import typer
 
 from parrot import limits
 from parrot.chat import chat
+from parrot.clean import clean
 from parrot.compare import compare
 from parrot.config import ConfigError, Control, validate
 from parrot.failures import in_one_line
@@ -335,6 +336,7 @@ def track_import(
 
 
 app.command()(chat)
+app.command()(clean)
 app.command()(compare)
 app.command()(plan)
 app.command()(runs)

@@ -92,8 +92,8 @@ def replace(source: Path, target: Path) -> None:
             shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
             patiently(os.replace, copy, target)
         finally:
-            _remove(copy)
-        _remove(source)
+            remove(copy)
+        remove(source)
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -104,7 +104,8 @@ def replace_folder(source: Path, target: Path) -> None:
     replace(source, target)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -32,7 +32,7 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
     if int(os.environ.get("RANK", 0)) > 0:
         yield
         return
-    path = folder.with_name(f"{folder.name}.lock")
+    path = lock_of(folder)
     make_folder(path.parent)
     while True:
         with open(path, "a+", encoding="utf-8", errors="replace") as file:
@@ -49,6 +49,42 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def lock_of(folder: Path) -> Path:
+    """The file by which `folder` is held, a file or folder."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+@contextmanager
+def unless_held(folder: Path) -> Iterator[str | None]:
+    """Hold `folder`, where it has a lock's file, and give None; or give who holds it already, or may do so.
+
+    Nothing is written: this is for whoever looks at what others left, perhaps on a full disk.
+    """
+    try:
+        descriptor = os.open(lock_of(folder), os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        yield f"a process that cannot be asked ({error.strerror})"
+        return
+    with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = None
+        except OSError:  # held, or the file system has no locks
+            holder = file.read().strip() or "another process"
+        yield holder
+
+
+def remove_lock(path: Path) -> None:
+    """Remove a lock's file, unless somebody holds it."""
+    with suppress(FileNotFoundError, BlockingIOError), open(path, "r+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _lies_at(path, file):
+            path.unlink()
 
 
 def _lies_at(path: Path, file: TextIO) -> bool:

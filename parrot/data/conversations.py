@@ -103,7 +103,7 @@ def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max
 
 
 def _load(entry: ConversationSet, processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
-    path = cache / f"{Path(entry.file).stem}.{_key(entry, processor, max_length)}.arrow"
+    path = cache / file_name(entry, processor, max_length)
     if not is_whole(path):
         with atomic_path(path) as partial:
             _write(entry, processor, max_length, partial)
@@ -135,8 +135,11 @@ def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], l
     }
 
 
-def _key(entry: ConversationSet, processor: Tokenizes, max_length: int) -> str:
-    """Digest of what an Arrow file depends on: the JSON, where its pictures are, the tokeniser and the code."""
+def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> str:
+    """The set's Arrow file, by all it depends on: the JSON, where its pictures are, the tokeniser and the code.
+
+    ConfigError where the JSON cannot be read.
+    """
     check_regular(entry.file)
     try:
         digest = file_sha256(entry.file)
@@ -147,4 +150,4 @@ def _key(entry: ConversationSet, processor: Tokenizes, max_length: int) -> str:
     code = code_digest("parrot.data.conversations", "parrot.model.processing")
     accepted = {kind: fault.count for kind, fault in entry.accept.items()}
     place = [entry.file, entry.images, entry.language, entry.accepted_losses, accepted, max_length]
-    return key([digest, place, vocabulary, probe, code])
+    return f"{Path(entry.file).stem}.{key([digest, place, vocabulary, probe, code])}.arrow"

@@ -129,11 +129,16 @@ def _download(url: str, target: Path) -> None:
         raise ConfigError(f"{shown(url)}: cannot be downloaded: {why}") from None
 
 
+def staging_name(repository: str) -> str:
+    """The folder, beside what it becomes, that an interrupted download of a hub repository goes on from."""
+    return f".{repository.replace('/', '--')}.hub"
+
+
 def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:
     """Download into a folder beside the first target and rename; an interrupted download goes on from there."""
     if all(target.exists() for target in names.values()):
         return
-    staging = next(iter(names.values())).parent / f".{source.repository.replace('/', '--')}.hub"
+    staging = next(iter(names.values())).parent / staging_name(source.repository)
     with only_one(staging, "downloading", wait=True):
         if not all(target.exists() for target in names.values()):  # what was waited for may have brought them
             _download_from_hub(source, kind, patterns, names, staging)

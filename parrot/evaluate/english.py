@@ -37,6 +37,13 @@ def translator(settings: PredictSettings, work: Path) -> Translate | None:
     return Translations(settings.translator, work).rows
 
 
+def translator_key(model: BackboneFolder) -> str:
+    """Digest of what a model's translations depend on: its files and the code."""
+    files = [file for kind in ("safetensors", "json") for file in Path(model.path).glob(f"*.{kind}")]
+    digests = {file.name: file_sha256(file) for file in files}
+    return key([digests, code_digest("parrot.evaluate.machine_translation")])
+
+
 def parallel_rows(
     table: pd.DataFrame, benchmark: Benchmark, language: Language, rejected: list[Rejection] | None = None
 ) -> pd.DataFrame:
@@ -71,10 +78,7 @@ class Translations:
     """
 
     def __init__(self, model: BackboneFolder, work: Path):
-        files = [file for kind in ("safetensors", "json") for file in Path(model.path).glob(f"*.{kind}")]
-        digests = {file.name: file_sha256(file) for file in files}
-        code = code_digest("parrot.evaluate.machine_translation")
-        self.folder = work / "translations" / key([digests, code])
+        self.folder = work / "translations" / translator_key(model)
         self.known: dict[Language, dict[str, str]] = {language: {} for language in LANGUAGES}
         for path in sorted(self.folder.glob("*.jsonl")):
             for said in read_lines(path, mine=False):

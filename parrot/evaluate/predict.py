@@ -70,7 +70,7 @@ def predict(
     questions = _questions(sheets)
     model, processor = build()
     weights = _weights_sha256(model)
-    folder = work / "predict" / _key(settings, questions, processor, weights)
+    folder = work / "predict" / f"{settings_key(settings)}-{_key(questions, processor, weights)}"
     with only_one(folder, "predicting"):
         with Progress(len(questions)) as progress:
             progress.skip(len(Journal(folder).answers))
@@ -188,15 +188,19 @@ def _weights_sha256(model: Any) -> str:
     return weights.hexdigest()
 
 
-def _key(settings: PredictSettings, questions: Sequence[Question], processor: Words, weights: str) -> str:
-    """Digest of what the answers depend on: settings, prompts, pictures, weights and code."""
+def settings_key(settings: PredictSettings) -> str:
+    """Digest of what answers depend on that is known without model and questions: the settings and the code."""
+    return key([settings.model_dump(mode="json"), code_digest("parrot.evaluate.predict")])
+
+
+def _key(questions: Sequence[Question], processor: Words, weights: str) -> str:
+    """Digest of what else they depend on: prompts, pictures and weights."""
     digests = {question.picture: hashlib.sha256((question.picture or "").encode()).digest() for question in questions}
     asked = hashlib.sha256()
     for question in questions:
         prompt = processor.format_prompt(question.query)
         asked.update(hashlib.sha256(prompt.encode()).digest() + digests[question.picture])
-    code = code_digest("parrot.evaluate.predict")
-    return key([settings.model_dump(mode="json"), asked.hexdigest(), weights, code])
+    return key([asked.hexdigest(), weights])
 
 
 def _write(sheet: Sheet, source_sha256: str, processor: Words, answers: Sequence[Answer]) -> Predicted:

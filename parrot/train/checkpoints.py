@@ -8,15 +8,15 @@ record up to its step, so that no damage to the record outlives a restart.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from parrot.config import ConfigError
-from parrot.digest import file_sha256
-from parrot.files import atomic_write
+from parrot.digest import code_digest, file_sha256, key
+from parrot.files import atomic_write, remove
 from parrot.sealed import read_record, tell, write_record
+from parrot.stages import AlignSettings, TuneSettings
 
 WHOLE = "whole"
 METRICS = "metrics.jsonl"
@@ -24,6 +24,12 @@ RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of proce
 READERS = 8  # threads that read a checkpoint's files
 Identity = list[int | str]  # a file's size and SHA-256
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def folder_name(settings: AlignSettings | TuneSettings, projector: Path | None) -> str:
+    """The folder of all checkpoints that depend on the same settings, code and, for stage 2, `projector`'s weights."""
+    name = key([settings.model_dump(mode="json"), code_digest("parrot.train.recipe")])
+    return name if projector is None else f"{name}-{file_sha256(projector)[:12]}"
 
 
 def keep_metrics(checkpoint: Path) -> None:
@@ -73,7 +79,7 @@ def newest_sound(folder: Path) -> Path | None:
     """
     for path in _checkpoints(folder):
         if not (path / WHOLE).exists():
-            _remove(path)
+            remove(path)
     left = sorted(_checkpoints(folder), key=step_of)
     while left:
         path = left.pop()
@@ -81,7 +87,7 @@ def newest_sound(folder: Path) -> Path | None:
         if damaged is None:
             return path
         tell(path / damaged, f"training goes on from {left[-1].name}" if left else "training starts anew")
-        _remove(path)
+        remove(path)
     return None
 
 
@@ -103,13 +109,6 @@ def _damaged(checkpoint: Path) -> str | None:
 
 def _identity(path: Path) -> Identity | None:
     return [path.stat().st_size, file_sha256(path)] if path.is_file() else None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -20,7 +20,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 from parrot.config import ConfigError, TuneRecipe
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
-from parrot.digest import code_digest, file_sha256, key
 from parrot.files import atomic_write, check_folder, make_folder, new_folder, read_object, sync_tree, write_json
 from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.lock import only_one
@@ -30,7 +29,7 @@ from parrot.train import kernels, provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.arguments import training_arguments
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
-from parrot.train.checkpoints import METRICS, check_spread, newest_sound, restore_metrics, step_of
+from parrot.train.checkpoints import METRICS, check_spread, folder_name, newest_sound, restore_metrics, step_of
 from parrot.train.features import prepare
 from parrot.train.launch import STOPPED, requeue
 from parrot.train.layout import BatchLayout
@@ -95,7 +94,8 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     accumulation_steps(stage.settings.recipe.global_batch, hardware.micro_batch, _processes())
     make_folder(output)
     check_folder(output)
-    folder = work / stage.name / _key(stage)
+    weights = stage.projector / SAFE_WEIGHTS_NAME if stage.projector else None
+    folder = work / stage.name / folder_name(stage.settings, weights)
     make_folder(folder)
     check_folder(folder)
     with StopWhenAsked() as stop, only_one(folder, "training"):
@@ -303,9 +303,3 @@ def _save_model(recipe: TuneRecipe, model: Any, processor: Any, folder: Path) ->
         merge_adapters(model)
     model.save_pretrained(folder, save_original_format=False)
     processor.save_pretrained(folder)
-
-
-def _key(stage: Stage) -> str:
-    """Digest of everything that the stage's checkpoints depend on."""
-    projector = file_sha256(stage.projector / SAFE_WEIGHTS_NAME) if stage.projector else None
-    return key([stage.settings.model_dump(mode="json"), projector, code_digest("parrot.train.recipe")])
