@@ -40,11 +40,11 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
             if not _lies_at(path, file):
                 continue  # the one before let go and removed it
             job = os.environ.get("SLURM_JOB_ID")
-            with naming(path):
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {os.uname().nodename}" + (f" of Slurm job {job}" if job else ""))
-                file.flush()
+            holder = f"process {os.getpid()} on {os.uname().nodename}" + (f" of Slurm job {job}" if job else "")
             try:
+                with naming(path):
+                    file.truncate(0)
+                    os.write(file.fileno(), holder.encode())  # what a buffer cannot write fails again, without a name
                 yield
             finally:
                 path.unlink(missing_ok=True)

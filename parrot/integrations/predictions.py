@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
 from parrot.evaluate.tsv import write_tsv
-from parrot.files import atomic_path
+from parrot.files import atomic_write
 from parrot.prediction_names import prediction_file
 from parrot.stages import ScoreSettings
 
@@ -77,8 +78,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
             )
     # A text that begins with = is a text.
     options = {"strings_to_formulas": False, "strings_to_urls": False}
-    with (
-        atomic_path(path) as partial,
-        pd.ExcelWriter(partial, engine="xlsxwriter", engine_kwargs={"options": options}) as writer,
-    ):
+    content = io.BytesIO()  # a workbook that its disk has no room for complains once more as it is freed
+    with pd.ExcelWriter(content, engine="xlsxwriter", engine_kwargs={"options": options}) as writer:
         table.to_excel(writer, index=False)
+    atomic_write(path, content.getvalue())

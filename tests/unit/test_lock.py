@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tiny_training import talkative_model
 from parrot.config import ConfigError
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.predict import predict
+from parrot.failures import told
 from parrot.lock import only_one
 
 HOLDER = """
@@ -87,6 +89,18 @@ def test_a_job_that_was_started_again_elsewhere_goes_on_over_the_lock_of_a_node_
             monkeypatch.setenv("SLURM_JOB_ID", "311")
             with pytest.raises(ConfigError, match="another of Slurm job 31 is training here"):
                 only_one(folder, "training").__enter__()
+
+
+def test_a_lock_that_the_disk_has_no_room_for_is_named_and_goes(folder: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as full, only_one(folder, "training"):
+            pytest.fail("the folder is held")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told(full.value) == f"{folder}.lock: File too large"
+    assert not folder.with_name(f"{folder.name}.lock").exists()
 
 
 def test_a_second_prediction_of_the_same_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
