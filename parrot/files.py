@@ -270,6 +270,9 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         make_folder(partial)
         try:
             yield partial
+            for path in partial.rglob("*"):
+                if path.is_file() and not path.is_symlink():
+                    path.chmod(partial.stat().st_mode & 0o666)  # safetensors writes for its user alone
             replace_folder(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

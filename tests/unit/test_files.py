@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from parrot.config import ConfigError
 from parrot.evaluate.tsv import read_tsv
-from parrot.files import read_json, read_object
+from parrot.files import new_folder, read_json, read_object
 
 
 @pytest.mark.parametrize("read", [read_json, read_object])
@@ -58,3 +60,11 @@ def test_another_value_than_an_object_is_named(tmp_path: Path) -> None:
         read_object(path)
     path.write_text('{"seed": 0}')
     assert read_object(path) == {"seed": 0}
+
+
+def test_weights_can_be_read_by_whom_the_folder_lets_in(tmp_path: Path):
+    with new_folder(tmp_path / "model") as partial:
+        save_file({"a": torch.zeros(1)}, partial / "model.safetensors")
+        (partial / "config.json").write_text("{}")
+    modes = {path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1
