@@ -27,9 +27,12 @@ PARTS = frozenset({"hint", "question", "options", "instruction"})
 def check_template(template: str) -> None:
     """ValueError where `template` holds other placeholders than `PARTS`, or no {question}."""
     try:
-        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        parts = [(name, form or how) for _, name, form, how in Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise ValueError(f"expected placeholders such as {{question}}: {error}") from None
+    names = {name for name, _ in parts}
+    if odd := [name for name, changed in parts if changed]:
+        raise ValueError(f"expected placeholders such as {{question}}, found {{{odd[0]}}} with a format or conversion")
     if names - PARTS or "question" not in names:
         raise ValueError(f"expected {{question}} and none but {', '.join(sorted(PARTS))}, found {sorted(names)}")
     if IMAGE in template:

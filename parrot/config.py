@@ -22,6 +22,7 @@ from parrot.strict import (
     FileName,
     LearningRate,
     PathInside,
+    Placed,
     Several,
     Share,
     Strict,
@@ -90,7 +91,7 @@ class Accepted(Strict):
     reason: Text
 
 
-class ConversationSet(Strict):
+class ConversationSet(Placed):
     """A LLaVA-style conversation JSON and its picture folder."""
 
     kind: Literal["conversations"]
@@ -111,7 +112,7 @@ class ConversationSet(Strict):
     estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
 
 
-class BackboneFolder(Strict):
+class BackboneFolder(Placed):
     """A pretrained model folder in transformers' format (config.json and safetensors)."""
 
     kind: Literal["backbone"]
@@ -125,7 +126,7 @@ class BackboneFolder(Strict):
 Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
 
 
-class Benchmark(Strict):
+class Benchmark(Placed):
     """A VLMEvalKit-style benchmark: one TSV a language."""
 
     name: FileName = Field(max_length=100, description="name in scores and files, e.g. MMMB")

@@ -30,6 +30,7 @@ from parrot.hardware import TrainingHardware, accumulation_steps
 from parrot.named_model import named_model
 from parrot.names import nearest
 from parrot.prediction_names import check_distinct
+from parrot.run_checks import check_layer, check_overrides
 from parrot.stages import (
     AlignSettings,
     FetchSettings,
@@ -47,6 +48,7 @@ DEFAULT_CONFIG = ("config/config.yaml",)
 RESERVED = frozenset(
     {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
     | {"scores", "report", "browse", "by_target", "track", "track_target", "tracked", "data", "families"}
+    | {"scores.csv", "report.html", "data.json", "fetch.log", "scores.log", "report.log", "track.log"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 
@@ -267,9 +269,12 @@ class Run:
             _ = self.align, self.tune
 
     def check(self) -> None:
-        """As `resolve`; ConfigError for hardware that no batch fits, too."""
+        """As `resolve`; ConfigError for hardware that no batch fits, and for a layer that the encoder has not, too."""
         self.resolve()
         if self.pretrained_model is None:
+            model = self.config.model
+            encoder = self._datasets[model.vision_tower]  # as the catalogue has it: no stage reads its shape
+            check_layer(model.vision_feature_layer, encoder, f"run {self.name}: model.vision_feature_layer")
             self._check_spread("align", self.align.recipe, self.config.hardware.align)
             self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
 
@@ -318,7 +323,7 @@ class Suite:
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")
-            _check_overrides(self.overrides[name], config, f"{self._where}: {name}")
+            check_overrides(self.overrides[name], config, f"{self._where}: {name}")
             self._runs[name] = Run(name, config, self.datasets, self.benchmarks)
         return self._runs[name]
 
@@ -382,20 +387,3 @@ class Suite:
                     f"{self._where}: {name}: against: unknown run {baseline}; {nearest(baseline, self.overrides)}"
                 )
         return tuple(baseline for baseline in self._against[name] if baseline not in own)
-
-
-def _check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:
-    """ConfigError for what a run says and nothing would read."""
-    for name in ("hardware", "scale", "report", "data_pin", "limits"):
-        if name in overrides:
-            raise ConfigError(f"{where}: {name}: expected in a config file, which all runs of a scale share")
-    if config.tune.language_model != "lora" and "lora" in overrides.get("tune", {}):
-        raise ConfigError(f"{where}: tune.lora: expected tune.language_model lora beside it")
-    model = overrides.get("model", {})
-    if config.model.hf is None and "revision" in model:
-        raise ConfigError(f"{where}: model.revision: expected model.hf beside it")
-    if config.model.hf is not None:
-        unread = [name for name in overrides if name not in ("model", "evaluate")]
-        unread += [f"model.{name}" for name in model if name not in ("hf", "revision")]
-        if unread:
-            raise ConfigError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")

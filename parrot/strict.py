@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 LARGEST = 2**32 - 1  # what a seed may be, and far more than anything that is counted
 # pydantic's names of errors; others are told in its own words.
@@ -81,6 +81,19 @@ def _inside(path: str) -> str:
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
         raise ValueError(f"expected a path inside, without .. and not from the root, found {path!r}")
     return path
+
+
+class Placed(Strict):
+    """A catalogue entry; where its `source` is downloaded, its files lie nowhere above the folder that they name."""
+
+    @model_validator(mode="after")
+    def _lies_below(self) -> Placed:
+        fetched = not isinstance(getattr(self, "source", ""), str)
+        for field in ("file", "path", "folder"):
+            path = getattr(self, field, "")
+            if fetched and ".." in PurePosixPath(path).parts:
+                raise ValueError(f"{field}: expected a path without .., as it is downloaded, found {path!r}")
+        return self
 
 
 T = TypeVar("T")

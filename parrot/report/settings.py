@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Tuning, load_catalogue
+from parrot.names import nearest
 from parrot.runs import Run, Suite
 from parrot.strict import Distinct, Pair, Several, Strict, Text
 
@@ -206,7 +207,10 @@ def comparison_stage(
 
 
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
-    """The tables and figures that the config chooses; ConfigError for an unknown one or a second primary contrast."""
+    """The tables and figures that the config chooses.
+
+    ConfigError for an unknown one, one of an unknown benchmark, and a second primary contrast.
+    """
     path = Path(catalogues) / "tables.yaml"
     catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
     unsafe = [name for name in catalogue if not TABLE_NAME.fullmatch(name)]
@@ -217,6 +221,10 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     if unknown:
         raise ConfigError(f"config: report.tables: unknown table {unknown[0]}; {path} has {', '.join(catalogue)}")
     items = {name: catalogue[name] for name in chosen}
+    known = dict.fromkeys(benchmark.name for benchmark in suite.benchmarks.values())
+    for name, item in items.items():
+        if lost := [benchmark for benchmark in item.benchmarks if benchmark not in known]:
+            raise ConfigError(f"{path}: {name}: benchmarks: unknown benchmark {lost[0]}; {nearest(lost[0], known)}")
     contrasts = [name for name, item in items.items() if item.kind == "contrast"]
     if len(contrasts) > 1:
         raise ConfigError(f"config: report.tables: expected one primary contrast, found {', '.join(contrasts)}")

@@ -91,6 +91,7 @@ def test_epochs_and_max_steps_exclude_each_other():
         ("../mine: {}\n", "a name is made of"),
         ("ALL: {}\n", "ALL is a reserved name"),
         (f"{'m' * 101}: {{}}\n", "a name is made of"),
+        *((f"{name}: {{}}\n", f"{name} is a reserved name") for name in ("scores.csv", "report.html", "data.json")),
         ("parrot: {}\nno: {}\nparrot: {seed: 7}\n", "line 3, column 1: parrot is there twice"),
         ("families: {experts: {over: model.num_experts}}\n", "expected the keys over, values and, if any, against"),
         ("parrot: {against: no_experts}\n", "parrot: against: expected a list of run names"),
@@ -268,11 +269,29 @@ def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name
         ("{data: {languages: []}}", "asked: data.languages: expected at least one entry"),
         ("{data: {align: ['  ']}}", "asked: data.align: expected a text that is not blank"),
         ("{evaluate: {translator: 12}}", "asked: evaluate.translator: expected a text, found 12; quote it"),
+        ("{model: {vision_feature_layer: 77}}", "model.vision_feature_layer: expected -5 to 4, .* 4 layers, found 77$"),
+        ("{model: {vision_feature_layer: -99}}", "model.vision_feature_layer: expected -5 to 4, .*, found -99$"),
+        ("{model: {vision_tower: clip_vit_large_336, vision_feature_layer: 25}}", "expected -25 to 24, .*, found 25$"),
+        *(
+            (f"{{model: {{num_experts: 0, {name}: {value}}}}}", f"asked: model.{name}: expected model.num_experts of 1")
+            for name, value in (("expert_type", "two_layer"), ("moe_weight", 0.2), ("top_k", 2), ("router", "image"))
+        ),
+        ("{model: {alpha: 0.5}}", "asked: model.alpha: expected model.residual paper beside it$"),
+        ("{model: {residual: paper, moe_weight: 1}}", "model.moe_weight: expected model.residual released beside it$"),
+        (
+            "{model: {router: image, router_text: user}}",
+            "model.router_text: expected model.router text or shuffled_tex",
+        ),
     ],
 )
 def test_values_that_cannot_be_meant_are_one_line(tmp_path: Path, run: str, message: str):
     with pytest.raises(ConfigError, match=message):
         suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
+
+
+@pytest.mark.parametrize("layer", [-5, 0, 4])
+def test_embeddings_and_every_layer_of_the_encoder_can_be_asked_for(tmp_path: Path, layer: int):
+    suite_with(tmp_path, f"asked: {{model: {{vision_feature_layer: {layer}}}}}\n").run("asked").check()
 
 
 @pytest.mark.parametrize("data", ["{align: [mini_sft_tr]}", "{languages: [en]}"])
