@@ -126,3 +126,11 @@ def test_a_judged_benchmark_has_no_right_answer_and_keeps_what_its_judge_reads(t
     cells = pd.read_excel(path)
     assert list(cells.columns) == [*columns, "prediction"]
     assert cells["prediction"].item() == "A. It is a cat."
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "/out", "a\\b", "..", "a\nb"])
+def test_no_name_leads_out_of_the_work_directory(settings: ScoreSettings, tmp_path: Path, name: str) -> None:
+    for option, model, prefix in (("--model", name, ""), ("--prefix", "mine", name)):
+        with pytest.raises(ConfigError, match=rf"^{option}: expected a name, without folders, found "):
+            export_predictions(settings, tmp_path / "predictions", tmp_path / "out", model, "tsv", prefix)
+    assert not (tmp_path / "out").exists()
