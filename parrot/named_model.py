@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
     ConfigError beginning with `where` for a name that is none of them, or a `revision` of what has none.
     """
     entry = catalogue.get(name)
-    if not isinstance(entry, BackboneFolder) and not Path(name).is_dir() and REPOSITORY.fullmatch(name):
+    if not isinstance(entry, BackboneFolder) and not os.path.isdir(name) and REPOSITORY.fullmatch(name):
         folder = name.replace("/", "--") + (f"@{revision}" if revision else "")
         source = HubFolder(repository=name, revision=revision or "main")
         return BackboneFolder(kind="backbone", path=str(DOWNLOADS / folder), licence="", source=source)
@@ -26,7 +27,7 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
         raise ConfigError(f"{where}: expected a hub repository beside a revision, and {name} is none")
     if isinstance(entry, BackboneFolder):
         return entry.model_copy(update={"licence": ""})
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return BackboneFolder(kind="backbone", path=name, licence="", source="local")
     known = ", ".join(sorted(other for other, found in catalogue.items() if isinstance(found, BackboneFolder)))
     raise ConfigError(

@@ -36,6 +36,9 @@ MEMBER = re.compile(r"\[key\]|.*\[.*\].*|(?:[A-Z][a-z]+){2,}")  # what pydantic'
 class ConfigError(ValueError):
     """A user's configuration or data is wrong; the message is one line naming file, field and what was expected."""
 
+    def __str__(self) -> str:
+        return "\\n".join(super().__str__().splitlines())  # of a name that holds line ends
+
 
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys, and values of another kind, not finite, out of range or blank."""
@@ -114,7 +117,10 @@ def explained(error: ValidationError) -> str:
         # Of a union's members the one that got furthest is the one that was meant.
         same = [other for other in others if other["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
         first = max((first, *same), key=lambda one: len(one["loc"]))
-    field = ".".join(str(part) for part in first["loc"] if not MEMBER.fullmatch(str(part))) or "(whole)"
+    places = [str(part) for part in first["loc"] if not MEMBER.fullmatch(str(part))]
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        places.append(first["ctx"]["discriminator"].strip("'"))
+    field = ".".join(places) or "(whole)"
     return f"{field}: {_said(first)}"
 
 
@@ -123,7 +129,9 @@ def _said(error: Any) -> str:
     match error["type"]:
         case "extra_forbidden":
             return "unknown key"
-        case "missing":
+        case "union_tag_invalid":
+            return f"expected {error['ctx']['expected_tags']}, found {_shown(error['ctx']['tag'])}"
+        case "missing" | "union_tag_not_found":
             return "expected a value, found none"
         case "value_error":
             return error["msg"].removeprefix("Value error, ")

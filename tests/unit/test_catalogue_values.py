@@ -18,6 +18,8 @@ LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
 @pytest.mark.parametrize(
     ("kind", "entry", "message"),
     [
+        (Dataset, "path: b", "kind: expected a value, found none$"),
+        (Dataset, 'kind: "a\\nb"', r"kind: expected 'conversations', 'backbone', found 'a\\nb'$"),
         (Dataset, f"{SET}, file: data/../../s.json, {HUB_FILE}", rf"file: {LEADS_UP}'data/\.\./\.\./s\.json'"),
         (Dataset, f"kind: backbone, path: ../b, licence: '', {HUB_FOLDER}", rf"path: {LEADS_UP}'\.\./b'"),
         (Benchmark, f"{BENCHMARK}, folder: .., {HUB_FOLDER}", rf"folder: {LEADS_UP}'\.\.'"),

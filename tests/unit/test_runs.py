@@ -195,6 +195,8 @@ def test_a_model_is_named_by_catalogue_folder_or_repository(tmp_path: Path, mode
     ("run", "message"),
     [
         ("{model: {hf: nowhere}}", r"^run asked: model\.hf: no folder nowhere, .* which has .*mini_qwen"),
+        (f"{{model: {{hf: {'m' * 5000}}}}}", r"^run asked: model\.hf: no folder m{5000}, "),
+        (r'{model: {hf: "no\nwhere"}}', r"^run asked: model\.hf: no folder no\\nwhere, "),
         ("{model: {hf: ./models/nowhere}}", r"^run asked: model\.hf: no folder \./models/nowhere"),
         (
             "{model: {hf: mini_qwen, revision: v1}}",
