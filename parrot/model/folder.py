@@ -45,6 +45,17 @@ Kind = Literal["Parrot model", "image-text-to-text model", "translation model", 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 PIXELS, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 RESERVED = "image_processor"  # key of the image processor's settings in PROCESSOR
+# By model_type, fields of CONFIG that decide what is computed and no tensor's shape: without one of them transformers
+# would take its own default.
+DECIDING: dict[str, tuple[str, ...]] = {
+    "parrot": (
+        *("text_config", "vision_config", "image_token_id", "projector_type", "vision_feature_layer"),
+        *("vision_feature_select", "num_experts", "expert_type", "residual", "moe_weight", "alpha"),
+        *("router", "router_text"),
+    ),
+    "qwen2": ("hidden_act", "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_parameters"),
+    "clip_vision_model": ("hidden_act", "layer_norm_eps", "num_attention_heads"),
+}
 
 
 def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
@@ -82,13 +93,29 @@ def read_config(folder: Path) -> Any:
     """The configuration of a model folder; no code of it runs. ConfigError where there is none that can be read."""
     path = folder / CONFIG
     check_file(path)
-    kind = read_object(path).get("model_type")
+    fields = read_object(path)
+    kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ConfigError(f"{path}: model_type: expected an architecture that transformers knows, found {kind!r}")
+    _check_said(fields, str(path))
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # configurations check their fields by errors of many kinds
         raise ConfigError(f"{path}: expected the configuration of a {kind} model: {in_one_line(error)}") from None
+
+
+def _check_said(fields: dict[str, Any], where: str) -> None:
+    """ConfigError for a field of `DECIDING` that is not there; a Parrot model's two parts are checked as well."""
+    kind = fields["model_type"]
+    said = fields | ({"rope_parameters": fields["rope_theta"]} if "rope_theta" in fields else {})  # its older name
+    for name in DECIDING.get(kind, ()):
+        if name not in said:
+            raise ConfigError(f"{where}: {name}: expected a value, found nothing")
+    for name in ("text_config", "vision_config") if kind == ParrotConfig.model_type else ():
+        part = fields[name]
+        if not isinstance(part, dict) or not isinstance(part.get("model_type"), str):
+            raise ConfigError(f"{where}: {name}: expected a configuration with its model_type, found {part!r:.60}")
+        _check_said(part, f"{where}: {name}")
 
 
 def _check_layers(path: Path, tensors: int) -> None:

@@ -124,6 +124,11 @@ LANGUAGE_MODEL: dict[str, tuple[Damage, str]] = {
     "config: type unknown": (change("config.json", model_type="qwen99"), "transformers knows, found 'qwen99'"),
     "config: type without biases": (change("config.json", model_type="llama"), "bias: expected nothing by config.json"),
     "config: text as number": (change("config.json", hidden_size="128"), "expected the configuration of a qwen2 model"),
+    "config: heads left out": (
+        change("config.json", num_attention_heads=None),
+        "config.json: num_attention_heads: expected a value, found nothing",
+    ),
+    "config: no positions": (change("config.json", rope_parameters=None), "rope_parameters: expected a value, found"),
     "config: no heads": (change("config.json", num_attention_heads=0), "expected sizes that make a model"),
     "config: other width": (
         change("config.json", hidden_size=256),
@@ -311,6 +316,15 @@ TRAINED: dict[str, tuple[Damage, str]] = {
     "processor: list": (put("processor_config.json", "[]"), "processor_config.json: expected a JSON object"),
     "other visual tokens": (change("processor_config.json", num_image_tokens=9), "num_image_tokens: expected 5 by"),
     "other router's text": (change("processor_config.json", router_text="user"), "router_text: expected prompt by"),
+    **{
+        f"no {name}": (change("config.json", **{name: None}), f"config.json: {name}: expected a value, found nothing")
+        for name in ("num_experts", "router", "moe_weight", "residual", "expert_type", "text_config")
+    },
+    "part: no object": (change("config.json", text_config=[]), "text_config: expected a configuration with its model"),
+    "part: no heads": (
+        change("config.json", vision_config={"model_type": "clip_vision_model", "hidden_act": "gelu"}),
+        "config.json: vision_config: layer_norm_eps: expected a value, found nothing",
+    ),
     "unknown router": (change("config.json", router="mood"), "config.json: router: expected 'text', "),
     "other router": (change("config.json", router="language"), "router.weight: expected (2, 6) by config.json"),
     "no experts": (change("config.json", num_experts=0), "expert_block"),
