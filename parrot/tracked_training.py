@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parrot.report.records import read_metrics, read_provenance
+from parrot.config import ConfigError
+from parrot.report.records import read_metrics, read_provenance, trained_again
 from parrot.store import Planned, Point, milliseconds, points, segment
 
 # Fields of provenance.json that become tags, and those that become metrics under "system/".
@@ -37,7 +38,11 @@ def read_training(identity: str, folder: Path) -> Planned:
     systems = sorted(folder.glob("system-*.jsonl"))
     for path in systems:
         metrics += points(read_metrics(path), system_prefix(path))
-    planned = plan_training(identity, provenance, metrics, min(times))
+    try:
+        planned = plan_training(identity, provenance, metrics, min(times))
+    except (KeyError, TypeError, AttributeError):
+        path = folder / "provenance.json"
+        raise ConfigError(f"{path}: settings: expected a training stage's; {trained_again(path)}") from None
     planned.end = max(times)
     planned.artefacts = {"": [folder / "provenance.json", folder / "metrics.jsonl", *systems]}
     return planned

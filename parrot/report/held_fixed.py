@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.files import read_object
-from parrot.report.records import read_metrics
+from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
 
 ABOUT = 0.1  # passes that differ by less, relatively, are equal: the last step of one may be a part of a pass
@@ -43,8 +42,8 @@ def held_fixed(settings: ReportStage, results: Path, pairs: Sequence[tuple[str, 
 
 
 def _exposure(folder: Path) -> Exposure | None:
-    record = read_object(folder / "provenance.json")
-    steps = [line for line in read_metrics(folder / "metrics.jsonl") if "loss" in line]
+    record = read_provenance(folder / "provenance.json", "tune")
+    steps = [line for line in read_metrics(folder / "metrics.jsonl") if line.keys() >= {"loss", "samples"}]
     samples = record.get("samples")
     if not steps or not samples:
         return None

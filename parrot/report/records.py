@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ class Provenance(BaseModel):
 
     stage: Literal["align", "tune"]
     seed: int
+    samples: int | None = None
     settings: dict[str, Any] | None = None
     git_commit: str | None = None
     data_pins: dict[str, str] | None = None
@@ -35,11 +37,11 @@ def read_provenance(path: Path, stage: Literal["align", "tune"], seed: int | Non
     try:
         found: Provenance = validate(Provenance, read_object(path), str(path))
     except ConfigError as error:
-        raise ConfigError(f"{error}; {_trained_again(path)}") from None
+        raise ConfigError(f"{error}; {trained_again(path)}") from None
     for name, expected in (("stage", stage), ("seed", seed)):
         if expected is not None and getattr(found, name) != expected:
             said = f"expected {expected}, found {getattr(found, name)}"
-            raise ConfigError(f"{path}: {name}: {said}; {_trained_again(path)}")
+            raise ConfigError(f"{path}: {name}: {said}; {trained_again(path)}")
     return found.model_dump()
 
 
@@ -51,23 +53,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if rest:
-        raise ConfigError(f"{path}: line {len(lines) + 1}: is cut off; {_trained_again(path)}")
+        raise ConfigError(f"{path}: line {len(lines) + 1}: is cut off; {trained_again(path)}")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            numbers = all(isinstance(value, (int, float)) for value in record.values())
-            int(record["step"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            numbers = all(type(value) in (int, float) and not math.isnan(value) for value in record.values())
+            numbers = numbers and type(record["step"]) is int and math.isfinite(record.get("time", 0))
+        except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             numbers = False
         if not numbers:
             said = "expected a JSON object of numbers, with a step"
-            raise ConfigError(f"{path}: line {number}: {said}; {_trained_again(path)}")
+            raise ConfigError(f"{path}: line {number}: {said}; {trained_again(path)}")
         records.append(record)
     return records
 
 
-def _trained_again(path: Path) -> str:
+def trained_again(path: Path) -> str:
+    """How a training's record that cannot be believed is made anew."""
     return f"remove {path} and run again, which trains the stage again"
 
 

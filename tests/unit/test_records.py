@@ -15,6 +15,7 @@ from parrot.report.build import build
 from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
 from parrot.tracked import TrackedRun, plan_run
+from parrot.tracked_training import read_training
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportStage, Path]:
         ('{"stage": "tune", "seed": 1}', "seed: expected 0, found 1"),
         ('{"stage": "tune", "seed": "0"}', "seed: Input should be a valid integer"),
         ('{"stage": "tune", "seed": 0, "wall_seconds": NaN}', "wall_seconds: Input should be a finite number"),
+        ('{"stage": "tune", "seed": 0, "samples": "many"}', "samples: Input should be a valid integer"),
         ('{"stage": "tune", "seed": 0, "packages": []}', "packages: Input should be a valid dictionary"),
         ('{"stage": "tune", "se', "expected JSON"),
         ("[]", "expected a JSON object, found list"),
@@ -53,6 +55,10 @@ def test_a_provenance_that_is_not_the_stage_s_is_named_with_its_cure(
         (b'{"step": 1}\n[1]\n', "line 2: expected a JSON object of numbers, with a step"),
         (b'{"step": 1, "loss": "x"}\n', "line 1: expected a JSON object of numbers, with a step"),
         (b'{"step": 1}\n\xff\n', "line 2: expected a JSON object of numbers, with a step"),
+        (b'{"step": 1, "loss": NaN}\n', "line 1: expected a JSON object of numbers, with a step"),
+        (b'{"step": 1e400}\n', "line 1: expected a JSON object of numbers, with a step"),
+        (b'{"step": 1, "time": Infinity}\n', "line 1: expected a JSON object of numbers, with a step"),
+        (b"[" * 100_000 + b"\n", "line 1: expected a JSON object of numbers, with a step"),
         (b'{"step": 1}\n{"step": 2}', "line 2: is cut off"),
     ],
 )
@@ -61,6 +67,17 @@ def test_a_line_of_metrics_that_is_none_is_named_with_its_cure(tmp_path: Path, c
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=re.escape(f"{path}: {message}; remove {path} and run again")):
         read_metrics(path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"recipe": {}, "data": 1}])
+def test_settings_of_no_training_are_named_with_their_cure(
+    made: tuple[ReportStage, Path], tmp_path: Path, settings: dict
+) -> None:
+    shutil.copytree(made[1] / "results/parrot", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: settings: expected a training stage's; remove {path}")):
+        read_training("mini/parrot/seed0/tune", tmp_path)
 
 
 def swap_scores(results: Path) -> Path:
