@@ -25,6 +25,7 @@ from parrot.failures import naming
 from parrot.strict import ConfigError
 
 SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
+CHUNK = 1 << 24  # bytes
 Result = TypeVar("Result")
 SPECIAL = {
     stat.S_ISDIR: "a folder",
@@ -98,7 +99,7 @@ def replace(source: Path, target: Path) -> None:
 
 def replace_folder(source: Path, target: Path) -> None:
     """`replace` for folders, of which `target` need not be empty; one behind a link is replaced where it lies."""
-    target = Path(os.path.realpath(target))
+    target = real_path(target)
     if target.is_dir():
         shutil.rmtree(target)
     replace(source, target)
@@ -187,17 +188,38 @@ def read_text(path: str | Path) -> str:
 
     ConfigError where the file cannot be read, and, naming line and byte, where it is of another encoding.
     """
-    check_regular(path)
-    try:
-        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    content = read_content(path).removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, error.start - content.rfind(b"\n", 0, error.start)
         found = f"0x{content[error.start]:02x}"
         raise ConfigError(f"{path}: line {line}, byte {byte}: expected text in UTF-8, found {found}") from None
+
+
+def read_content(path: str | Path) -> bytes:
+    """The bytes of a text file; ConfigError where it cannot be read, and at once where it has a zero byte.
+
+    Disks and downloads leave zeros, of any number, in place of what they lost.
+    """
+    check_regular(path)
+    parts, line = [], 1
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(CHUNK):
+                if (zero := part.find(b"\0")) >= 0:
+                    line += part.count(b"\n", 0, zero)
+                    raise ConfigError(f"{path}: line {line}: expected text, found a zero byte")
+                parts.append(part)
+                line += part.count(b"\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return b"".join(parts)
+
+
+def real_path(path: str | Path) -> Path:
+    """`path` behind all links, as `Path.resolve`, which raises RuntimeError where links lead round in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def read_json(path: str | Path) -> Any:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from parrot.digest import file_sha256, key
+from parrot.files import real_path
 from parrot.strict import ConfigError
 from parrot.web import open_address
 
@@ -182,7 +183,7 @@ def _take_along(database: Path) -> None:
 
 
 def _beside(database: Path) -> str:
-    return (database.resolve().parent / "mlruns").as_uri()
+    return (real_path(database).parent / "mlruns").as_uri()
 
 
 def _experiment(client: MlflowClient, uri: str) -> str:

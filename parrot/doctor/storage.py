@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from parrot.doctor.finding import Finding, failed, ok, warning
 from parrot.file_systems import network_file_system
+from parrot.files import real_path
 from parrot.web import check_address, identity, open_address, shown
 
 SECONDS_TO_ANSWER = 5
@@ -37,7 +38,7 @@ def _check_sqlite(path: Path, elsewhere: bool) -> Finding:
         return warning("mlflow", found, f"runs appear in it when all is done; to see curves live, {SERVER}")
     if path.exists():
         try:
-            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            with closing(sqlite3.connect(f"{real_path(path).as_uri()}?mode=ro", uri=True)) as database:
                 database.execute("select count(*) from experiments").fetchone()
         except sqlite3.Error as error:
             return failed("mlflow", f"{path}: not a store of MLflow's: {error}", "move it away")

@@ -30,7 +30,7 @@ from parrot.evaluate.rejections import write_list
 from parrot.evaluate.shares import shares
 from parrot.evaluate.tsv import write_tsv
 from parrot.failures import told
-from parrot.files import check_folder, make_folder
+from parrot.files import check_folder, make_folder, real_path
 from parrot.lock import only_one
 from parrot.model import ParrotProcessor
 from parrot.prediction_names import list_file
@@ -64,7 +64,7 @@ def predict(
         translate(settings, work, batch)
     sheets = read_sheets(settings, output, work)
     for sheet in sheets:
-        if sheet.file.resolve() == sheet.source.resolve():
+        if real_path(sheet.file) == real_path(sheet.source):
             raise ConfigError(f"{output}: expected another folder for predictions than the benchmark's own")
     sources = {sheet.source: benchmark_sha256(sheet.source) for sheet in sheets}
     questions = _questions(sheets)

@@ -18,7 +18,7 @@ from parrot.config import Benchmark, ConfigError, Control, Language, validate
 from parrot.digest import file_sha256
 from parrot.evaluate.reading import read_language
 from parrot.evaluate.tsv import check_indices, read_tsv
-from parrot.files import check_regular, read_json, write_json
+from parrot.files import check_regular, read_json, real_path, write_json
 from parrot.prediction_names import prediction_file
 from parrot.strict import Strict
 
@@ -74,7 +74,7 @@ def benchmark_sha256(path: Path) -> str:
     check_regular(path)
     try:
         state = path.stat()
-        return _sha256(path.resolve(), state.st_size, state.st_mtime_ns)
+        return _sha256(real_path(path), state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 

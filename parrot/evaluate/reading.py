@@ -152,8 +152,9 @@ def _texts(table: pd.DataFrame) -> Faults:
     for place, row in zip(table.index, records(table), strict=True):
         if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
             faults[place] = f"expected no {IMAGE} in the text; it stands for the picture"
-        if not row["question"].strip():
-            faults[place] = "question: expected some text, found none"
+        blank = [name for name, text in ({"question": row["question"]} | options(row)).items() if not text.strip()]
+        if blank:
+            faults[place] = f"{blank[0]}: expected some text, found none"
         try:
             for column, text in row.items():
                 if column != "image":

@@ -21,7 +21,7 @@ from PIL import Image
 from parrot.config import ConfigError
 from parrot.data.pictures import Inspection, inspect_image, open_image, open_picture
 from parrot.evaluate.rejections import Rejection, reject
-from parrot.files import atomic_path, check_regular
+from parrot.files import atomic_path, read_content
 
 LETTERS = string.ascii_uppercase
 # Rotation k of question i has the index i + k * ROTATION.
@@ -42,12 +42,8 @@ def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Reje
     With a list `rejected`, rows that have another number of cells than the header, or are not UTF-8, are named there
     and left out; the others keep their place in the file as the table's index.
     """
-    check_regular(path)
-    try:
-        # Bytes of another encoding become lone surrogates, by which their row is told.
-        text = Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    # Bytes of another encoding become lone surrogates, by which their row is told.
+    text = read_content(path).decode("utf-8-sig", errors="surrogateescape")
     header, *rows = _lines(text, path) or [[]]
     if any(map(_is_foreign, header)):
         raise ConfigError(f"{path}: header: expected UTF-8")

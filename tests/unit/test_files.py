@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from parrot.config import ConfigError
 from parrot.evaluate.tsv import read_tsv
-from parrot.files import new_folder, read_json, read_object
+from parrot.file_systems import network_file_system
+from parrot.files import CHUNK, new_folder, read_content, read_json, read_object, real_path
 
 
 @pytest.mark.parametrize("read", [read_json, read_object])
@@ -30,6 +31,21 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="pipe: expected a regular file, found a named pipe$"):
         read(tmp_path / "pipe")
+
+
+def test_zeros_are_refused_at_the_first_one_whatever_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "lost.tsv"
+    path.write_bytes(b"index\n" * (CHUNK // 6 + 1))
+    assert read_content(path) == path.read_bytes()
+    os.truncate(path, 1 << 40)  # a hole on the disk, more than any memory
+    with pytest.raises(ConfigError, match=rf"lost\.tsv: line {CHUNK // 6 + 2}: expected text, found a zero byte$"):
+        read_content(path)
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    assert real_path(tmp_path / "circle" / "x") == tmp_path / "circle" / "x"
+    assert network_file_system(tmp_path / "circle") == network_file_system(tmp_path)
 
 
 @pytest.mark.parametrize(

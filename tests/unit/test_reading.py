@@ -49,6 +49,8 @@ BAD = {
         "row 3: answer_names: expected a JSON object of texts by language",
     ),
     "no question": (HEADER + "3\t \tx\ty\tA\tRED\n", "row 3: question: expected some text, found none"),
+    "blank option": (HEADER + "3\tq\tx\t \tA\tRED\n", "row 3: B: expected some text, found none"),
+    "zero byte": (HEADER + "3\tq\tx\ty\0\tA\tRED\n", "line 2: expected text, found a zero byte"),
     "placeholder in an option": (HEADER + "3\tq\tx\t<image>\tA\tRED\n", "row 3: expected no <image>"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parrot.config import ConfigError
-from parrot.files import read_object
+from parrot.files import read_object, real_path
 
 
 def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Path:
@@ -15,7 +15,7 @@ def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Pat
     Raises:
         ConfigError: it is in none of these places, or the encoder is not CLIP.
     """
-    places = [folder / named, folder.resolve().parent / named, *([Path(given)] if given is not None else [])]
+    places = [folder / named, real_path(folder).parent / named, *([Path(given)] if given is not None else [])]
     for place in places:
         if (place / "config.json").is_file():
             break
