@@ -19,6 +19,7 @@ from parrot.digest import file_md5, file_sha256
 from parrot.evaluate.reading import check_parallel, read_language, without_control
 from parrot.evaluate.rejections import Rejection
 from parrot.evaluate.tsv import inspect_encoded
+from parrot.prediction_names import check_distinct
 from parrot.stages import Tokenisation
 
 WEIGHTS = "model.safetensors"
@@ -106,6 +107,10 @@ def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> N
 def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> None:
     tables: dict[Language, pd.DataFrame] = {}
     rejected: dict[Language, list[Rejection]] = {}
+    try:
+        check_distinct({name: benchmark}, benchmark.controls, "benchmarks")
+    except ConfigError as error:
+        findings.problems.append(str(error))
     for language, file in benchmark.files.items():
         path = Path(benchmark.folder, file)
         if path.is_file():

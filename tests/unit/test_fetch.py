@@ -180,6 +180,13 @@ def test_languages_that_ask_other_rows_are_a_problem(tmp_path):
     assert problem(tmp_path, benchmarks=[entry]).startswith("Quiz: row 11: answer: ")
 
 
+def test_one_file_for_two_languages_is_a_problem(tmp_path):
+    twice = benchmark(tmp_path).model_copy(update={"files": {"en": "Quiz_en.tsv", "zh": "Quiz_en.tsv"}})
+    said = problem(tmp_path, benchmarks=[twice])
+    assert "(en: Quiz_en.tsv, control none) and " in said
+    assert "would overwrite each other's predictions, Quiz_en.tsv" in said
+
+
 def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
     entry = benchmark(tmp_path, rows=4)
     broken = base64.b64encode(base64.b64decode(picture("green"))[:40] + bytes(20)).decode()
