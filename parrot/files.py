@@ -188,7 +188,10 @@ def read_text(path: str | Path) -> str:
 
     ConfigError where the file cannot be read, and, naming line and byte, where it is of another encoding.
     """
-    content = read_content(path).removeprefix(codecs.BOM_UTF8)
+    return _decoded(read_content(path).removeprefix(codecs.BOM_UTF8), path)
+
+
+def _decoded(content: bytes, path: str | Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -208,6 +211,7 @@ def read_content(path: str | Path) -> bytes:
         with open(path, "rb") as file:
             while part := file.read(CHUNK):
                 if (zero := part.find(b"\0")) >= 0:
+                    _decoded(b"".join([*parts, part[:zero]]), path)  # UTF-16, which has zeros, is told by its encoding
                     line += part.count(b"\n", 0, zero)
                     raise ConfigError(f"{path}: line {line}: expected text, found a zero byte")
                 parts.append(part)

@@ -27,13 +27,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportStage, Path]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "stage: Field required"),
+        ("{}", "stage: expected a value, found none"),
         ('{"stage": "align", "seed": 0}', "stage: expected tune, found align"),
         ('{"stage": "tune", "seed": 1}', "seed: expected 0, found 1"),
-        ('{"stage": "tune", "seed": "0"}', "seed: Input should be a valid integer"),
-        ('{"stage": "tune", "seed": 0, "wall_seconds": NaN}', "wall_seconds: Input should be a finite number"),
-        ('{"stage": "tune", "seed": 0, "samples": "many"}', "samples: Input should be a valid integer"),
-        ('{"stage": "tune", "seed": 0, "packages": []}', "packages: Input should be a valid dictionary"),
+        ('{"stage": "tune", "seed": "0"}', "seed: expected a whole number, found '0'"),
+        ('{"stage": "tune", "seed": 0, "wall_seconds": NaN}', "wall_seconds: expected a finite number, found nan"),
+        ('{"stage": "tune", "seed": 0, "samples": "many"}', "samples: expected a whole number, found 'many'"),
+        ('{"stage": "tune", "seed": 0, "packages": []}', "packages: expected a mapping, found none"),
         ('{"stage": "tune", "se', "expected JSON"),
         ("[]", "expected a JSON object, found list"),
     ],
@@ -104,5 +104,5 @@ def test_tracking_takes_no_other_run_s_records(made: tuple[ReportStage, Path], t
         plan_run(run, tmp_path / "results", None)
     path.write_bytes((made[1] / "results/parrot/scores.csv").read_bytes())
     (tmp_path / "results/parrot/provenance.json").write_text(json.dumps({}))
-    with pytest.raises(ConfigError, match=r"parrot/provenance\.json: stage: Field required; remove "):
+    with pytest.raises(ConfigError, match=r"parrot/provenance\.json: stage: expected a value, found none; remove "):
         plan_run(run, tmp_path / "results", None)
