@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +69,7 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
         raise ConfigError(f"{folder}: no such model folder")
     if not os.path.lexists(folder / CONFIG):
         raise ConfigError(f"{folder}: no {CONFIG}; expected a model folder in transformers' format")
-    _check_layers(folder / CONFIG, len(headers(folder)))
+    check_counts(folder / CONFIG, ("num_hidden_layers",), len(headers(folder)))
     config = read_config(folder)
     _, check = KINDS[kind_of(folder, config, kind)]
     be_quiet()
@@ -118,14 +118,15 @@ def _check_said(fields: dict[str, Any], where: str) -> None:
         _check_said(part, f"{where}: {name}")
 
 
-def _check_layers(path: Path, tensors: int) -> None:
-    """ConfigError for more layers than tensors: transformers would make them all before it misses their weights."""
+def check_counts(path: Path, names: Sequence[str], tensors: int) -> None:
+    """ConfigError for more layers, or what `names` says, than tensors: all would be made before weights are missed."""
     check_file(path)
     fields = read_object(path)
     for part in (fields, *(value for value in fields.values() if isinstance(value, dict))):
-        layers = part.get("num_hidden_layers")
-        if isinstance(layers, int) and layers > tensors:
-            raise ConfigError(f"{path}: num_hidden_layers: expected at most the weights' {tensors}, found {layers}")
+        for name in names:
+            count = part.get(name)
+            if isinstance(count, int) and count > tensors:
+                raise ConfigError(f"{path}: {name}: expected at most the weights' {tensors}, found {count}")
 
 
 def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:

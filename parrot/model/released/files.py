@@ -6,6 +6,7 @@ from pathlib import Path
 
 from parrot.config import ConfigError
 from parrot.files import read_object, real_path
+from parrot.model.weights import check_file
 
 
 def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Path:
@@ -24,6 +25,7 @@ def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Pat
         raise ConfigError(
             f"{folder}: mm_vision_tower: no folder with a config.json at {looked}; name it by vision_tower"
         )
+    check_file(place / "config.json")
     kind = read_object(place / "config.json").get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise ConfigError(f"{place / 'config.json'}: model_type: expected clip or clip_vision_model, found {kind}")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from transformers import CLIPVisionConfig, GenerationConfig, Qwen2Tokenizer
+from transformers import GenerationConfig, Qwen2Tokenizer
 
 from parrot.config import ConfigError
 from parrot.data.rgb import TRAITS
 from parrot.files import read_object
 from parrot.model.configuration import ParrotConfig
 from parrot.model.conversation import TURN_END
-from parrot.model.folder import check_pixels
+from parrot.model.folder import check_counts, check_pixels, read_config
 from parrot.model.image_processing import ParrotImageProcessor
 from parrot.model.processing import ParrotProcessor
 from parrot.model.released.config import PADDING, parrot_config, vision_tower
 from parrot.model.released.files import find_vision_tower
 from parrot.model.released.names import from_parts, layout, passed_by, spare
 from parrot.model.tokenizer import check_text, check_tokenizer_files, check_vocabulary, in_one_line
-from parrot.model.weights import Header, check, headers, reader
+from parrot.model.weights import Header, check, check_file, headers, reader
 
 # Settings that the released folder holds as JSON; an export writes them back.
 KEPT = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -41,17 +44,42 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
         ConfigError: a file is missing or says what this model has not.
     """
     path = folder / "config.json"
+    check_file(path)
     released = read_object(path)
+    check_counts(path, ("num_hidden_layers", "num_experts"), len(headers(folder)))
     tower = find_vision_tower(folder, vision_tower(released, str(path)), vision_tower_folder)
-    processor = ParrotProcessor(_image_processor(tower, released, path), _tokenizer(folder))
-    kept = {name: read_object(folder / name) for name in KEPT if (folder / name).is_file()}
+    check_counts(tower / "config.json", ("num_hidden_layers",), len(headers(folder)))
+    vision = read_config(tower)
+    vision = getattr(vision, "vision_config", vision)
+    with _told(tower / "preprocessor_config.json", "an image processor's settings"):
+        images = _image_processor(tower, released, path)
+    check_pixels(tower, images, vision)
+    processor = ParrotProcessor(images, _tokenizer(folder))
+    kept = {name: _kept(folder / name) for name in KEPT if os.path.lexists(folder / name)}
     fields = {"image_token_id": processor.image_token_id, "released": kept}
-    vision = CLIPVisionConfig.from_pretrained(tower)
-    check_pixels(tower, processor.image_processor, vision)
-    opened = parrot_config(released, str(path), vision, **fields)
+    with _told(path, "sizes and switches that make a model"):
+        opened = parrot_config(released, str(path), vision, **fields)
     check_vocabulary(processor.tokenizer, opened, folder)
     processor.num_image_tokens = opened.num_image_tokens
-    return Opened(opened, processor, _generation_config(kept, processor))
+    with _told(folder / "generation_config.json", "settings of generation"):
+        generation = _generation_config(kept, processor)
+    return Opened(opened, processor, generation)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    check_file(path)
+    return read_object(path)
+
+
+@contextmanager
+def _told(path: Path, expected: str) -> Iterator[None]:
+    """Around transformers' reading of what `path` holds: it checks fields by errors of many kinds, or by none."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: expected {expected}: {in_one_line(error)}") from None
 
 
 def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> ParrotImageProcessor:
