@@ -297,3 +297,20 @@ def test_a_released_config_alone_is_not_taken_for_ours(folder):
 def test_a_config_that_cannot_be_read_is_no_released_one(make, tmp_path: Path):
     make(tmp_path / "config.json")
     assert not is_released(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hidden_size": "x"}, "config.json: expected sizes and switches that make a model: "),
+        ({"mm_vision_select_layer": 99}, "config.json: expected sizes and switches that make a model: vision_feature_"),
+        ({"num_hidden_layers": 10**9}, "config.json: num_hidden_layers: expected at most the weights' "),
+        ({"num_experts": 10**9}, "config.json: num_experts: expected at most the weights' "),
+    ],
+)
+def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said):
+    change(folder / "config.json", **changed)
+    with pytest.raises(ConfigError) as error:
+        load_released(folder)
+    assert f"{folder}/{said}" in str(error.value)
+    assert "\n" not in str(error.value)
