@@ -23,8 +23,15 @@ COMPARED = ("contrast", "differences")
 # What a target, a run or a family, is shown by.
 OF_TARGETS = frozenset({*COMPARED, "accuracy", "bars", "losses"})
 
+
 # Canonical JSON sorts the keys of a mapping, so one whose order means something travels as a list of pairs.
-_FROM_PAIRS = BeforeValidator(lambda value: dict(value) if isinstance(value, list) else value)
+def _of_pairs(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        return {str(name): entry for name, entry in value}
+    return value
+
+
+_FROM_PAIRS = BeforeValidator(_of_pairs)
 Words = Annotated[
     dict[Text, Text], _FROM_PAIRS, PlainSerializer(lambda value: list(value.items()), return_type=list[tuple[str, str]])
 ]

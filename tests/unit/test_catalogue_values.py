@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from parrot.config import Benchmark, ConfigError, Dataset, load_catalogue
-from parrot.report.settings import report_stage
+from parrot.report.settings import ReportItem, report_stage
 from parrot.runs import Suite
 
 HUB_FILE, HUB_FOLDER = "source: {repository: a/b, file: s.json}", "source: {repository: a/b}"
@@ -18,6 +18,7 @@ LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
 @pytest.mark.parametrize(
     ("kind", "entry", "message"),
     [
+        (ReportItem, "title: T, benchmarks: [MMMB], houses: [null]", "houses: expected a mapping, found a list$"),
         (Dataset, "path: b", "kind: expected a value, found none$"),
         (Dataset, 'kind: "a\\nb"', r"kind: expected 'conversations', 'backbone', found 'a\\nb'$"),
         (Dataset, f"{SET}, file: data/../../s.json, {HUB_FILE}", rf"file: {LEADS_UP}'data/\.\./\.\./s\.json'"),
