@@ -216,7 +216,8 @@ def comparison_stage(
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     """The tables and figures that the config chooses.
 
-    ConfigError for an unknown one, one of an unknown benchmark, and a second primary contrast.
+    ConfigError for an unknown one, one of an unknown benchmark, bars of one that is not asked, and a second primary
+    contrast.
     """
     path = Path(catalogues) / "tables.yaml"
     catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
@@ -232,6 +233,11 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     for name, item in items.items():
         if lost := [benchmark for benchmark in item.benchmarks if benchmark not in known]:
             raise ConfigError(f"{path}: {name}: benchmarks: unknown benchmark {lost[0]}; {nearest(lost[0], known)}")
+    asked = [entry.name for key, entry in suite.benchmarks.items() if key in suite.config.evaluate.benchmarks]
+    for name, item in items.items():
+        if item.kind == "bars" and item.benchmarks[0] not in asked:
+            shown = f"{item.benchmarks[0]}, whose accuracies it shows"
+            raise ConfigError(f"config: report.tables: {name}: expected evaluate.benchmarks with {shown}")
     contrasts = [name for name, item in items.items() if item.kind == "contrast"]
     if len(contrasts) > 1:
         raise ConfigError(f"config: report.tables: expected one primary contrast, found {', '.join(contrasts)}")

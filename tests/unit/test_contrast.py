@@ -11,14 +11,16 @@ import pytest
 import tiny_results
 from tiny_manifest import sign
 
+from parrot.config import ConfigError, load_config, overlay
 from parrot.evaluate.tsv import read_tsv, write_tsv
 from parrot.report.answer import answer, question
 from parrot.report.build import build
 from parrot.report.contrast import contrasts, headline, measure
 from parrot.report.held_fixed import held_fixed
 from parrot.report.scores import Scores, read_scores
-from parrot.report.settings import ReportStage
+from parrot.report.settings import ReportStage, report_stage
 from parrot.report.units import Units
+from parrot.runs import Suite
 
 WHERE = "tiny-MMMB, all four-option kinds, Twemoji drawings, mean of the other five languages"
 
@@ -151,3 +153,9 @@ def test_the_page_says_what_each_comparison_holds_fixed(made: tuple[ReportStage,
     build(settings, tiny_results.score_files(root), root / "results", tmp_path / "out")
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "<li>no_experts and english: equal steps (4), not equal data:" in page
+
+
+def test_bars_of_a_benchmark_that_is_not_asked_are_refused_before_any_job() -> None:
+    raw = overlay(load_config("config/config.yaml"), {"evaluate": {"benchmarks": ["mini_mmmb"]}})
+    with pytest.raises(ConfigError, match=r"report.tables: fig7a: expected evaluate.benchmarks with MMBench_dev, "):
+        report_stage(Suite(raw))
