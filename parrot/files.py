@@ -206,7 +206,8 @@ def read_content(path: str | Path) -> bytes:
     Disks and downloads leave zeros, of any number, in place of what they lost.
     """
     check_regular(path)
-    parts, line = [], 1
+    parts: list[bytes] = []
+    line = 1
     try:
         with open(path, "rb") as file:
             while part := file.read(CHUNK):

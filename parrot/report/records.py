@@ -58,7 +58,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            numbers = all(type(value) in (int, float) and not math.isnan(value) for value in record.values())
+            numbers = all(type(value) in (int, float) for value in record.values())  # a loss may be NaN or infinite
             numbers = numbers and type(record["step"]) is int and math.isfinite(record.get("time", 0))
         except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             numbers = False

@@ -129,7 +129,7 @@ CASES = {
     "mixed encodings": Hostile(
         in_two_encodings(), "row number 3: question: expected UTF-8", ["1", "1000001", "3", "4"]
     ),
-    "another encoding": Hostile(text(table()).encode("utf-16"), "header: expected UTF-8", None),
+    "another encoding": Hostile(text(table()).encode("utf-16"), "byte 1: expected text in UTF-8, found 0xff", None),
     "row that is cut off": Hostile(
         text(table()).rsplit("\t", 2)[0] + "\n", "row number 5: expected 6 cells, found 4", WITHOUT_4
     ),

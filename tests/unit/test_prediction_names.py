@@ -22,7 +22,7 @@ def entry(name: str, *files: str, folder: str = "data", controls: tuple[str, ...
     [
         (("A", "x.tsv"), ("B", "x.tsv"), "one (en: x.tsv, control none) and two (en: x.tsv, control none)"),
         (("A", "x.tsv"), ("B", "X.TSV"), "two (en: X.TSV, control none) would overwrite"),
-        (("A", "x.tsv"), ("B", "sub/x.txt"), "two (en: sub/x.txt, control none) would overwrite"),
+        (("A", "x.tsv"), ("B", "x.txt"), "two (en: x.txt, control none) would overwrite"),
         (("A", "x.tsv"), ("B", "X.text.tsv"), "one (en: x.tsv, control text) and two (en: X.text.tsv, control none)"),
         (("A", "x.tsv"), ("B", "x.rejected.tsv"), "two (en: x.rejected.tsv, control none) would overwrite"),
         (("A", "caf\u00e9.tsv"), ("B", "cafe\u0301.tsv"), "would overwrite each other's predictions"),

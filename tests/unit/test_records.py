@@ -55,7 +55,7 @@ def test_a_provenance_that_is_not_the_stage_s_is_named_with_its_cure(
         (b'{"step": 1}\n[1]\n', "line 2: expected a JSON object of numbers, with a step"),
         (b'{"step": 1, "loss": "x"}\n', "line 1: expected a JSON object of numbers, with a step"),
         (b'{"step": 1}\n\xff\n', "line 2: expected a JSON object of numbers, with a step"),
-        (b'{"step": 1, "loss": NaN}\n', "line 1: expected a JSON object of numbers, with a step"),
+        (b'{"step": 1, "loss": "NaN"}\n', "line 1: expected a JSON object of numbers, with a step"),
         (b'{"step": 1e400}\n', "line 1: expected a JSON object of numbers, with a step"),
         (b'{"step": 1, "time": Infinity}\n', "line 1: expected a JSON object of numbers, with a step"),
         (b"[" * 100_000 + b"\n", "line 1: expected a JSON object of numbers, with a step"),

@@ -82,7 +82,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!int '017'\n", r"line 1, column 4: expected no tag"),
         ("a: *b\n", r"line 1, column 4: found undefined alias 'b'"),
         ("a: &a [*a]\n", r"line 1, column 8: expected no alias of a value that it is a part of, found \*a"),
-        ("a: x\x00y\n", r"line 1: expected no character U\+0000"),
+        ("a: x\x00y\n", r"line 1: expected text, found a zero byte"),
         ('a: "\\ud800"\n', r"line 1, column 4: expected text, found half of a surrogate pair"),
         ("a: " + "[" * 5000 + "]" * 5000, r"line 1, column 104: expected at most 100000 values, 100 deep"),
         (BOMB, r"line 5, column 5: expected at most 100000 values, 100 deep"),
