@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Where tests run in a Slurm job, a training that is stopped must not put that job back in the queue.
 os.environ.pop("SLURM_JOB_ID", None)
+# A shell has the interrupts of what it starts in the background ignored, and so would be those that tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 
