@@ -209,8 +209,3 @@ def test_standard_input_is_utf_8():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     with command("print(ascii(input()))", stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as done:
         assert done.communicate("çilek")[0] == "'\\xe7ilek'\n"
-
-
-def hear_interrupts() -> None:
-    """Tests that are started in the background have SIGINT ignored, and so would their processes."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
