@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, NoReturn
 
 from parrot.failures import INTERRUPTED
@@ -120,7 +121,8 @@ def _torchrun(arguments: list[str]) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent again when the step ends on another node
             requeue()
         for process in psutil.Process().children(recursive=True):
-            process.kill()  # a second Ctrl-C did not wait for them
+            with suppress(psutil.NoSuchProcess):
+                process.kill()  # a second Ctrl-C did not wait for them
         return 128 + stopped.sigval
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

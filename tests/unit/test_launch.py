@@ -167,7 +167,7 @@ def test_a_job_told_to_stop_before_its_first_step_is_requeued(slurm, tmp_path):
     slurm("scontrol", "")
     (tmp_path / "empty").mkdir()
     (tmp_path / "parrot").mkdir()
-    (tmp_path / "parrot/__main__.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    (tmp_path / "parrot/__main__.py").write_text("import os, time; os.write(1, b'here\\n'); time.sleep(60)")
     with subprocess.Popen(launcher(tmp_path, 0), cwd=tmp_path / "empty", stdout=subprocess.PIPE, text=True) as job:
         assert job.stdout.readline() == "here\n"
         job.terminate()
