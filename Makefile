@@ -45,27 +45,27 @@ lint: $(STAMP)  ## what pre-commit runs
 	snakemake --lint
 
 bench: $(STAMP)  ## step time and peak memory of a training step beside others'; a quarter of an hour, best on a quiet machine
-	python tests/bench/model.py
+	python -m tests.bench.model
 
 ui: $(STAMP)  ## browse the runs with MLflow
 	parrot track init  # an SQLite file that was moved learns where it is
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 docs: $(STAMP)  ## pictures under docs/
-	python -m parrot.docs
+	python -m tools.docs
 
 schemas: $(STAMP)  ## config/*.schema.json from the pydantic models
-	python -m parrot.schemas
+	python -m tools.schemas
 
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones
-	python -m parrot.backbones
+	python -m parrot.mini.backbones
 
 sources: $(STAMP)  ## maintainers: draw the mini scale's pictures from their sources
 	pip install --quiet --constraint constraints.txt --editable '.[sources]'
-	python -m parrot.data.sources
+	python -m parrot.mini.sources
 
 data: $(STAMP)  ## maintainers: compose data/mini and renew its pin
-	python -m parrot.data.compose
+	python -m parrot.mini.compose
 
 clean:  ## remove results and everything derived; keeps .venv and data
 	rm -rf results work logs benchmarks mlflow.db .mlflow.db.lock mlruns .snakemake

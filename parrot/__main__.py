@@ -1,5 +1,5 @@
 """`python -m parrot` is the `parrot` command."""
 
-from parrot.cli import main
+from parrot.cli.app import main
 
 main()

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.config import LANGUAGES, ConfigError
-from parrot.data.features import Features
-from parrot.data.pictures import open_image
-from parrot.marks import IGNORED
+from parrot.config.settings import LANGUAGES
+from parrot.constants import IGNORED
+from parrot.data.feature_store import Features
+from parrot.data.images import open_image
+from parrot.errors import ConfigError
 
 
 def count_truncated(dataset: Dataset, max_length: int) -> int:

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
-from parrot.config import ConfigError, ConversationSet
+from parrot.config.settings import ConversationSet
+from parrot.config.staleness import code_digest, key
+from parrot.constants import IGNORED, IMAGE
 from parrot.data.json_stream import elements
 from parrot.data.samples import Found, Reading, fault, identifier, image_fault
-from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_path, check_regular
-from parrot.marks import IGNORED, IMAGE
-from parrot.sealed import is_whole, seal
+from parrot.errors import ConfigError
+from parrot.io.digests import file_sha256, is_whole, seal
+from parrot.io.files import atomic_path, check_regular
 
 ROWS_A_BLOCK = 1024
 SCHEMA = pa.schema(
@@ -147,7 +148,7 @@ def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> 
         raise ConfigError(f"{entry.file}: cannot be read: {error.strerror}") from None
     probe = processor.format_conversations([[{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}]])
     vocabulary = key(processor.tokenizer.backend_tokenizer.to_str())
-    code = code_digest("parrot.data.conversations", "parrot.model.processing")
+    code = code_digest("parrot.data.conversations", "parrot.model.processing_parrot")
     accepted = {kind: fault.count for kind, fault in entry.accept.items()}
     place = [entry.file, entry.images, entry.language, entry.accepted_losses, accepted, max_length]
     return f"{Path(entry.file).stem}.{key([digest, place, vocabulary, probe, code])}.arrow"

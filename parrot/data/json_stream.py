@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from parrot.files import check_regular, read_text
-from parrot.limits import limits
-from parrot.strict import ConfigError
+from parrot.config.limits import limits
+from parrot.errors import ConfigError
+from parrot.io.files import check_regular, read_text
 
 CHARACTERS_A_READ = 1 << 20
 NO_BLANK = re.compile(r"[^ \t\n\r]")

@@ -9,10 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from parrot.config import ConfigError, ConversationSet, Fault
-from parrot.files import check_regular
-from parrot.limits import limits
-from parrot.marks import IMAGE
+from parrot.config.limits import limits
+from parrot.config.settings import ConversationSet, Fault
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
+from parrot.io.files import check_regular
 
 SPEAKERS = ("system", "human", "gpt")
 NAMED = 3  # samples of one fault that an error names

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Conventions, Scoring
+from parrot.config.settings import Benchmark, Conventions, Scoring
+from parrot.data.tsv import L2, ROTATION
 from parrot.evaluate.grading import read_rows
-from parrot.evaluate.tsv import L2, ROTATION
 
 
 def load_units(benchmark: Benchmark, folder: Path, conventions: Conventions) -> pd.DataFrame:

@@ -21,11 +21,11 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from parrot.config import ConfigError
+from parrot.constants import IMAGE
+from parrot.data.tsv import decode_picture
+from parrot.errors import ConfigError
 from parrot.evaluate.generate import Answer, use_accelerator
 from parrot.evaluate.questions import Question
-from parrot.evaluate.tsv import decode_picture
-from parrot.marks import IMAGE
 from parrot.model.build import pretrained
 from parrot.model.folder import check_folder, read_config
 

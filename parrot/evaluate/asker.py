@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parrot.config import LANGUAGES
+from parrot.config.settings import LANGUAGES
+from parrot.data.tsv import decode_image
 from parrot.evaluate.generate import Answer, check_length, generate, use_accelerator
 from parrot.evaluate.questions import Question
-from parrot.evaluate.tsv import decode_image
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
 
 FEATURE_BYTES = 2**31  # of main memory, for the features of the pictures that are asked about at a time

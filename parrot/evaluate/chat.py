@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from parrot.config import LANGUAGES, ConfigError, Language
-from parrot.data.pictures import open_image
+from parrot.config.settings import LANGUAGES, Language
+from parrot.data.images import open_image
+from parrot.errors import ConfigError
 from parrot.evaluate.generate import check_length, generate, use_accelerator
 from parrot.evaluate.streaming import TextStream
 from parrot.model.build import load

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import LANGUAGES, BackboneFolder, Benchmark, ConfigError, Language
-from parrot.digest import code_digest, file_sha256, key
-from parrot.evaluate.reading import read_language
-from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import LETTERS
-from parrot.sealed import read_lines
-from parrot.stages import PredictSettings
+from parrot.config.settings import LANGUAGES, BackboneFolder, Benchmark, Language
+from parrot.config.stages import PredictSettings
+from parrot.config.staleness import code_digest, key
+from parrot.data.benchmarks import read_language
+from parrot.data.rejections import Rejection, reject
+from parrot.data.tsv import LETTERS
+from parrot.errors import ConfigError
+from parrot.io.digests import file_sha256, read_lines
 
 # The columns that are put into English; a picture in words is what the control `text` shows.
 TEXTS = ("question", "hint", "picture_text", *LETTERS)

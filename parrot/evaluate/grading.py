@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Conventions, Language
-from parrot.evaluate.matching import infer
-from parrot.evaluate.mme import pair_ids
-from parrot.evaluate.postprocess import wrapper_answer
-from parrot.evaluate.predictions import DESCRIPTION, read_predictions
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
-from parrot.evaluate.tsv import (
+from parrot.config.settings import Benchmark, Control, Conventions, Language
+from parrot.data.tsv import (
     as_vlmevalkit_reads,
     as_vlmevalkit_scores,
     options,
     records,
 )
+from parrot.evaluate.matching import infer
+from parrot.evaluate.mme import pair_ids
+from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.predictions import DESCRIPTION, read_predictions
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
 from parrot.evaluate.yes_no import yes_or_no
 
 REQUIRED = ("question", "answer", "prediction", "prompt_sha256")

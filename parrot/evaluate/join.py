@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parrot.evaluate.score_lines import COLUMNS, read_lines, to_csv
-from parrot.files import atomic_write
+from parrot.io.files import atomic_write
 
 
 def join(scores: Sequence[Path], output: Path) -> None:

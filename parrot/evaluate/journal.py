@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from parrot.evaluate.generate import Answer
-from parrot.files import make_folder
-from parrot.sealed import append_line, read_lines
+from parrot.io.digests import append_line, read_lines
+from parrot.io.files import make_folder
 
 
 class Journal:

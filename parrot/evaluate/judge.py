@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, JudgeSettings
-from parrot.digest import key
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, JudgeSettings
+from parrot.config.staleness import key
+from parrot.data.rejections import Rejection
+from parrot.data.tsv import read_tsv, records, write_tsv
+from parrot.errors import ConfigError
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.rejections import Rejection
-from parrot.evaluate.tsv import read_tsv, records, write_tsv
-from parrot.prediction_names import prediction_file
-from parrot.sealed import tell
-from parrot.web import open_address, shown, without_secrets
+from parrot.io.digests import tell
+from parrot.io.web import open_address, shown, without_secrets
 
 REQUIRED = ("question", "caption", "gpt4_ans", "category", "picture", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, NllbTokenizer
 
-from parrot.config import BackboneFolder, ConfigError, Language
+from parrot.config.settings import BackboneFolder, Language
+from parrot.config.stages import PredictSettings
+from parrot.data.benchmarks import read_language
+from parrot.errors import ConfigError
 from parrot.evaluate.english import Translations
 from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.progress import Progress
-from parrot.evaluate.reading import read_language
-from parrot.files import make_folder
+from parrot.io.digests import append_line
+from parrot.io.files import make_folder
 from parrot.model.build import pretrained
 from parrot.model.folder import check_folder
 from parrot.model.tokenizer import read_tokenizer
-from parrot.sealed import append_line
-from parrot.stages import PredictSettings
 
 CODES: dict[Language, str] = {
     "en": "eng_Latn",

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError
+from parrot.config.settings import Benchmark
+from parrot.data.tsv import L2
+from parrot.errors import ConfigError
 from parrot.evaluate.bootstrap import LEVEL, picture_weights, totals_by_picture
-from parrot.evaluate.tsv import L2
 
 
 def pair_ids(graded: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series:

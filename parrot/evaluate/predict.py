@@ -16,8 +16,13 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
-from parrot.config import BackboneFolder, ConfigError
-from parrot.digest import code_digest, key
+from parrot.config.prediction_names import list_file
+from parrot.config.settings import BackboneFolder
+from parrot.config.stages import PredictSettings
+from parrot.config.staleness import code_digest, key
+from parrot.data.rejections import write_list
+from parrot.data.tsv import write_tsv
+from parrot.errors import ConfigError, told
 from parrot.evaluate.any_model import AnyModelAsker, OwnWords
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
@@ -26,15 +31,10 @@ from parrot.evaluate.machine_translation import translate
 from parrot.evaluate.predictions import Predicted, benchmark_sha256, predicted, remove_manifest, write_manifest
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import Question, Sheet, read_sheets
-from parrot.evaluate.rejections import write_list
 from parrot.evaluate.shares import shares
-from parrot.evaluate.tsv import write_tsv
-from parrot.failures import told
-from parrot.files import check_folder, make_folder, real_path
-from parrot.lock import only_one
+from parrot.io.files import check_folder, make_folder, real_path
+from parrot.io.lock import only_one
 from parrot.model import ParrotProcessor
-from parrot.prediction_names import list_file
-from parrot.stages import PredictSettings
 
 ROUTER_DECIMALS = 6
 Words = ParrotProcessor | OwnWords

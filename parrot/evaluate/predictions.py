@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control, Language, validate
-from parrot.digest import file_sha256
-from parrot.evaluate.reading import read_language
-from parrot.evaluate.tsv import check_indices, read_tsv
-from parrot.files import check_regular, read_json, real_path, write_json
-from parrot.prediction_names import prediction_file
-from parrot.strict import Strict
+from parrot.config.base import Strict
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, Control, Language, validate
+from parrot.data.benchmarks import read_language
+from parrot.data.tsv import check_indices, read_tsv
+from parrot.errors import ConfigError
+from parrot.io.digests import file_sha256
+from parrot.io.files import check_regular, read_json, real_path, write_json
 
 # Columns that describe a question and decide no answer: they may be named anew without asking a model again.
 DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")

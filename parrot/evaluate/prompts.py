@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from parrot.benchmark_kinds import TEMPLATES
-from parrot.config import Benchmark, ConfigError, Conventions, Language
-from parrot.evaluate.tsv import options
-from parrot.stages import PredictSettings
-from parrot.strict import Strict
+from parrot.config.base import Strict
+from parrot.config.benchmark_kinds import TEMPLATES
+from parrot.config.settings import Benchmark, Conventions, Language
+from parrot.config.stages import PredictSettings
+from parrot.data.tsv import options
+from parrot.errors import ConfigError
 
 # The wrapper's sentences; they hold for every benchmark that asks for the letter and words no instruction of its own.
 LETTER_INSTRUCTION: dict[Language, str] = {

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control, Language
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, Control, Language
+from parrot.config.stages import PredictSettings
+from parrot.constants import IMAGE
+from parrot.data.benchmarks import read_language, without_control
+from parrot.data.rejections import Rejection, reject
+from parrot.data.tsv import as_vlmevalkit_reads, picture_id, records
+from parrot.errors import ConfigError
 from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row
-from parrot.evaluate.reading import read_language, without_control
-from parrot.evaluate.rejections import Rejection, reject
-from parrot.evaluate.tsv import as_vlmevalkit_reads, picture_id, records
-from parrot.marks import IMAGE
-from parrot.prediction_names import prediction_file
-from parrot.stages import PredictSettings
 
 
 @dataclass(frozen=True)

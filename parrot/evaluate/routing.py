@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, ConfigError, Control, Language
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, Control, Language
+from parrot.data.tsv import ROTATION
+from parrot.errors import ConfigError
 from parrot.evaluate.information import entropies
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.tsv import ROTATION
-from parrot.prediction_names import prediction_file
 
 # Weights are written with six decimals: those of many experts sum to 1 only about.
 TOLERANCE = 1e-3

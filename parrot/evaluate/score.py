@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config import Benchmark, Control, Conventions, Scoring
+from parrot.config.settings import Benchmark, Control, Conventions, Scoring
+from parrot.config.stages import ScoreSettings
 from parrot.evaluate.accuracy import by_kind, by_value, scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.grading import read_rows
@@ -19,8 +20,7 @@ from parrot.evaluate.mme import sums
 from parrot.evaluate.predictions import read_rejected
 from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.score_lines import COLUMNS, in_words, to_csv
-from parrot.files import atomic_write
-from parrot.stages import ScoreSettings
+from parrot.io.files import atomic_write
 
 WHOLE = {"house": "all", "split": "all", "kind": "all"}
 MEANS = ("hit", "unmatched", "other_language")

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from parrot.config import LANGUAGES, ConfigError, Control, Conventions, Scoring
-from parrot.evaluate.tsv import L2
-from parrot.files import check_regular
+from parrot.config.settings import LANGUAGES, Control, Conventions, Scoring
+from parrot.data.tsv import L2
+from parrot.errors import ConfigError
+from parrot.io.files import check_regular
 
 # What says which number a line holds.
 IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")

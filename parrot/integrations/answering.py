@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from parrot.config import LANGUAGES, ConfigError, Language
-from parrot.marks import IMAGE
+from parrot.config.settings import LANGUAGES, Language
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
 from parrot.model.build import load
 
 # Greedy whatever the folder's generation settings say: the released ones ask for sampling and a repetition penalty.

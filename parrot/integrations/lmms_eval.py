@@ -18,9 +18,10 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from PIL import Image
 from tqdm import tqdm
 
-from parrot.config import ConfigError, Language
+from parrot.config.settings import Language
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
 from parrot.integrations.answering import Answerer, with_pictures
-from parrot.marks import IMAGE
 
 MANIFEST = ModelManifest("parrot", simple_class_path=f"{__name__}.Parrot")
 

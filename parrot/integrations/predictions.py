@@ -10,14 +10,14 @@ from typing import Literal
 
 import pandas as pd
 
-from parrot.config import ConfigError
+from parrot.config.prediction_names import prediction_file
+from parrot.config.stages import ScoreSettings
+from parrot.data.tsv import write_tsv
+from parrot.errors import ConfigError
 from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import write_tsv
-from parrot.files import atomic_write
-from parrot.prediction_names import prediction_file
-from parrot.stages import ScoreSettings
+from parrot.io.files import atomic_write
 
 FileFormat = Literal["xlsx", "tsv"]
 REQUIRED = ("question", "prediction")

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import ConfigError, Language
-from parrot.data.pictures import open_image
+from parrot.config.settings import Language
+from parrot.constants import IMAGE
+from parrot.data.images import open_image
+from parrot.data.tsv import LETTERS
+from parrot.errors import ConfigError
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
-from parrot.evaluate.tsv import LETTERS
 from parrot.integrations.answering import Answerer, with_pictures
-from parrot.marks import IMAGE
 
 # Ends of data sets' names, as they are written there: MMMB_cn is asked in Chinese, MMBench_DEV_CN by its text alone.
 LANGUAGE_OF: dict[str, Language] = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}

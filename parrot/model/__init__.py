@@ -6,10 +6,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import AutoProcessor
 
-from parrot.model.configuration import ParrotConfig
-from parrot.model.image_processing import ParrotImageProcessor
-from parrot.model.modeling import ParrotForConditionalGeneration, ParrotModel
-from parrot.model.processing import ParrotProcessor
+from parrot.model.configuration_parrot import ParrotConfig
+from parrot.model.image_processing_parrot import ParrotImageProcessor
+from parrot.model.modeling_parrot import ParrotForConditionalGeneration, ParrotModel
+from parrot.model.processing_parrot import ParrotProcessor
 
 AutoConfig.register(ParrotConfig.model_type, ParrotConfig)
 AutoModel.register(ParrotConfig, ParrotModel)

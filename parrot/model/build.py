@@ -16,17 +16,18 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.config import LANGUAGES, ConfigError, ImageReading, Tuning
-from parrot.files import atomic_path
-from parrot.marks import IMAGE
-from parrot.model.configuration import ParrotConfig, is_released
-from parrot.model.conversation import SPECIAL_TOKENS, TURN_END
+from parrot.config.settings import LANGUAGES, ImageReading, Tuning
+from parrot.config.stages import AlignSettings, TuneSettings
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
+from parrot.io.files import atomic_path
+from parrot.model.chat_template import SPECIAL_TOKENS, TURN_END
+from parrot.model.configuration_parrot import ParrotConfig, is_released
 from parrot.model.folder import be_quiet, check_folder, read_config, read_processor, unsharded
-from parrot.model.modeling import STARTED_HERE, ParrotForConditionalGeneration
-from parrot.model.processing import ParrotProcessor, processor_of
+from parrot.model.modeling_parrot import STARTED_HERE, ParrotForConditionalGeneration
+from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from parrot.model.projector import ParrotProjector
 from parrot.model.weights import check, check_finite, headers_of
-from parrot.stages import AlignSettings, TuneSettings
 
 ALIGNMENT = 64  # bytes
 
@@ -127,7 +128,7 @@ def load(
     be_quiet()
     if is_released(folder):
         # Only here, since it needs more than torch and transformers.
-        from parrot.model.released import load_released
+        from parrot.model.convert import load_released
 
         model, processor = load_released(folder, dtype=dtype)
         check_finite(model.state_dict(), folder)

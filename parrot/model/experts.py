@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.integrations.moe import _grouped_mm  # torch's, or transformers' own where that cannot be compiled
 
-from parrot.model.configuration import ParrotConfig
+from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.router import ParrotRouter, choose, uniform_by_fan_in
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
-from parrot.model.configuration import ParrotConfig
+from parrot.model.configuration_parrot import ParrotConfig
 
 Part = Literal["projector", "experts", "language_model"]
 STAGE_2: tuple[Part, ...] = ("projector", "experts", "language_model")

@@ -24,13 +24,14 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
-from parrot.config import ConfigError, ModelSettings, validate
-from parrot.files import read_object
-from parrot.marks import IMAGE
-from parrot.model.configuration import ParrotConfig
-from parrot.model.image_processing import ParrotImageProcessor
-from parrot.model.modeling import ParrotForConditionalGeneration
-from parrot.model.processing import ParrotProcessor, image_processor_of
+from parrot.config.settings import ModelSettings, validate
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
+from parrot.io.files import read_object
+from parrot.model.configuration_parrot import ParrotConfig
+from parrot.model.image_processing_parrot import ParrotImageProcessor
+from parrot.model.modeling_parrot import ParrotForConditionalGeneration
+from parrot.model.processing_parrot import ParrotProcessor, image_processor_of
 from parrot.model.tokenizer import (
     check_own,
     check_text,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parrot.model.configuration import ParrotConfig
+from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.router import uniform_by_fan_in
 
 

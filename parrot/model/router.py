@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from parrot.model.configuration import ParrotConfig
+from parrot.model.configuration_parrot import ParrotConfig
 
 
 class RouterInputs(NamedTuple):

@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from parrot.config import ConfigError, Language
-from parrot.files import read_object
-from parrot.marks import IMAGE
-from parrot.model.conversation import SPECIAL_TOKENS
+from parrot.config.settings import Language
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
+from parrot.io.files import read_object
+from parrot.model.chat_template import SPECIAL_TOKENS
 from parrot.model.weights import check_file
 
 LONGEST = 200  # characters of another library's error

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from parrot.config import ConfigError
-from parrot.files import check_regular, read_object
+from parrot.errors import ConfigError
+from parrot.io.files import check_regular, read_object
 
 POINTER = b"version https://git-lfs"  # how the file begins that Git LFS leaves where it did not download
 CONVERT = (

@@ -11,12 +11,13 @@ from typing import Literal
 import pandas as pd
 from pydantic import FiniteFloat, Json
 
-from parrot.config import Benchmark, ConfigError, Control, Kind, Language, validate
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, Control, Kind, Language, validate
+from parrot.data.tsv import ROTATION, options, records
+from parrot.errors import ConfigError
 from parrot.evaluate.grading import asked_in, grade
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.tsv import ROTATION, options, records
-from parrot.prediction_names import prediction_file
 from parrot.report.settings import BrowseStage
 
 REQUIRED = ("question", "prediction", "prompt_sha256", "picture", "router_weights")

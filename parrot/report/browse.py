@@ -11,9 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from parrot.config import Conventions
+from parrot.config.settings import Conventions
 from parrot.evaluate.predictions import read_rejected
-from parrot.files import atomic_write
+from parrot.io.files import atomic_write
 from parrot.report.answers import Answer, choose, read_answers
 from parrot.report.settings import BrowseStage
 from parrot.report.template import FOLDER, environment

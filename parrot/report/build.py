@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from parrot.files import atomic_write
+from parrot.io.files import atomic_write
 from parrot.report import contrast, figures, page, render, router, tables
 from parrot.report.grid import Grid, to_csv
 from parrot.report.scores import Scores, check_asked, read_scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parrot.config import Conventions
+from parrot.config.settings import Conventions
 from parrot.report.scores import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.words import prompt_languages

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from parrot.files import atomic_write
+from parrot.io.files import atomic_write
 from parrot.report import notes, samples, tables
 from parrot.report.answer import answer, by_languages, question
 from parrot.report.contrast import Measure, measure

@@ -6,8 +6,9 @@ import csv
 import io
 from pathlib import Path
 
-from parrot.config import LANGUAGES, ConfigError
-from parrot.files import read_text
+from parrot.config.settings import LANGUAGES
+from parrot.errors import ConfigError
+from parrot.io.files import read_text
 from parrot.report.grid import Grid
 from parrot.report.scores import Cell
 from parrot.report.tables import NON_ENGLISH, mean

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from parrot.config import ConfigError, Language, validate
+from parrot.config.settings import Language, validate
+from parrot.errors import ConfigError
 from parrot.evaluate.predictions import read_predictions
-from parrot.files import check_regular, read_object
+from parrot.io.files import check_regular, read_object
 from parrot.report.settings import ReportStage
 
 

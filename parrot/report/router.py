@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from parrot.config import Benchmark, ConfigError, Control, load_catalogue
+from parrot.config.prediction_names import prediction_file
+from parrot.config.settings import Benchmark, Control, load_catalogue
+from parrot.errors import ConfigError
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.predictions import read_manifest
 from parrot.evaluate.routing import Routing, read_routing
-from parrot.prediction_names import prediction_file
 from parrot.report import notes, tables
 from parrot.report.grid import Grid
 from parrot.report.scores import MISSING, Cell

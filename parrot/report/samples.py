@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config import LANGUAGES, Benchmark, Language
+from parrot.config.settings import LANGUAGES, Benchmark, Language
+from parrot.data.benchmarks import read_language
+from parrot.data.tsv import options
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.reading import read_language
-from parrot.evaluate.tsv import options
 from parrot.report.settings import ReportStage
 from parrot.report.units import Units
 

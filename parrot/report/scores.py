@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config import ConfigError
+from parrot.errors import ConfigError
 from parrot.evaluate.score_lines import IDENTITY, NUMBERS, number, read_lines, remade
 from parrot.report.settings import ReportStage
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config import Benchmark, ConfigError, Control, Conventions, Language, Tuning, load_catalogue
-from parrot.names import nearest
-from parrot.runs import Run, Suite
-from parrot.strict import Distinct, Pair, Several, Strict, Text
+from parrot.config.base import Distinct, Pair, Several, Strict, Text
+from parrot.config.runs import Run, Suite
+from parrot.config.settings import Benchmark, Control, Conventions, Language, Tuning, load_catalogue
+from parrot.errors import ConfigError, nearest
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]
 FigureKind = Literal["bars", "router", "losses"]

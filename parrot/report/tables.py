@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from parrot.config import LANGUAGES, Control, Language
+from parrot.config.settings import LANGUAGES, Control, Language
+from parrot.data.tsv import L2
 from parrot.evaluate.score_lines import UNBOUNDED
-from parrot.evaluate.tsv import L2
 from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
 from parrot.report.scores import MISSING, Cell, Scores

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config import Benchmark, ConfigError
-from parrot.evaluate.reading import read_language
-from parrot.evaluate.tsv import decode_picture, picture_id
+from parrot.config.settings import Benchmark
+from parrot.data.benchmarks import read_language
+from parrot.data.tsv import decode_picture, picture_id
+from parrot.errors import ConfigError
 
 PIXELS_A_SIDE = 192
 QUALITY = 85

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config import ConfigError
+from parrot.errors import ConfigError
 from parrot.evaluate.accuracy import by_kind, load_units
 from parrot.evaluate.bootstrap import (
     LEVEL,

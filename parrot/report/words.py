@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parrot.config import Benchmark
+from parrot.config.settings import Benchmark
 
 LANGUAGE_NAMES = {
     "en": "English",

@@ -14,8 +14,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import nn
 
-from parrot.config import ConfigError, LoraSettings
-from parrot.model.modeling import ParrotForConditionalGeneration
+from parrot.config.settings import LoraSettings
+from parrot.errors import ConfigError
+from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 
 ADAPTER = "default"  # peft's name of an adapter, a part of its parameters' names
 PREFIX = "base_model.model."  # of every name in an adapter file

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from parrot.config import Recipe
-from parrot.hardware import TrainingHardware, accumulation_steps
+from parrot.config.hardware import TrainingHardware, accumulation_steps
+from parrot.config.settings import Recipe
 from parrot.train import strategy
 from parrot.train.loading import workers
 

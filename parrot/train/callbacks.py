@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from parrot.failures import naming
+from parrot.errors import naming
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from parrot.config import ConfigError
-from parrot.digest import code_digest, file_sha256, key
-from parrot.files import atomic_write, remove
-from parrot.sealed import read_record, tell, write_record
-from parrot.stages import AlignSettings, TuneSettings
+from parrot.config.stages import AlignSettings, TuneSettings
+from parrot.config.staleness import code_digest, key
+from parrot.errors import ConfigError
+from parrot.io.digests import file_sha256, read_record, tell, write_record
+from parrot.io.files import atomic_write, remove
 
 WHOLE = "whole"
 METRICS = "metrics.jsonl"
@@ -28,7 +28,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 def folder_name(settings: AlignSettings | TuneSettings, projector: Path | None) -> str:
     """The folder of all checkpoints that depend on the same settings, code and, for stage 2, `projector`'s weights."""
-    name = key([settings.model_dump(mode="json"), code_digest("parrot.train.recipe")])
+    name = key([settings.model_dump(mode="json"), code_digest("parrot.train.stages")])
     return name if projector is None else f"{name}-{file_sha256(projector)[:12]}"
 
 

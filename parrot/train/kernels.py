@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from parrot.config import ConfigError
-from parrot.hardware import TrainingHardware
+from parrot.config.hardware import TrainingHardware
+from parrot.errors import ConfigError
 
 
 def choose(model: Any, hardware: TrainingHardware, precision: str, where: str) -> None:

@@ -22,7 +22,7 @@ def shown_live(identity: str | None, folder: Path, output: Path) -> Iterator[Non
     if identity is None:
         yield
         return
-    command = [sys.executable, "-m", "parrot.live", identity, str(folder)]
+    command = [sys.executable, "-m", "parrot.tracking.live", identity, str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     message, seconds = "died", SECONDS_AFTER_STOP
     try:

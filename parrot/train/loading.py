@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from parrot.config import ConfigError
+from parrot.errors import ConfigError
 
 MOST_WORKERS = 8
 SYSTEMS = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$")  # a system's error as a traceback ends with it

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from parrot.config import ConfigError
-from parrot.hardware import TrainingHardware
-from parrot.sealed import read_record, write_record
+from parrot.config.hardware import TrainingHardware
+from parrot.errors import ConfigError
+from parrot.io.digests import read_record, write_record
 
 FILE = "out_of_memory.json"  # beside the checkpoints
 

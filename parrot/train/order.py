@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from torch.utils.data import Sampler
 
-from parrot.config import Recipe
+from parrot.config.settings import Recipe
 from parrot.train.layout import BatchLayout, laid_out
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from parrot.hardware import TrainingHardware
-from parrot.stages import AlignSettings, TuneSettings
-from parrot.strict_yaml import read_yaml
+from parrot.config.hardware import TrainingHardware
+from parrot.config.stages import AlignSettings, TuneSettings
+from parrot.config.strict_yaml import read_yaml
 
 PACKAGES = (
     "parrot", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "pillow",

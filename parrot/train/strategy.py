@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 
-from parrot.config import ConfigError, Recipe
-from parrot.hardware import TrainingHardware
+from parrot.config.hardware import TrainingHardware
+from parrot.config.settings import Recipe
+from parrot.errors import ConfigError
 
 ZERO_STAGE = {"zero2": 2, "zero3": 3}
 SPLIT_WEIGHTS = ("zero3", "fsdp2")

@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from parrot.files import atomic_write, parse_rows, whole_lines
-from parrot.sealed import tell
+from parrot.io.digests import tell
+from parrot.io.files import atomic_write, parse_rows, whole_lines
 
 SECONDS_A_SAMPLE, SAMPLES_A_ROW = 5.0, 2
 MEGA = 1e6

@@ -15,10 +15,9 @@ from transformers import Trainer, TrainerControl
 from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.config import ConfigError
-from parrot.failures import naming
-from parrot.files import sync_tree
-from parrot.marks import IGNORED
+from parrot.constants import IGNORED
+from parrot.errors import ConfigError, naming
+from parrot.io.files import sync_tree
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
 from parrot.train.checkpoints import identities, keep_metrics, mark_whole, newest_whole

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from settings import CONFIGURED, Job, Setting
-from steps import Result
 
-from parrot.plan.devices import device_of
+from parrot.cluster.plan.devices import device_of
+from tests.bench.settings import CONFIGURED, Job, Setting
+from tests.bench.steps import Result
 
 PLAN = Path(__file__).resolve().parents[2] / "config/plan.yaml"
 

@@ -1,6 +1,6 @@
 """Questions a second: the released runner's way, this project's without sharing pictures' features, and this project's.
 
-    python tests/bench/evaluation.py [--questions 96] [--threads 1 2] [--gpu]
+    python -m tests.bench.evaluation [--questions 96] [--threads 1 2] [--gpu]
 
 The released way asks one question at a time, decodes, preprocesses and encodes its picture anew for every row, in every
 language and rotation, runs the encoder's last layer too, and computes the logits of every position of the prompt; it
@@ -28,20 +28,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import prediction
 import torch
-from asking import answer_questions
 from PIL import Image
-from subjects import qwen_1_8b, qwen_7b
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
+from parrot.config.runs import Suite
+from parrot.data.tsv import decode_picture
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.questions import Question, read_sheets
-from parrot.evaluate.tsv import decode_picture
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
 from parrot.model.build import build, load
-from parrot.runs import Suite
+from tests.bench import prediction
+from tests.bench.asking import answer_questions
+from tests.bench.subjects import qwen_1_8b, qwen_7b
 
 BATCH = 128
 GOAL = 8.0

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from subjects import SYSTEM, Size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from parrot.data.features import Features
-from parrot.marks import IGNORED
+from parrot.constants import IGNORED
+from parrot.data.feature_store import Features
 from parrot.model import ParrotImageProcessor
 from parrot.model.flops import Sample
 from parrot.train.layout import BatchLayout, laid_out
+from tests.bench.subjects import SYSTEM, Size
 
 REPEATED = 100  # times, more than anything steps
 

@@ -16,8 +16,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from subjects import NO_EXPERTS, OURS, PLAIN, SUBJECTS, Size, backward, batch, build, gradient_norm, operations
 from transformers.utils import is_flash_attn_2_available
+
+from tests.bench.subjects import (
+    NO_EXPERTS,
+    OURS,
+    PLAIN,
+    SUBJECTS,
+    Size,
+    backward,
+    batch,
+    build,
+    gradient_norm,
+    operations,
+)
 
 MFU_GOAL = 0.55
 GIB = 1 << 30

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from subjects import Size, backward, batch, build
+
+from tests.bench.subjects import Size, backward, batch, build
 
 MIB = 1 << 20
 

@@ -29,11 +29,12 @@ from pathlib import Path
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a machine with a GPU may not have the package installed
 
-import gpu
 import torch
-from machine import describe
-from measure import Times, interleaved, peak_memory
-from subjects import (
+
+from tests.bench import gpu
+from tests.bench.machine import describe
+from tests.bench.measure import Times, interleaved, peak_memory
+from tests.bench.subjects import (
     LLAVA,
     NO_EXPERTS,
     OURS,
@@ -49,7 +50,7 @@ from subjects import (
     small,
     tiny,
 )
-from variants import packing, top_k
+from tests.bench.variants import packing, top_k
 
 TIME_GOALS = {8_000: 0.75, 151_936: 0.42}  # ours / plain transcription
 LLAVA_GOAL = 1.1  # ours without experts / Llava

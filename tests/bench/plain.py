@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parrot.marks import IGNORED
+from parrot.constants import IGNORED
 from parrot.model import ParrotForConditionalGeneration
 
 

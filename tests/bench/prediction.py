@@ -1,4 +1,4 @@
-"""Prediction at the paper's sizes on one GPU: `python tests/bench/evaluation.py --gpu`.
+"""Prediction at the paper's sizes on one GPU: `python -m tests.bench.evaluation --gpu`.
 
 Random models, pictures decoded and preprocessed within the time, 2 tokens out. The share of the prefill bound is
 2 x parameters x tokens over the rate of a large matrix product of the same dtype, measured just before, and over the
@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from asking import answer_questions
-from gpu import matrix_product_rate
-from subjects import Size
 from transformers import AutoTokenizer
 
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.questions import Question
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
+from tests.bench.asking import answer_questions
+from tests.bench.gpu import matrix_product_rate
+from tests.bench.subjects import Size
 
 TOKENIZER = Path("workflow/resources/mini/backbones/qwen")
 GOAL = 50  # per cent of the prefill bound

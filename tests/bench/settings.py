@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mix import CAPTIONS, INSTRUCTIONS, draw
-from subjects import Size, mini, qwen_1_8b, qwen_7b, tiny
 from transformers.utils import is_flash_attn_2_available
 
 from parrot.model.flops import Sample
 from parrot.train.layout import BatchLayout
+from tests.bench.mix import CAPTIONS, INSTRUCTIONS, draw
+from tests.bench.subjects import Size, mini, qwen_1_8b, qwen_7b, tiny
 
 FLASH = "flash_attention_2"
 LONGEST = 2048  # tokens of a sample

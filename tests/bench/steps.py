@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from feeding import Row, decode, loader, write_pictures
-from gpu import clock
-from settings import Job, Setting
-from subjects import NO_EXPERTS, OURS, build
 
-from parrot.data.features import Features, stored, write_block
+from parrot.data.feature_store import Features, stored, write_block
 from parrot.model.flops import STAGE_2, training_flops
+from tests.bench.feeding import Row, decode, loader, write_pictures
+from tests.bench.gpu import clock
+from tests.bench.settings import Job, Setting
+from tests.bench.subjects import NO_EXPERTS, OURS, build
 
 PICTURES = 64  # distinct ones
 

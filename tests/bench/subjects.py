@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from plain import PlainParrot
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
 
-from parrot.marks import IGNORED
+from parrot.constants import IGNORED
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.flops import Sample, training_flops
+from tests.bench.plain import PlainParrot
 
 PLAIN, LLAVA, OURS, NO_EXPERTS = SUBJECTS = ("plain transcription", "Llava", "ours", "ours without experts")
 SYSTEM = 20  # text tokens in front of the picture

@@ -35,12 +35,13 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a machine with a GPU may not have the package installed
 
 import torch
-from calibration import entry
-from gpu import MFU_GOAL, matrix_product_rate
-from machine import describe
-from mix import print_layouts
-from settings import Job, Setting, on_gpu, on_processor
-from steps import Result, Runner, interleaved
+
+from tests.bench.calibration import entry
+from tests.bench.gpu import MFU_GOAL, matrix_product_rate
+from tests.bench.machine import describe
+from tests.bench.mix import print_layouts
+from tests.bench.settings import Job, Setting, on_gpu, on_processor
+from tests.bench.steps import Result, Runner, interleaved
 
 HEAD = "| setting | micro-batch | samples/s | tokens/s | of plain | padding, % | data, % | forward, % | backward, % |"
 

@@ -6,12 +6,12 @@ import statistics
 from functools import partial
 
 import torch
-from measure import interleaved
-from subjects import OURS, SYSTEM, Size, backward, build
 from torch import Tensor, nn
 
-from parrot.marks import IGNORED
+from parrot.constants import IGNORED
 from parrot.model.experts import ParrotExpertBlock
+from tests.bench.measure import interleaved
+from tests.bench.subjects import OURS, SYSTEM, Size, backward, build
 
 
 def top_k(size: Size, rounds: int) -> None:

@@ -7,12 +7,12 @@ from fnmatch import fnmatch
 from typing import Any
 
 import torch
-import upstream
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, Qwen2Config, SiglipVisionConfig
 from transformers.models.auto import modeling_auto
 
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotModel
+from tests.common import upstream
 
 common = upstream.common()
 
@@ -21,7 +21,7 @@ SKIPPED = {
     "test_generation_tester_mixin_inheritance": "the mixin is not in the source package; "
     "tests/unit/test_model_generate*.py hold its checks",
     "test_eager_matches_batched_and_grouped_inference_*": "for mixtures of transformers' kind, which choose by token; "
-    "tests/unit/test_model_experts.py holds all experts, and a choice of them, to the equations",
+    "tests/unit/model/test_model_experts.py holds all experts, and a choice of them, to the equations",
     "test_eager_matches_sdpa_inference_24_*": "the test finds output_attentions by an annotation of **kwargs; "
     "test_attention_outputs runs it",
     "test_can_load_with_*": "needs an accelerator",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from parrot import cli
+from parrot.cli import app as cli
 from parrot.train.trainer import StageTrainer
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from parrot.hardware import TrainingHardware
-from parrot.stages import AlignSettings, TuneSettings
+from parrot.config.hardware import TrainingHardware
+from parrot.config.stages import AlignSettings, TuneSettings
 
 ACT = Path(__file__).with_name("act.py")
 SECONDS = 600

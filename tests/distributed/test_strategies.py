@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jobs import checkpoints, metrics, provenance, start, weights
-from tiny_training import align_settings, tune_settings, write_backbones, write_set
 
-from parrot.config import LoraSettings
-from parrot.hardware import TrainingHardware
+from parrot.config.hardware import TrainingHardware
+from parrot.config.settings import LoraSettings
+from parrot.config.stages import TuneSettings
 from parrot.model.build import load
-from parrot.stages import TuneSettings
-from parrot.train.recipe import tune
+from parrot.train.stages import tune
+from tests.distributed.jobs import checkpoints, metrics, provenance, start, weights
+from tests.helpers.tiny_training import align_settings, tune_settings, write_backbones, write_set
 
 ALONE = TrainingHardware(micro_batch=4)
 VARIANTS = {

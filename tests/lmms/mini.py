@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config import Benchmark, load_catalogue
+from parrot.config.settings import Benchmark, load_catalogue
+from parrot.data.tsv import LETTERS, decode_picture, options
 from parrot.evaluate.matching import infer
 from parrot.evaluate.prompts import build_prompt
-from parrot.evaluate.tsv import LETTERS, decode_picture, options
 
 CATALOGUE = Path(__file__).parents[2] / "config" / "benchmarks.yaml"
 SENTENCES = load_catalogue(CATALOGUE, Benchmark)["mini_mmmb"].instruction

@@ -10,7 +10,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
-from parrot.config import ConfigError
+from parrot.errors import ConfigError
 
 WHITE = Image.new("L", (2, 2), 255)
 DOCUMENTS = {"one": [WHITE], "two": [WHITE, WHITE], "none": None, "film": ["film.mp4"]}

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import cluster
 import pytest
-from project import Project, new_project
+
+from tests.helpers.project import Project, new_project
+from tests.slurm import cluster
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from project import Project
+from tests.helpers.project import Project
 
 # The mini scale's files, named on the command line, take the place of the profile's. What the profile cannot know is a
 # test's patience.

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from jobs import Run, jobs, metrics, provenance, slurm
+
+from tests.slurm.jobs import Run, jobs, metrics, provenance, slurm
 
 STEPS = 20
 RUNS = ("parrot", "english")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from project import Project, new_project
+
+from tests.helpers.project import Project, new_project
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Stands in for parrot/cli.py in a copy of the repository: every stage writes what its rule declares, at once."""
+"""Stands in for parrot/cli/app.py in a copy of the repository: every stage writes what its rule declares, at once."""
 
 import json
 import signal

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from parrot.cli import app
-from parrot.runs import RESERVED, Suite
+from parrot.cli.app import app
+from parrot.config.runs import RESERVED, Suite
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from rendered import rendered
 
-from parrot.docs import comparison, mlflow_server
 from parrot.evaluate.score_lines import COLUMNS
-from parrot.track import import_runs, init_store
-from parrot.tracked import TrackedRun
+from parrot.tracking.importer import import_runs, init_store
+from parrot.tracking.records import TrackedRun
+from tests.helpers.rendered import rendered
+from tools.docs import comparison, mlflow_server
 
 NAMES = ("parrot", "no_experts", "english")
 KEY = "0123456789ab"

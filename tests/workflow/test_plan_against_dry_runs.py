@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.plan.jobs import Jobs, known_targets
-from parrot.runs import DEFAULT_CONFIG, Suite
+from parrot.cluster.plan.jobs import Jobs, known_targets
+from parrot.config.runs import DEFAULT_CONFIG, Suite
 
 
 def planned(project, targets, *overlays):

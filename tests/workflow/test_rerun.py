@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import new_project
+
+from tests.helpers.project import new_project
 
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory):
     project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli.py")
+    shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli/app.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr
     assert (
@@ -88,7 +89,7 @@ def test_comments_docstrings_layout_and_hardware(finished):
     ):
         text = (finished / f"parrot/{module}.py").read_text()
         (finished / f"parrot/{module}.py").write_text(text + "\n# A remark.\n")
-    finished.edit("parrot/train/recipe.py", '"""The two training stages', '"""Both training stages')
+    finished.edit("parrot/train/stages.py", '"""The two training stages', '"""Both training stages')
     finished.edit("config/config.yaml", "  align: {micro_batch: 48}\n", "  align: {micro_batch: 24}\n")
     finished.edit(
         "config/config.yaml",

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project import new_project
+
+from tests.helpers.project import new_project
 
 SMOKE = Path(__file__).with_name("smoke.yaml")
 LANGUAGES = ["en", "zh", "pt", "ar", "tr", "ru"]

@@ -12,7 +12,7 @@ rule project:
         provenance="<results>/align/{key}/provenance.json",
     params:
         settings=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=code_digest("parrot.train.recipe"),
+        code=code_digest("parrot.train.stages"),
         output=subpath(output.metrics, parent=True),
         work=work,
         tracked_as=lambda w: f"{suite.config.scale}/align/{w.key}",

@@ -6,19 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from parrot import limits
-from parrot.config import ConfigError, load_config, overlay
-from parrot.digest import canonical, code_digest, key
-from parrot.failures import told
-from parrot.files import atomic_write
-from parrot.plan.facts import read_facts
-from parrot.plan.jobs import TRAININGS, Job, Jobs, compared, count, known_targets
-from parrot.plan.took import took
+from parrot.config import limits
+from parrot.errors import ConfigError
+from parrot.config.settings import load_config, overlay
+from parrot.config.staleness import canonical, code_digest, key
+from parrot.errors import told
+from parrot.io.files import atomic_write
+from parrot.cluster.plan.facts import read_facts
+from parrot.cluster.plan.jobs import TRAININGS, Job, Jobs, compared, count, known_targets
+from parrot.cluster.plan.took import took
 from parrot.report.settings import browse_stage, report_stage
-from parrot.runs import DEFAULT_CONFIG, Suite
-from parrot.store import sqlite_file, store_uri
-from parrot.tracked import tracked_run
-from parrot.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
+from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.tracking.store import sqlite_file, store_uri
+from parrot.tracking.records import tracked_run
+from parrot.cluster.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
 os.environ.update(
@@ -42,7 +43,7 @@ def stop(message):
 
 
 def load_suite():
-    """The suite of Snakemake's config files, read by the rules of `parrot.files`, and of `--config`.
+    """The suite of Snakemake's config files, read by the rules of `parrot.io.files`, and of `--config`.
 
     What is asked for and the report's runs must fit this scale; what else does not is left out with a warning.
     """

@@ -14,7 +14,7 @@ rule tune:
         run=one_of(run for run, first in suite.trained_as.items() if run == first),
     params:
         settings=lambda w: settings_file(suite.run(w.run).tune),
-        code=code_digest("parrot.train.recipe"),
+        code=code_digest("parrot.train.stages"),
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config import Benchmark, Conventions, load_catalogue
+from parrot.config.settings import Benchmark, Conventions, load_catalogue
 from parrot.evaluate.prompts import (
     LETTER_INSTRUCTION,
     as_asked,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_manifest import sign
 
-from parrot.config import Benchmark, Conventions
+from parrot.config.settings import Benchmark, Conventions
+from parrot.config.stages import ScoreSettings
+from parrot.data.tsv import L2, read_tsv, write_tsv
 from parrot.evaluate.accuracy import units
 from parrot.evaluate.grading import read_rows
 from parrot.evaluate.score import score
-from parrot.evaluate.tsv import L2, read_tsv, write_tsv
-from parrot.stages import ScoreSettings
+from tests.helpers.tiny_manifest import sign
 
 FILES = {"vanilla": "mmmb_golden.json", "circular": "mmbench_golden.json"}
 # The fixtures hold matched answers, as they lie in VLMEvalKit's own files: read as it reads them, and not shortened.

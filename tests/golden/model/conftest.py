@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import reference
-from reference import Case, read_json, read_tensors
 from safetensors.torch import save_file
 
 from parrot.data import conversations
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
-from parrot.model.released import load_released
+from parrot.model.convert import load_released
+from tests.golden.model import reference
+from tests.golden.model.reference import Case, read_json, read_tensors
 
 EXPERT = "model.moe_model.experts."
 GATE = "model.moe_model.gate.weight"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from reference import IGNORED, Case, group, read_json
-from released_way import merge
 from torch import Tensor
 
 from parrot.model import ParrotForConditionalGeneration
+from tests.golden.model.reference import IGNORED, Case, group, read_json
+from tests.golden.model.released_way import merge
 
 PAD_TOKEN = "<|endoftext|>"
 

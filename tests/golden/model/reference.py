@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from parrot.config import ConversationSet
+from parrot.config.settings import ConversationSet
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
-from parrot.model.released.names import released_parts
+from parrot.model.convert.names import released_parts
 
 RELEASED_IMAGE_TOKEN = -200
 IGNORED = -100

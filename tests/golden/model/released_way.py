@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from reference import IGNORED, RELEASED_IMAGE_TOKEN
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from parrot.model import ParrotForConditionalGeneration
+from tests.golden.model.reference import IGNORED, RELEASED_IMAGE_TOKEN
 
 
 class Merged(NamedTuple):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import IGNORED, PIXELS, close, group, read_json
 
 from parrot.data.collate import Collator
+from tests.golden.model.reference import IGNORED, PIXELS, close, group, read_json
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import read_json, read_tensors, released_names, variants
 from transformers import AutoConfig
+
+from tests.golden.model.reference import read_json, read_tensors, released_names, variants
 
 VISION = "model.vision_tower.vision_tower."
 STAGES = {"stage1": "nomoe", "stage2": "main"}  # configurations that training starts from, and what they compute like

@@ -12,8 +12,16 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from edges import edge, recorded
-from reference import (
+
+from parrot.data.collate import Collator
+from parrot.data.conversations import load as load_conversations
+from parrot.data.images import open_picture
+from parrot.data.samples import fault
+from parrot.errors import ConfigError
+from parrot.train.layout import BatchLayout
+from parrot.train.order import GlobalBatches
+from tests.golden.model.edges import edge, recorded
+from tests.golden.model.reference import (
     EMBEDDINGS,
     IGNORED,
     PIXELS,
@@ -27,15 +35,7 @@ from reference import (
     read_json,
     read_tensors,
 )
-from released_way import guide, merge
-
-from parrot.config import ConfigError
-from parrot.data.collate import Collator
-from parrot.data.conversations import load as load_conversations
-from parrot.data.pictures import open_picture
-from parrot.data.samples import fault
-from parrot.train.layout import BatchLayout
-from parrot.train.order import GlobalBatches
+from tests.golden.model.released_way import guide, merge
 
 TRUNCATED = "truncate40"
 

@@ -9,9 +9,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from edges import edge, recorded
 from PIL import Image
-from reference import (
+
+from parrot.model.build import trainable
+from tests.golden.model.edges import edge, recorded
+from tests.golden.model.reference import (
     EMBEDDINGS,
     IGNORED,
     close,
@@ -22,9 +24,7 @@ from reference import (
     read_json,
     read_tensors,
 )
-from released_way import guide
-
-from parrot.model.build import trainable
+from tests.golden.model.released_way import guide
 
 UNCACHED = "output_ids_without_cache_router_sees_generated"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from edges import edge, names, recorded
-from reference import EMBEDDINGS, IGNORED, LOGITS, close, expanded, language_model_inputs, read_json
-from released_way import merge
 
 from parrot.model import ParrotConfig
+from tests.golden.model.edges import edge, names, recorded
+from tests.golden.model.reference import EMBEDDINGS, IGNORED, LOGITS, close, expanded, language_model_inputs, read_json
+from tests.golden.model.released_way import merge
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from reference import (
+from torch import Tensor
+from torch.nn import functional as F
+
+from parrot.model import ParrotForConditionalGeneration
+from tests.golden.model.reference import (
     EMBEDDINGS,
     IGNORED,
     LOGITS,
@@ -21,11 +25,7 @@ from reference import (
     read_tensors,
     stored,
 )
-from released_way import guide
-from torch import Tensor
-from torch.nn import functional as F
-
-from parrot.model import ParrotForConditionalGeneration
+from tests.golden.model.released_way import guide
 
 COLUMN_STEP = 29  # `logits_sub` holds every 29th column
 HALF = {"rtol": 1e-3, "atol": 1e-5}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from reference import LOGITS, expand, pixels, read_json
 
 from parrot.evaluate.generate import generate
+from tests.golden.model.reference import LOGITS, expand, pixels, read_json
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,10 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import LOGITS, LOSS, RELATIVE, golden, group, read_json, read_tensors, released_names, stored
 from torch import Tensor
 
 from parrot.model.build import trainable
+from tests.golden.model.reference import (
+    LOGITS,
+    LOSS,
+    RELATIVE,
+    golden,
+    group,
+    read_json,
+    read_tensors,
+    released_names,
+    stored,
+)
 
 NAMED = {"tune": "stage2", "align": "stage1"}  # this project's stages by their released names
 

@@ -8,11 +8,20 @@ import shutil
 
 import pytest
 import torch
-from reference import EMBEDDINGS, IGNORED, LOSS, close, group, language_model_inputs, read_json, read_tensors
 from torch.nn import functional as F
 
 from parrot.model import ParrotForConditionalGeneration
-from parrot.model.released import load_released
+from parrot.model.convert import load_released
+from tests.golden.model.reference import (
+    EMBEDDINGS,
+    IGNORED,
+    LOSS,
+    close,
+    group,
+    language_model_inputs,
+    read_json,
+    read_tensors,
+)
 
 # Compared elsewhere: test_golden_forward (where visual tokens stand), test_golden_differences (two pictures, typed
 # end of text).

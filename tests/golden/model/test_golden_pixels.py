@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from reference import PIXELS, close, group, pixels, read_json, read_tensors, slot
+
+from tests.golden.model.reference import PIXELS, close, group, pixels, read_json, read_tensors, slot
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

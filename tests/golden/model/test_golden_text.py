@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reference import expand, read_json
 from transformers import AutoTokenizer
 
-from parrot.model.conversation import format_prompt, image_first, turns
+from parrot.model.chat_template import format_prompt, image_first, turns
+from tests.golden.model.reference import expand, read_json
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

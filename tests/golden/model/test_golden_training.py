@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import RELATIVE, read_json
 from torch import nn
 
 from parrot.model.build import trainable
+from tests.golden.model.reference import RELATIVE, read_json
 
 # Stage and variant of each run that was recorded.
 RUNS = {"stage1_nomoe": ("align", "nomoe"), "stage2_moe": ("tune", "main")}

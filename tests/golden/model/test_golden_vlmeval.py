@@ -5,9 +5,8 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
-from reference import read_json
-
 from parrot.integrations.vlmeval import Parrot
+from tests.golden.model.reference import read_json
 
 
 def test_answers(folder: Path, checkpoint) -> None:

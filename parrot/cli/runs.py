@@ -1,0 +1,55 @@
+"""`parrot runs`: the runs and families of a scale, what each is compared with, and which do not fit; nothing is run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from parrot.cluster.workflow_start import check_inputs
+from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.errors import ConfigError
+from parrot.report.settings import report_stage
+
+
+def runs(
+    configfile: Annotated[
+        list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="print what does not fit alone; exit code 1 if any")] = False,
+) -> None:
+    """List runs and families with what they are compared with, and what of them does not fit this scale."""
+    suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
+    report_stage(suite)
+    found = {name: misfit(suite, name) for name in (*suite.overrides, *suite.families)}
+    faults = dict.fromkeys(fault for fault in found.values() if fault)
+    if not check:
+        width = max(map(len, found))
+        for name, fault in found.items():
+            print(f"{name:{width}}  {fault or _described(suite, name)}")
+    elif faults:
+        print(*(f"parrot: error: {fault}" for fault in faults), sep="\n", file=sys.stderr)
+        raise typer.Exit(1)
+    else:
+        print(
+            f"parrot: all is well: {len(suite.overrides)} runs and {len(suite.families)} families "
+            f"fit scale {suite.config.scale}"
+        )
+
+
+def misfit(suite: Suite, target: str) -> str:
+    """Why a run or family would stop before any job at this scale; "" where it would not."""
+    try:
+        suite.check(target)
+        for name in (*suite.target(target), *suite.against(target)):
+            check_inputs(suite.run(name))
+        report_stage(suite, target)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _described(suite: Suite, target: str) -> str:
+    members = f"family of {', '.join(suite.families[target])}; " if target in suite.families else ""
+    return f"{members}compared with {', '.join(suite.against(target)) or 'nothing'}"

@@ -1,0 +1,110 @@
+"""Start a training job's processes: one a GPU, by torchrun, on every node of the job.
+
+A job on one node starts torchrun right away. On several nodes the launcher first starts itself once a node by `srun`;
+inside that step Slurm's variables, which Snakemake takes from the job, are there to tell where the processes meet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal, NoReturn
+
+from parrot.config.hardware import check_gpus
+from parrot.errors import INTERRUPTED, ConfigError
+from parrot.train.preemption import STOPPED, requeue, slurm_says
+
+# torchrun passes a SIGTERM on and kills what is left after half a minute. How long a checkpoint may take is Slurm's
+# to say: it kills everything when the grace period is over.
+SHUTDOWN_SECONDS = 3600
+
+
+def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: Literal["cuda", "cpu"]) -> NoReturn:
+    """Run `parrot` with the arguments `command`, in one process a GPU, and end as the processes do.
+
+    `gpus` and `threads` (processor cores) are those of a node. Without GPUs there is one process and no torchrun. On
+    `device` cpu as many processes on cores, which talk by gloo, stand in for the GPUs.
+
+    Raises ConfigError where other than `gpus` GPUs are visible, and where several nodes are asked for outside of Slurm
+    or without GPUs.
+    """
+    if nodes > 1 and gpus == 0:
+        raise ConfigError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 a node")
+    if nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        raise ConfigError(f"hardware.nodes: {nodes} nodes need a Slurm job; expected 1 outside of one")
+    if nodes > 1 and os.environ.get("SLURM_STEP_NUM_NODES") != str(nodes):
+        # Without its number of cores a step gets one a task, whatever the job has.
+        spread = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+        again = [f"--nodes={nodes}", f"--gpus={gpus}", f"--threads={threads}", f"--device={device}", "--"]
+        _become(["srun", "--kill-on-bad-exit=1", *spread, sys.executable, "-m", "parrot", "launch", *again, *command])
+    if gpus == 0:
+        _become([sys.executable, "-m", "parrot", *command])
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        check_gpus(gpus)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // gpus))
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
+    meet = _meeting_point() if nodes > 1 else ["--standalone"]
+    # Behind "--" torchrun's parser does not take our options for abbreviations of its own.
+    sys.exit(_torchrun([f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *meet, "-m", "--", "parrot", *command]))
+
+
+def _become(command: list[str]) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvp(command[0], command)
+
+
+def _meeting_point() -> list[str]:
+    """torchrun's rendezvous on the step's first node; jobs that share a node differ in their ids, so in their ports."""
+    job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_NODELIST"]
+    first = slurm_says("scontrol", "show", "hostnames", nodes).split()[0]
+    endpoint = f"{_address(first)}:{20000 + int(job) % 10000}"
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-id={job}", f"--rdzv-endpoint={endpoint}"]
+    rendezvous += [f"--rdzv-conf=is_host={int(os.environ['SLURM_NODEID'] == '0')}"]
+    return [*rendezvous, f"--local-addr={_address(os.environ['SLURMD_NODENAME'])}"]
+
+
+def _address(node: str) -> str:
+    """Where Slurm itself reaches a node; its name need not be one that the network knows."""
+    found = re.search(r"\bNodeAddr=(\S+)", slurm_says("scontrol", "show", "node", node))
+    return found[1] if found else node
+
+
+def _torchrun(arguments: list[str]) -> int:
+    """The exit code of a node's processes; one line says which of them failed first, in place of torchrun's report."""
+    import psutil
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
+    try:
+        run.run(run.parse_args(arguments))
+    except SignalException as stopped:
+        if stopped.sigval == signal.SIGTERM and os.environ.get("SLURM_NODEID", "0") == "0":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent again when the step ends on another node
+            requeue()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()  # a second Ctrl-C did not wait for them
+        return 128 + stopped.sigval
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode in (STOPPED, -signal.SIGTERM):
+            return STOPPED
+        if failure.exitcode == INTERRUPTED:
+            return INTERRUPTED
+        how = f"exit code {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()
+        print(f"parrot: error: process {rank}, on {node}, ended with {how}; see what it said above", file=sys.stderr)
+        return 1
+    except RendezvousError as error:
+        print(f"parrot: error: {node} does not meet the job's other nodes: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,70 @@
+"""What a run's training is held against: a published one, which the plan never reads, and a goal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parrot.cluster.plan.cost import Costs
+from parrot.cluster.plan.facts import Facts, Goal, Published
+from parrot.cluster.plan.jobs import Job, Jobs
+from parrot.cluster.plan.plan import HOUR
+
+
+class Implied(NamedTuple):
+    """The shares of the devices' peak that a published time implies, by three counts of what was computed: the
+    operations that training needs, those with what gradient checkpointing computes again, and 8 operations a
+    parameter and token, frozen or not."""
+
+    published: Published
+    operations: int
+    needed: float
+    with_recomputation: float
+    by_rule_of_thumb: float
+
+
+class Aim(NamedTuple):
+    """The share of the device's peak that a goal asks for, and GPU-hours at the rates measured on it, if any."""
+
+    goal: Goal
+    utilisation: float
+    measured_gpu_hours: float | None
+
+
+def implied(jobs: Jobs, costs: Costs, facts: Facts) -> list[Implied]:
+    """For each published time of a run among the jobs."""
+    found = []
+    for entry in facts.published:
+        if (trainings := _trainings(jobs, entry)) is not None:
+            works = [costs.work(job) for job in trainings]
+            seconds = entry.gpus * entry.hours * HOUR
+            capacity = seconds * facts.devices[entry.device].peak(works[0].precision)
+            needed = sum(work.needed for work in works)
+            again, thumb = (sum(work.recomputed for work in works), sum(work.by_rule_of_thumb for work in works))
+            found.append(Implied(entry, needed, needed / capacity, (needed + again) / capacity, thumb / capacity))
+    return found
+
+
+def aims(jobs: Jobs, costs: Costs, facts: Facts) -> list[Aim]:
+    """For each goal of a run among the jobs."""
+    found = []
+    for goal in facts.goals:
+        if (trainings := _trainings(jobs, goal)) is not None:
+            works = {job: costs.work(job) for job in trainings}
+            needed, first = sum(work.needed for work in works.values()), next(iter(works.values()))
+            capacity = goal.gpu_hours * HOUR * facts.devices[goal.device].peak(first.precision)
+            rates = {job: facts.nearest(goal.device, job.rule, work.parameters) for job, work in works.items()}
+            measured = None
+            if all(rates.values()):
+                hours = [works[job].needed / (1e12 * entry.rate * HOUR) for job, entry in rates.items() if entry]
+                measured = sum(hours)
+            found.append(Aim(goal, needed / capacity, measured))
+    return found
+
+
+def _trainings(jobs: Jobs, entry: Published | Goal) -> list[Job] | None:
+    """Both trainings of the run that `entry` names; None unless the jobs hold them, of that language model."""
+    suite = jobs.suite
+    tune = Job("tune", entry.run)
+    if tune not in jobs.steps or suite.run(entry.run).config.model.language_model != entry.language_model:
+        return None
+    return [Job("project", suite.run(entry.run).stage1_key or ""), tune]

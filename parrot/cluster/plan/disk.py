@@ -1,0 +1,102 @@
+"""Disk that jobs will take, beyond what is there: data, what training makes of it, checkpoints, and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from parrot.cluster.plan.cost import Costs
+from parrot.cluster.plan.jobs import TRAININGS, Job, training
+from parrot.cluster.plan.memory import bytes_a_parameter
+from parrot.cluster.plan.samples import tokenised
+from parrot.config.runs import Run
+from parrot.config.settings import BackboneFolder, ConversationSet
+
+CHECKPOINTS = 3  # of a training at a time: the two that are kept, and the one being written
+TOKEN = 8  # bytes of a tokenised set: a position's token and label
+GIGABYTE = 10**9
+
+
+class Disk(NamedTuple):
+    """Bytes; `features` are the encoder's, where the hardware keeps them; `checkpoints` go when a training ends."""
+
+    data: int = 0
+    tokenised: int = 0
+    features: int = 0
+    checkpoints: int = 0
+    models: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
+    """What the jobs that are left to do will take at most, with so many of them at a time."""
+    to_do = list(to_do)
+    trainings = [job for job in to_do if job.rule in TRAININGS]
+    checkpoints = sorted((checkpoint_bytes(costs, job) for job in trainings), reverse=True)
+    return Disk(
+        data=_data(costs, [costs.suite.with_data(job.name) for job in to_do if job.rule == "fetch"]),
+        tokenised=_tokenised(costs, trainings),
+        features=_features(costs, trainings),
+        checkpoints=CHECKPOINTS * sum(checkpoints[:at_a_time]),
+        models=sum(model_bytes(costs, job) for job in trainings),
+    )
+
+
+def checkpoint_bytes(costs: Costs, job: Job) -> int:
+    """One checkpoint: what the stage trains and its optimiser states."""
+    of = training(costs.suite, job)
+    each = bytes_a_parameter(of.recipe.precision, of.hardware.strategy)
+    return costs.shapes.parameters(of.run, of.stage).trained * (each.weight + each.optimizer)
+
+
+def model_bytes(costs: Costs, job: Job) -> int:
+    """What a training leaves: stage 1 its projector, stage 2 the whole model, weights in float32."""
+    of = training(costs.suite, job)
+    parameters = costs.shapes.parameters(of.run, of.stage)
+    return 4 * (parameters.trained if of.stage == "align" else parameters.total)
+
+
+def _data(costs: Costs, runs: Iterable[Run]) -> int:
+    """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter.
+
+    Models that are asked or translate as they are have no size in the catalogue, and are not counted.
+    """
+    named = {name for run in runs if run.pretrained_model is None for name in run.fetch.datasets}
+    entries = {name: entry for name, entry in costs.suite.datasets.items() if name in named}
+    pictures = sum(
+        entry.estimate.gigabytes * GIGABYTE
+        for entry in entries.values()
+        if isinstance(entry, ConversationSet) and entry.estimate is not None and not Path(entry.images).is_dir()
+    )
+    missing = [
+        name for name, entry in entries.items() if isinstance(entry, BackboneFolder) and not Path(entry.path).is_dir()
+    ]
+    return round(pictures) + sum(2 * costs.shapes.backbone_parameters(name) for name in missing)
+
+
+def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
+    """Sets that are not tokenised yet, each once however many runs read it."""
+    sizes = {}
+    for of in (training(costs.suite, job) for job in jobs):
+        visual = costs.shapes.config(of.run, of.stage).num_image_tokens
+        for name in of.sets:
+            if tokenised(costs.entry(name), costs.tokenised) is None:
+                found = costs.groups(of, name)
+                sizes[name] = TOKEN * sum(n * (sample.text + sample.pictures * visual) for n, sample in found)
+    return sum(sizes.values())
+
+
+def _features(costs: Costs, jobs: Iterable[Job]) -> int:
+    """Those of the pictures of every set whose training keeps them, once however many runs read it."""
+    sizes = {}
+    for of in (training(costs.suite, job) for job in jobs):
+        if of.hardware.features == "disk":
+            config, bf16 = costs.shapes.config(of.run, of.stage), of.recipe.precision == "bf16"
+            each = config.num_image_tokens * config.vision_config.hidden_size * (2 if bf16 else 4)
+            for name in of.sets:
+                sizes[name] = each * sum(n * sample.pictures for n, sample in costs.groups(of, name))
+    return sum(sizes.values())

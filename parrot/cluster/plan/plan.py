@@ -1,0 +1,165 @@
+"""The plan of some targets: what is left to do, and what that takes on given hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from parrot.cluster.plan.cost import Costs, Work
+from parrot.cluster.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_bytes
+from parrot.cluster.plan.facts import Device, Facts
+from parrot.cluster.plan.jobs import ON_GPUS, TRAININGS, Job, Jobs, count
+from parrot.cluster.plan.schedule import wall_clock
+from parrot.cluster.plan.took import Took, took
+from parrot.cluster.plan.where import Where
+
+UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak
+USUAL = 0.4
+MEASURED = "measured"
+HOUR = 3600
+
+
+class Row(NamedTuple):
+    """One job on GPUs: what it computes, its GPU-hours by utilisation ("20 %"), and the bytes of its checkpoints and of
+    what it leaves. Where rates are measured on the device, "measured" has the hours at the job's, or, if it has none
+    (`is_measured`), at the usual utilisation."""
+
+    job: Job
+    work: Work
+    gpu_hours: dict[str, float]
+    is_measured: bool
+    checkpoints: int
+    model: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether everything that the job computes is counted."""
+        return not self.work.unknown
+
+
+class Plan(NamedTuple):
+    """`jobs` counts by rule, as (left to do, all). Without a device there are no rows.
+
+    Hours of wall-clock, by the columns of the rows' GPU-hours: `wall_clock` on the GPUs that a training takes and no
+    others, `wall_clock_at_once` where every job that Snakemake submits at a time finds GPUs of its own. `took` is what
+    jobs take on processors, where there are no GPUs.
+    """
+
+    targets: tuple[str, ...]
+    scale: str
+    to_do: list[Job]
+    jobs: dict[str, tuple[int, int]]
+    where: Where | None
+    rows: list[Row]
+    wall_clock: dict[str, float]
+    wall_clock_at_once: dict[str, float]
+    disk: Disk
+    took: Took | None
+
+    @property
+    def total(self) -> dict[str, float]:
+        """GPU-hours of all rows, by column."""
+        return total(self.rows)
+
+
+def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Where | None) -> Plan:
+    """The plan of `targets`, whose jobs are `jobs`."""
+    to_do = jobs.to_do()
+    rules = dict.fromkeys(job.rule for job in jobs.steps)
+    counted = {
+        rule: (sum(job.rule == rule for job in to_do), sum(job.rule == rule for job in jobs.steps)) for rule in rules
+    }
+    rows = rows_of(to_do, costs, facts, on) if on else []
+    return Plan(
+        targets=tuple(targets),
+        scale=jobs.suite.config.scale,
+        to_do=to_do,
+        jobs=counted,
+        where=on,
+        rows=rows,
+        wall_clock=_wall_clock(jobs, to_do, rows, on, alone=True) if on else {},
+        wall_clock_at_once=_wall_clock(jobs, to_do, rows, on, alone=False) if on else {},
+        disk=disk(costs, to_do, on.at_a_time if on else 1),
+        took=None if on else took(jobs, to_do, facts.seconds.get(jobs.suite.config.scale, {})),
+    )
+
+
+def rows_of(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> list[Row]:
+    """Those of the jobs that run on GPUs."""
+    device = facts.devices[on.device]
+    is_measured = any(entry.device == on.device for entry in facts.measured)
+    found = []
+    for job in to_do:
+        if job.rule in ON_GPUS:
+            work = costs.work(job)
+            hours = {column(u): _hours(work, device, u) for u in UTILISATIONS}
+            entry = facts.nearest(on.device, job.rule, work.parameters)
+            if is_measured:
+                hours[MEASURED] = work.needed / (1e12 * entry.rate * HOUR) if entry else hours[column(USUAL)]
+            trains = job.rule in TRAININGS
+            checkpoints = CHECKPOINTS * checkpoint_bytes(costs, job) if trains else 0
+            found.append(
+                Row(job, work, hours, entry is not None, checkpoints, model_bytes(costs, job) if trains else 0)
+            )
+    return found
+
+
+def column(utilisation: float) -> str:
+    return f"{100 * utilisation:.0f} %"
+
+
+def _hours(work: Work, device: Device, utilisation: float) -> float:
+    return work.needed / (utilisation * device.peak(work.precision) * HOUR)
+
+
+def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, alone: bool) -> dict[str, float]:
+    after = {job: step.after for job, step in jobs.steps.items()}
+    gpus = {row.job: on.gpus_of(row.job) for row in rows}
+    found = {}
+    for name in rows[0].gpu_hours if rows else ():
+        hours = dict.fromkeys(to_do, 0.0) | {row.job: row.gpu_hours[name] / gpus[row.job] for row in rows}
+        found[name] = wall_clock(hours, after, on.at_a_time, gpus if alone else None, of=on.all_gpus)
+    return found
+
+
+def total(rows: Sequence[Row]) -> dict[str, float]:
+    """GPU-hours of all rows, by column."""
+    return {name: sum(row.gpu_hours[name] for row in rows) for name in (rows[0].gpu_hours if rows else ())}
+
+
+def line(jobs: Jobs, to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
+    """What is about to be submitted, `to_do` of `jobs`, in one line; its wall-clock is that on a training's GPUs."""
+    rows = rows_of(to_do, costs, facts, on)
+    hours, name = total(rows), facts.devices[on.device].name
+    least = "" if all(row.is_known for row in rows) else "at least "
+    if MEASURED in hours:
+        rest = "" if all(row.is_measured for row in rows) else f", others at {column(USUAL)} of its peak"
+        by, said = MEASURED, f"at rates measured on {name}{rest}"
+    else:
+        by, said = column(USUAL), f"at {column(USUAL)} of {name}'s peak (not measured)"
+    clock = _wall_clock(jobs, to_do, rows, on, alone=True).get(by, 0)
+    spent = f"{hours.get(by, 0):,.0f} GPU-hours, {clock:,.0f} h on {on.alone}, {said}"
+    return f"plan: {count(to_do)}, {least}{spent}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
+
+
+def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:
+    """The plan as JSON holds it; operations as needed by `parrot.model.flops`, disk in bytes."""
+    return {
+        "targets": plan.targets,
+        "scale": plan.scale,
+        "jobs": {rule: {"to_do": left, "all": every} for rule, (left, every) in plan.jobs.items()},
+        "where": plan.where._asdict() if plan.where else None,
+        "rows": [
+            {**row.job._asdict(), **row.work._asdict(), "gpu_hours": row.gpu_hours, "is_measured": row.is_measured}
+            | {"checkpoints": row.checkpoints, "model": row.model}
+            for row in plan.rows
+        ],
+        "gpu_hours": plan.total,
+        "wall_clock_hours": plan.wall_clock,
+        "wall_clock_hours_at_once": plan.wall_clock_at_once,
+        "on_processors": plan.took._asdict() if plan.took else None,
+        "disk": {**plan.disk._asdict(), "total": plan.disk.total},
+        "fits": [fit._asdict() for fit in fits],
+        "published": [{**each._asdict(), "published": each.published.model_dump()} for each in held],
+        "goals": [{**each._asdict(), "goal": each.goal.model_dump()} for each in aims],
+    }

@@ -1,0 +1,388 @@
+"""Runs by name: a name's overrides laid over the config, resolved to the settings that each stage of the run reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from parrot.config.families import expand
+from parrot.config.hardware import TrainingHardware, accumulation_steps
+from parrot.config.named_model import named_model
+from parrot.config.prediction_names import check_distinct
+from parrot.config.run_checks import check_layer, check_overrides
+from parrot.config.settings import (
+    BackboneFolder,
+    Benchmark,
+    Config,
+    Conventions,
+    ConversationSet,
+    Dataset,
+    ExpertSettings,
+    ImageReading,
+    Language,
+    Recipe,
+    load_catalogue,
+    load_config,
+    overlay,
+    validate,
+)
+from parrot.config.stages import (
+    AlignSettings,
+    FetchSettings,
+    PredictSettings,
+    ScoreSettings,
+    Tokenisation,
+    TuneSettings,
+    as_read,
+    recipe_as_read,
+)
+from parrot.config.staleness import key
+from parrot.config.strict_yaml import read_yaml
+from parrot.errors import ConfigError, nearest
+
+DEFAULT_CONFIG = ("config/config.yaml",)
+# Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.
+RESERVED = frozenset(
+    {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
+    | {"scores", "report", "browse", "by_target", "track", "track_target", "tracked", "data", "families"}
+    | {"scores.csv", "report.html", "data.json", "fetch.log", "scores.log", "report.log", "track.log"}
+)
+Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
+
+
+class Run:
+    """One named run at one scale and seed, with the settings of its stages."""
+
+    def __init__(self, name: str, config: Config, datasets: dict[str, Any], benchmarks: dict[str, Benchmark]):
+        self.name = name
+        self.config = config
+        self._datasets = datasets
+        self._benchmarks = benchmarks
+
+    def _conversations(self, names: tuple[str, ...]) -> tuple[ConversationSet, ...]:
+        return tuple(self._entry(name, ConversationSet) for name in names)
+
+    def _entry(self, name: str, kind: type[Entry]) -> Entry:
+        entry = self._datasets.get(name)
+        if not isinstance(entry, kind):
+            known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
+            what = "conversations" if kind is ConversationSet else "backbone"
+            raise ConfigError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
+        return as_read(entry)
+
+    def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
+        missing = [language for language in self.config.data.languages if not sets.get(language)]
+        if missing:
+            raise ConfigError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
+        self._check_languages(sets, field)
+        return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
+
+    def _check_languages(self, sets: dict[Language, tuple[str, ...]], field: str) -> None:
+        """ConfigError for a set that stands under another language than its own."""
+        for language, names in sets.items():
+            for name in names:
+                if (own := self._entry(name, ConversationSet).language) != language:
+                    where = f"run {self.name}: data.{field}.{language}"
+                    raise ConfigError(f"{where}: expected sets of language {language}, found {name} of language {own}")
+
+    @cached_property
+    def fetch(self) -> FetchSettings:
+        """All data, backbones and pretrained models of the run; ConfigError for a name that no catalogue has."""
+        pretrained = [model for model in (self.pretrained_model, self.translator) if isinstance(model, BackboneFolder)]
+        trained_on = self._trained_on if self.pretrained_model is None else {}
+        return FetchSettings(
+            datasets=trained_on | {model.path: model for model in pretrained},
+            benchmarks=dict(zip(self.config.evaluate.benchmarks, self.benchmarks, strict=True)),
+            tokenisations=self._tokenisations if trained_on else (),
+        )
+
+    @property
+    def _trained_on(self) -> dict[str, Dataset]:
+        """Data sets and backbones by catalogue name."""
+        data, model = self.config.data, self.config.model
+        by_language = [*data.instructions.values(), *data.validation.values()]
+        conversations = [*data.align, *(name for names in by_language for name in names)]
+        backbones = {name: self._entry(name, BackboneFolder) for name in (model.vision_tower, model.language_model)}
+        return {name: self._entry(name, ConversationSet) for name in conversations} | backbones
+
+    @property
+    def _tokenisations(self) -> tuple[Tokenisation, ...]:
+        data, model = self.config.data, self.config.model
+        tuned_on = [name for sets in (data.instructions, data.validation) for names in sets.values() for name in names]
+        stages: list[tuple[Literal["align", "tune"], Iterable[str], Recipe]] = [
+            ("align", data.align, self.config.align),
+            ("tune", tuned_on, self.config.tune),
+        ]
+        return tuple(
+            Tokenisation(
+                stage=stage,
+                sets=tuple(dict.fromkeys(sets)),
+                vision_tower=model.vision_tower,
+                language_model=model.language_model,
+                vision_feature_select=model.vision_feature_select,
+                max_length=recipe.max_length,
+            )
+            for stage, sets, recipe in stages
+        )
+
+    @cached_property
+    def pretrained_model(self) -> BackboneFolder | None:
+        """The model that the run asks as it is; None where it trains one."""
+        model = self.config.model
+        if model.hf is None:
+            return None
+        return named_model(model.hf, model.revision, self._datasets, f"run {self.name}: model.hf")
+
+    @cached_property
+    def translator(self) -> Literal["none", "parallel_rows"] | BackboneFolder:
+        """What puts the questions into English before they are asked."""
+        match self.config.evaluate.translator:
+            case "none" | "parallel_rows" as rows:
+                return rows
+            case name:
+                return named_model(name, None, self._datasets, f"run {self.name}: evaluate.translator")
+
+    @cached_property
+    def _backbone_fields(self) -> dict[str, Any]:
+        model = self.config.model
+        return {
+            "seed": self.config.seed,
+            "vision_tower": self._entry(model.vision_tower, BackboneFolder),
+            "language_model": self._entry(model.language_model, BackboneFolder),
+            "projector": model.projector,
+            "vision_feature_layer": model.vision_feature_layer,
+            "vision_feature_select": model.vision_feature_select,
+            **model.model_dump(include=set(ImageReading.model_fields)),
+        }
+
+    @cached_property
+    def align(self) -> AlignSettings:
+        """Stage 1's settings, for a run that trains; ConfigError for an unknown data set or backbone."""
+        data = self._conversations(self.config.data.align)
+        return AlignSettings(**self._backbone_fields, data=data, recipe=self.config.align)
+
+    @cached_property
+    def tune(self) -> TuneSettings:
+        """Stage 2's settings, for a run that trains.
+
+        Raises ConfigError for an unknown data set or backbone, and for a language without an instruction set.
+        """
+        model, data = self.config.model, self.config.data
+        experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
+        self._check_languages(data.validation, "validation")
+        validation = tuple(s for names in data.validation.values() for s in self._conversations(names))
+        return TuneSettings(
+            **self._backbone_fields,
+            experts=experts if model.num_experts else ExpertSettings(num_experts=0),
+            data=self._by_language(data.instructions, "instructions"),
+            validation=validation,
+            recipe=recipe_as_read(self.config.tune),
+        )
+
+    @cached_property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The run's benchmarks, as its stages read them.
+
+        Raises ConfigError for an unknown one, one without its judge, and two that would be taken for one another.
+        """
+        names = self.config.evaluate.benchmarks
+        unknown = [name for name in names if name not in self._benchmarks]
+        if unknown:
+            known = ", ".join(sorted(self._benchmarks))
+            raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
+        entries = {name: self._benchmarks[name] for name in names}
+        judged = [name for name, entry in entries.items() if entry.kind == "judged"]
+        if judged and self.config.evaluate.judge is None:
+            raise ConfigError(
+                f"run {self.name}: evaluate.benchmarks: {judged[0]} needs a judge model; "
+                "expected one in evaluate.judge, or a list without it"
+            )
+        check_distinct(entries, self.config.evaluate.controls, f"run {self.name}: evaluate.benchmarks")
+        return tuple(map(as_read, entries.values()))
+
+    @cached_property
+    def shown_benchmarks(self) -> tuple[Benchmark, ...]:
+        """The run's benchmarks with their titles; ConfigError as for `benchmarks`."""
+        titles = [self._benchmarks[name].title for name in self.config.evaluate.benchmarks]
+        together = zip(self.benchmarks, titles, strict=True)
+        return tuple(entry.model_copy(update={"title": title}) for entry, title in together)
+
+    @cached_property
+    def predict(self) -> PredictSettings:
+        """What the run's model is asked, and how; ConfigError as for `benchmarks` and unknown pretrained models."""
+        evaluate = self.config.evaluate
+        return PredictSettings(
+            model=self.pretrained_model,
+            benchmarks=self.benchmarks,
+            controls=evaluate.controls,
+            prompt_language=evaluate.prompt_language,
+            dtype=evaluate.dtype,
+            translator=self.translator,
+            missing_values=evaluate.missing_values,
+        )
+
+    @cached_property
+    def predict_before(self) -> PredictSettings:
+        """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
+        trained = self.pretrained_model is None
+        controls = tuple(control for control in self.predict.controls if control == "text" and trained)
+        asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
+        as_they_are = {"controls": controls, "benchmarks": asked if controls else (), "translator": "none"}
+        return self.predict.model_copy(update=as_they_are)
+
+    @property
+    def scores_before(self) -> bool:
+        """Whether what the language model said before stage 2 stands beside the run's own answers."""
+        return bool(self.predict_before.controls) and self.translator == "none"
+
+    @cached_property
+    def score(self) -> ScoreSettings:
+        """How the run's answers become accuracies; ConfigError as for `benchmarks`."""
+        evaluate = self.config.evaluate
+        return ScoreSettings(
+            run=self.name,
+            seed=self.config.seed,
+            benchmarks=self.benchmarks,
+            controls=evaluate.controls,
+            resamples=evaluate.resamples,
+            judge=evaluate.judge if any(entry.kind == "judged" for entry in self.benchmarks) else None,
+            **dict(self.conventions),
+        )
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        """How the run's questions are worded and its answers read."""
+        return Conventions(**self.config.evaluate.model_dump(include=set(Conventions.model_fields)))
+
+    @cached_property
+    def recipe_key(self) -> str:
+        """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
+        return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
+
+    def resolve(self) -> None:
+        """Resolve every stage's settings; ConfigError for unknown names."""
+        _ = self.fetch, self.predict, self.score
+        if self.pretrained_model is None:
+            _ = self.align, self.tune
+
+    def check(self) -> None:
+        """As `resolve`; ConfigError for hardware that no batch fits, and for a layer that the encoder has not, too."""
+        self.resolve()
+        if self.pretrained_model is None:
+            model = self.config.model
+            encoder = self._datasets[model.vision_tower]  # as the catalogue has it: no stage reads its shape
+            check_layer(model.vision_feature_layer, encoder, f"run {self.name}: model.vision_feature_layer")
+            self._check_spread("align", self.align.recipe, self.config.hardware.align)
+            self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
+
+    def _check_spread(self, stage: str, recipe: Recipe, hardware: TrainingHardware) -> None:
+        try:
+            accumulation_steps(recipe.global_batch, hardware.micro_batch, self.config.hardware.processes)
+        except ConfigError as error:
+            raise ConfigError(f"run {self.name}: hardware.{stage}: {error}") from None
+
+    @cached_property
+    def stage1_key(self) -> str | None:
+        """Digest of exactly what stage 1 reads; runs with the same key share one alignment. None without training."""
+        return key(self.align) if self.pretrained_model is None else None
+
+    @cached_property
+    def data_key(self) -> str:
+        """Digest of the data that the run names; runs with the same key share one check of it."""
+        return key(self.fetch)
+
+
+class Suite:
+    """All runs of one scale, by name, and the families that make grids of them."""
+
+    def __init__(self, raw: dict[str, Any], catalogues: str | Path = "config", where: str = "config"):
+        folder = Path(catalogues)
+        self.raw = raw
+        self.config: Config = validate(Config, raw, where)
+        if self.config.model.hf is not None:
+            raise ConfigError(f"{where}: model.hf: expected in a run of config/runs.yaml, which trains no model")
+        self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
+        self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
+        runs_file = folder / "runs.yaml"
+        self.overrides, self.families, self._against = expand(read_yaml(runs_file), str(runs_file), RESERVED)
+        self._where = str(runs_file)
+        self._runs: dict[str, Run] = {}
+
+    @classmethod
+    def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
+        """The suite of config files laid over one another; ConfigError for one that is not there or does not fit."""
+        return cls(load_config(*configfiles), where=" + ".join(configfiles))
+
+    def run(self, name: str) -> Run:
+        """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""
+        if name not in self.overrides:
+            raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
+        if name not in self._runs:
+            merged = overlay(self.raw, self.overrides[name])
+            config = validate(Config, merged, f"{self._where}: {name}")
+            check_overrides(self.overrides[name], config, f"{self._where}: {name}")
+            self._runs[name] = Run(name, config, self.datasets, self.benchmarks)
+        return self._runs[name]
+
+    @cached_property
+    def trained_as(self) -> dict[str, str]:
+        """For every run that trains the first run, in the catalogue's order, that resolves to the same training."""
+        first: dict[str, str] = {}
+        runs = [self.run(name) for name in self.trained(self.fitting)]
+        return {run.name: first.setdefault(f"{run.stage1_key} {key(run.tune)}", run.name) for run in runs}
+
+    def trained(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the runs `names` that train a model."""
+        return tuple(name for name in names if self.run(name).pretrained_model is None)
+
+    @cached_property
+    def misfits(self) -> dict[str, ConfigError]:
+        """Runs whose settings or baselines do not fit this scale, and why; no other run suffers from them."""
+        found: dict[str, ConfigError] = {}
+        for name in self.overrides:
+            try:
+                for each in (name, *self.against(name)):
+                    self.run(each).resolve()
+            except ConfigError as error:
+                found[name] = error
+        return found
+
+    @property
+    def fitting(self) -> tuple[str, ...]:
+        """The runs that are no misfits."""
+        return tuple(name for name in self.overrides if name not in self.misfits)
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """Every name that can be asked for at this scale: runs, then families, none with a misfit."""
+        whole = (name for name in self.families if not self.misfits.keys() & self.families[name])
+        return (*self.fitting, *whole)
+
+    def check(self, target: str) -> None:
+        """ConfigError for an unknown target, and unless all its runs and baselines fit this scale and its hardware."""
+        for name in (*self.target(target), *self.against(target)):
+            self.run(name).check()
+
+    def with_stage1(self, stage1_key: str) -> Run:
+        """The first run, in the catalogue's order, that starts from this stage 1."""
+        return next(run for run in map(self.run, self.fitting) if run.stage1_key == stage1_key)
+
+    def with_data(self, data_key: str) -> Run:
+        """The first run, in the catalogue's order, that names this data."""
+        return next(run for run in map(self.run, self.fitting) if run.data_key == data_key)
+
+    def target(self, name: str) -> tuple[str, ...]:
+        """The run names that a target (a run or a family) stands for."""
+        return self.families.get(name) or (self.run(name).name,)
+
+    def against(self, name: str) -> tuple[str, ...]:
+        """The runs that a target is compared with, less its own; ConfigError for a name that is no run."""
+        own = self.target(name)
+        for baseline in self._against[name]:
+            if baseline not in self.overrides:
+                raise ConfigError(
+                    f"{self._where}: {name}: against: unknown run {baseline}; {nearest(baseline, self.overrides)}"
+                )
+        return tuple(baseline for baseline in self._against[name] if baseline not in own)

@@ -1,0 +1,441 @@
+"""Typed configuration: what a config file, a catalogue entry and a stage may say.
+
+Every model forbids unknown keys, so a misspelt key is an error and never a silent default. Nothing here imports torch.
+The catalogues (``datasets.yaml``, ``benchmarks.yaml``, ``runs.yaml`` and ``tables.yaml`` of ``config/``) describe
+things by name; ``config/config.yaml`` and the files laid over it choose among the names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from parrot.config import benchmark_kinds
+from parrot.config.base import (
+    Distinct,
+    FileName,
+    LearningRate,
+    PathInside,
+    Placed,
+    Several,
+    Share,
+    Strict,
+    Text,
+    explained,
+)
+from parrot.config.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
+from parrot.config.hardware import Hardware
+from parrot.config.limits import Limits
+from parrot.config.strict_yaml import read_yaml
+from parrot.errors import ConfigError
+from parrot.io.web import check_address
+
+Address = Annotated[str, AfterValidator(check_address)]
+Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
+Control = Literal["none", "shuffled", "text"]
+Tuning = Literal["full", "lora", "frozen"]
+Kind = Literal["multiple_choice", "yes_no", "judged"]
+Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=200)
+]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
+
+
+# --- catalogue entries -----------------------------------------------------------------------------------------------
+
+
+class HubFile(Strict):
+    """One file of a Hugging Face hub repository, at a fixed revision."""
+
+    repository: Repository
+    file: PathInside
+    revision: Revision = "main"
+
+
+class HubFolder(Strict):
+    """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
+
+    repository: Repository
+    folder: PathInside = ""
+    revision: Revision = "main"
+
+
+class WebFolder(Strict):
+    """A folder of a web server; file names are kept."""
+
+    url: Address = Field(description="without the last slash")
+
+
+Fault = Literal[
+    "image_mark_misplaced",  # `<image>` outside a human turn, more than once, or in a sample without an image
+    "image_mark_missing",  # an image that no `<image>` stands for
+    "image_cut",  # visual tokens that do not fit into max_length
+    "nothing_supervised",  # no answer within max_length
+    "blank_turn",  # a question or an answer of blanks alone
+    "turn_order",  # a system turn that is not the first, an answer before any question
+    "lone_surrogate",  # half of a character, which no tokeniser takes
+    "over_limit",  # a text or an id beyond the config's `limits`
+]
+
+
+class Accepted(Strict):
+    """Faulty samples of one kind that are left out of a set."""
+
+    count: int = Field(gt=0, description="how many there are; another number is an error")
+    reason: Text
+
+
+class ConversationSet(Placed):
+    """A LLaVA-style conversation JSON and its picture folder."""
+
+    kind: Literal["conversations"]
+    file: Text = Field(description="JSON list of {id, image, conversations}")
+    images: Text = Field(description="folder that the samples' `image` fields are relative to")
+    language: Language = "en"
+    samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
+    sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
+    licence: str
+    source: Literal["composed", "local"] | HubFile = Field(
+        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
+    )
+    accepted_losses: Distinct[Text] = Field((), description="sample ids whose picture is known to be lost")
+    accept: dict[Fault, Accepted] = Field(
+        default_factory=dict,
+        description="faulty samples that are left out, by the kind of fault; all others are errors",
+    )
+    estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+
+class BackboneFolder(Placed):
+    """A pretrained model folder in transformers' format (config.json and safetensors)."""
+
+    kind: Literal["backbone"]
+    path: Text
+    sha256: Sha256 | None = Field(None, description="digest of model.safetensors; checked where given")
+    licence: str
+    source: Literal["shipped", "local"] | HubFolder
+    shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+
+Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
+
+
+class Benchmark(Placed):
+    """A VLMEvalKit-style benchmark: one TSV a language."""
+
+    name: FileName = Field(max_length=100, description="name in scores and files, e.g. MMMB")
+    title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
+    folder: Text
+    files: dict[Language, FileName] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    published_as: dict[Language, FileName] = Field(
+        default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
+    )
+    kind: Kind = Field(
+        "multiple_choice",
+        description="yes_no: questions without options; judged: free answers that a judge model rates",
+    )
+    instruction: dict[Language, Text] = Field(
+        default_factory=dict,
+        description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
+    )
+    prompt_language: Literal["dataset", "group"] | None = Field(
+        None,
+        description="language of the wrapper's instruction, in place of what the run says: of a benchmark that "
+        "VLMEvalKit knows by one name, and words as a group (multiple_choice)",
+    )
+    template: str = Field(
+        "",
+        description="the prompt, of {hint}, {question}, {options} and {instruction}; none: VLMEvalKit's for the kind",
+    )
+    scoring: Scoring = Field(
+        description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
+        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs); mme: "
+        "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
+        "over that of the reference answers"
+    )
+    sums: dict[Text, Distinct[Text]] = Field(
+        default_factory=dict, description="categories that scoring mme adds up, by the name of their sum"
+    )
+    max_new_tokens: int = Field(gt=0, le=1 << 20, description="longest answer; answers are greedy")
+    controls: Distinct[Control] = Field(
+        ("none",), min_length=1, description="which of the run's controls this benchmark supports"
+    )
+    rejected_rows: Literal["refuse", "list"] = Field(
+        "refuse",
+        description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
+        "out, counted in scores and tables, and listed beside the predictions",
+    )
+    rotations_agree: bool = Field(
+        True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
+    )
+    rows: int | None = Field(None, gt=0, description="expected rows a language; checked where given")
+    md5: dict[Language, Md5] = Field(default_factory=dict, description="digests of files; checked where given")
+    licence: str = ""
+    source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
+    estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+    @property
+    def called(self) -> str:
+        """The benchmark as readers see it."""
+        return self.title or self.name
+
+    @field_validator("template")
+    @classmethod
+    def _of_known_parts(cls, template: str) -> str:
+        if template:
+            benchmark_kinds.check_template(template)
+        return template
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Benchmark:
+        benchmark_kinds.check(self)
+        return self
+
+
+# --- settings of a run -----------------------------------------------------------------------------------------------
+
+
+class ExpertSettings(Strict):
+    """The expert block; the defaults are the released code's."""
+
+    num_experts: int = Field(6, ge=0, le=1024, description="0: no expert block (the LLaVA-style baseline)")
+    expert_intermediate_size: int = Field(4096, gt=0, le=1 << 20)
+    expert_type: Literal["gated", "two_layer"] = Field("gated", description="two_layer: the paper's")
+    top_k: int | None = Field(None, ge=1, description="experts that a picture uses; none: all")
+    residual: Literal["released", "paper"] = Field(
+        "released",
+        description="released: experts' sum + moe_weight x visual; paper: visual + alpha x experts' sum",
+    )
+    moe_weight: float = Field(0.1, ge=0, le=1000)
+    alpha: float = Field(1.0, ge=0, le=1000)
+    router: Literal["text", "uniform", "shuffled_text", "language", "image"] = Field(
+        "text", description="what weighs the experts; all but text are controls"
+    )
+    router_text: Literal["prompt", "user"] = Field("prompt", description="user: without system prompt and role markers")
+    router_balance: float = Field(0.0, ge=0, le=1000, description="coefficient of a load-balancing loss")
+
+    @model_validator(mode="after")
+    def _few_enough(self) -> ExpertSettings:
+        if self.num_experts and self.top_k is not None and self.top_k > self.num_experts:
+            raise ValueError(f"top_k: expected at most num_experts, {self.num_experts}, found {self.top_k}")
+        return self
+
+
+class ImageReading(Strict):
+    """How pixels are made 8-bit RGB where a file says more of them; `released` is the released code's way throughout.
+
+    A photograph of 8 bits a channel, upright and opaque, is the same by every way.
+    """
+
+    image_orientation: Literal["exif", "released"] = Field(
+        "exif", description="exif: turned upright as EXIF says; released: as it is stored"
+    )
+    image_high_bit_grey: Literal["scaled", "released"] = Field(
+        "scaled", description="greys of 16 or 32 bits and floats; scaled: to 8 bits; released: clipped to 0..255"
+    )
+    image_alpha: Literal["white", "released"] = Field(
+        "white", description="white: transparent images are laid on white; released: the alpha channel is dropped"
+    )
+
+
+class ModelSettings(ExpertSettings, ImageReading):
+    """Architecture; backbones are names of the data-set catalogue (kind backbone)."""
+
+    hf: Text | None = Field(
+        None,
+        description="an image-text-to-text model of transformers that a run asks as it is, in place of training one: a "
+        "backbone of config/datasets.yaml, a folder, or a hub repository as owner/name",
+    )
+    revision: Revision | None = Field(None, description="of the hub repository that hf is; none: main")
+    vision_tower: Text
+    language_model: Text
+    projector: Literal["linear", "mlp2x_gelu"] = "mlp2x_gelu"
+    vision_feature_layer: int = -2
+    vision_feature_select: Literal["cls_patch", "patch"] = "cls_patch"
+
+    @model_validator(mode="after")
+    def _class_token(self) -> ModelSettings:
+        if self.num_experts and self.vision_feature_select == "patch":
+            raise ValueError("vision_feature_select: patch leaves the experts' router without its class token")
+        return self
+
+
+class DataSettings(Strict):
+    """Names of conversation sets."""
+
+    align: Distinct[Text] = Field(min_length=1, description="stage-1 caption sets")
+    languages: Distinct[Language] = Field(LANGUAGES, min_length=1, description="stage-2 languages")
+    instructions: dict[Language, Distinct[Text]] = Field(description="stage-2 instruction sets by language")
+    validation: dict[Language, Distinct[Text]] = Field(
+        default_factory=dict, description="held-out sets whose loss is recorded during stage 2"
+    )
+
+
+class Recipe(Strict):
+    """How one stage trains; the batch is the global one, whatever the number of processes."""
+
+    global_batch: int = Field(gt=0, le=1 << 20)
+    learning_rate: LearningRate
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    warmup_ratio: Share = 0.03
+    lr_scheduler: Literal["cosine", "constant"] = "cosine"
+    max_length: int = Field(2048, gt=0, le=1 << 20, description="tokens a sample, visual tokens included")
+    epochs: float | None = Field(None, gt=0, le=10_000)
+    max_steps: int | None = Field(
+        None, gt=0, le=1_000_000_000, description="optimiser steps; exactly one of epochs and max_steps"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1_000_000)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    packing: bool = Field(False, description="a micro-batch is one row without padding, samples kept apart")
+    save_steps: int = Field(100, gt=0)
+    eval_steps: int | None = Field(None, gt=0, description="held-out loss every so many steps; none: only at the end")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("exactly one of epochs and max_steps must be given")
+        return self
+
+
+class LoraSettings(Strict):
+    """Low-rank adapters of the language model's linear layers (LoRA, arXiv:2106.09685).
+
+    Rank, alpha and dropout are by default mBLIP's (arXiv:2307.06930), which puts adapters on every linear layer too.
+    """
+
+    rank: int = Field(8, gt=0, le=1 << 16)
+    alpha: int = Field(16, gt=0, le=1 << 20, description="an adapter's product is added alpha / rank times")
+    dropout: Share = Field(
+        0.05, description="its draws, and with them the losses, depend on the micro-batch; 0: they do not"
+    )
+    target_modules: Distinct[Text] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="names of linear layers of the language model: by default those of attention and MLP",
+    )
+    learning_rate: LearningRate | None = Field(None, description="of the adapters alone; none: the recipe's")
+
+
+class TuneRecipe(Recipe):
+    """How stage 2 trains. Projector, router and experts always train, the vision encoder never does."""
+
+    language_model: Tuning = Field(
+        "full", description="full: all its weights train (the paper); lora: low-rank adapters; frozen: nothing of it"
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="the adapters of language_model lora")
+
+
+class Conventions(Strict):
+    """How questions are worded and answers read, where VLMEvalKit's ways are a choice; every score names them."""
+
+    matcher: Literal["current", "may2024"] = Field(
+        "current", description="VLMEvalKit's exact matching: today's, or the one behind the paper's numbers"
+    )
+    prompt_language: Literal["dataset", "group"] = Field(
+        "dataset", description="language of the instruction: the file's, or English as in a run on the name of a group"
+    )
+    postprocess: Literal["vlmevalkit", "none"] = Field(
+        "vlmevalkit", description="whether answers are shortened before matching as VLMEvalKit's Parrot wrapper does"
+    )
+    missing_values: Literal["strings", "vlmevalkit"] = Field(
+        "strings",
+        description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, and "
+        "after its spreadsheet of answers, so that such options vanish and such answers become nan",
+    )
+    translator: Text = Field(
+        "none",
+        description="what puts questions and options into English before they are asked: none; parallel_rows: the "
+        "benchmark's own English rows, a perfect translator; or an NLLB model, named as model.hf names one",
+    )
+
+
+class JudgeSettings(Strict):
+    """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
+
+    name: Text = Field(description="the model, as the server calls it; stands in every result")
+    url: Address = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
+    key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
+    temperature: float = Field(0.2, ge=0, le=100, description="VLMEvalKit's")
+    attempts: int = Field(3, gt=0, le=1000, description="times it is asked for ratings that can be read")
+    request: str = Field(
+        "", description="what it is told after question and answers; none: our words, which are not the published ones"
+    )
+
+
+class EvaluateSettings(Conventions):
+    """Which benchmarks are asked, and by which conventions."""
+
+    benchmarks: Distinct[Text] = Field(min_length=1, description="names of config/benchmarks.yaml")
+    controls: Distinct[Control] = Field(("none",), min_length=1)
+    dtype: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the model that is asked; the paper's evaluation is fp32"
+    )
+    resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over pictures")
+    judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
+
+
+class ReportSettings(Strict):
+    """What the report of `all` covers."""
+
+    runs: Distinct[Text] = Field(min_length=1)
+    tables: Distinct[Text] = Field(("table1",), description="names of config/tables.yaml")
+    samples: int = Field(10, ge=0, le=10_000, description="sample predictions shown in report.html")
+    browse_rows: int = Field(
+        2000, gt=0, description="answers on a run's page of predictions, at most; whole questions are left out"
+    )
+    notes: Several[Text] = Field((), description="what this scale does and does not show")
+
+
+class Config(Strict):
+    """A whole config file after overlaying."""
+
+    scale: str = Field(pattern="^[a-z0-9_]+$", max_length=64)
+    seed: int = Field(0, ge=0)
+    model: ModelSettings
+    data: DataSettings
+    align: Recipe
+    tune: TuneRecipe
+    evaluate: EvaluateSettings
+    report: ReportSettings
+    hardware: Hardware
+    limits: Limits = Limits()
+    data_pin: str | None = Field(
+        pattern=r"[^/]\.dvc$", description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned"
+    )
+
+
+def validate(kind: Any, value: Any, where: str) -> Any:
+    """Validate `value` as `kind`; a failure is one ConfigError line naming `where`, the field and what was expected."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explained(error)}") from None
+
+
+def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`: mappings merge key by key, everything else (lists too) is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def load_config(*paths: str | Path) -> dict[str, Any]:
+    """The raw mapping of the config files laid over one another, in order."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = overlay(merged, read_yaml(path))
+    return merged
+
+
+def load_catalogue(path: str | Path, kind: Any) -> dict[str, Any]:
+    """Read a catalogue: a mapping from names to entries of one kind."""
+    return {name: validate(kind, entry, f"{path}: {name}") for name, entry in read_yaml(path).items()}

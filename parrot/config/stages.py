@@ -1,0 +1,120 @@
+"""What each stage reads: resolved settings, whose digests decide which results are out of date."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from parrot.config.base import Several, Strict
+from parrot.config.settings import (
+    BackboneFolder,
+    Benchmark,
+    Control,
+    Conventions,
+    ConversationSet,
+    Dataset,
+    ExpertSettings,
+    ImageReading,
+    JudgeSettings,
+    LoraSettings,
+    Recipe,
+    TuneRecipe,
+)
+
+Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
+
+
+class Tokenisation(Strict):
+    """What a stage makes of its conversation sets before it trains; sets and backbones by catalogue name."""
+
+    stage: Literal["align", "tune"]
+    sets: Several[str]
+    vision_tower: str
+    language_model: str
+    vision_feature_select: Literal["cls_patch", "patch"]
+    max_length: int
+
+
+class FetchSettings(Strict):
+    """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
+
+    datasets: dict[str, Dataset]
+    benchmarks: dict[str, Benchmark]
+    tokenisations: Several[Tokenisation] = ()
+
+    @property
+    def given(self) -> list[str]:
+        """Files that fetching finds rather than makes: the shipped ones and the user's own."""
+        entries = (*self.datasets.values(), *self.benchmarks.values())
+        return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
+
+
+class StageSettings(ImageReading):
+    """What both stages read."""
+
+    seed: int
+    vision_tower: BackboneFolder
+    language_model: BackboneFolder
+    projector: Literal["linear", "mlp2x_gelu"]
+    vision_feature_layer: int
+    vision_feature_select: Literal["cls_patch", "patch"]
+    data: Several[ConversationSet]
+
+
+class AlignSettings(StageSettings):
+    """Exactly what stage 1 reads; its digest is the run's stage-1 key."""
+
+    recipe: Recipe
+
+
+class TuneSettings(StageSettings):
+    """Exactly what stage 2 reads, besides stage 1's projector."""
+
+    experts: ExpertSettings
+    validation: Several[ConversationSet]
+    recipe: TuneRecipe
+
+
+class PredictSettings(Strict):
+    """Exactly what prediction reads, besides the run's own model."""
+
+    model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")
+    benchmarks: Several[Benchmark]
+    controls: Several[Control]
+    prompt_language: Literal["dataset", "group"]
+    dtype: Literal["fp32", "bf16"]
+    translator: Literal["none", "parallel_rows"] | BackboneFolder = "none"
+    missing_values: Literal["strings", "vlmevalkit"] = "strings"
+
+
+class ScoreSettings(Conventions):
+    """Exactly what scoring reads, besides the predictions."""
+
+    run: str
+    seed: int
+    benchmarks: Several[Benchmark]
+    controls: Several[Control]
+    resamples: int
+    judge: JudgeSettings | None = None
+
+
+def as_read(entry: Read) -> Read:
+    """The entry without what no stage reads: another licence or title must not make a model stale."""
+    unread = {"licence": "", "title": "", "estimate": None, "shape": None}
+    return entry.model_copy(update={name: value for name, value in unread.items() if name in type(entry).model_fields})
+
+
+def recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:
+    """The recipe without adapters that are not trained: other ones must not make a model stale."""
+    return recipe if recipe.language_model == "lora" else recipe.model_copy(update={"lora": LoraSettings()})
+
+
+def _files(entry: ConversationSet | BackboneFolder | Benchmark) -> list[str]:
+    match entry:
+        case ConversationSet():
+            return [entry.file]
+        case BackboneFolder():
+            return [f"{entry.path}/model.safetensors"]
+        case Benchmark():
+            return [f"{entry.folder}/{file}" for file in entry.files.values()]

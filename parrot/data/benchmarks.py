@@ -1,0 +1,227 @@
+"""Reading a benchmark: what every row must be for its question to be asked and its answer to be judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from parrot.config.limits import limits
+from parrot.config.settings import Benchmark, Control, Kind, Language
+from parrot.constants import IMAGE
+from parrot.data.rejections import Rejection, reject
+from parrot.data.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
+from parrot.errors import ConfigError
+
+REQUIRED: dict[Kind, tuple[str, ...]] = {
+    "multiple_choice": ("index", "question", "A", "B", "answer", "image"),
+    "yes_no": ("index", "question", "answer", "category", "image"),
+    "judged": ("index", "question", "caption", "gpt4_ans", "category", "image"),
+}
+# In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
+LONGEST_REFERENCE = 64
+
+# What scores.csv calls parts of a benchmark, and nothing in a file may be called.
+TAKEN = {"category": ("all", *SUBSETS), "split": ("all",), "house": ("all",)}
+
+Faults = dict[int, str]
+"""What is wrong with rows, by their place."""
+
+
+def read_language(benchmark: Benchmark, language: Language) -> tuple[pd.DataFrame, list[Rejection]]:
+    """The rows of a benchmark's file in `language`, and those rejected where its entry says to list them.
+
+    ConfigError as in `read_benchmark`.
+    """
+    path = Path(benchmark.folder, benchmark.files[language])
+    rejected: list[Rejection] = []
+    listed = rejected if benchmark.rejected_rows == "list" else None
+    rotations_agree = benchmark.rotations_agree and benchmark.scoring == "circular"
+    return read_benchmark(path, listed, rotations_agree, benchmark.kind), rejected
+
+
+def read_benchmark(
+    path: str | Path,
+    rejected: list[Rejection] | None = None,
+    rotations_agree: bool = True,
+    kind: Kind = "multiple_choice",
+) -> pd.DataFrame:
+    """A benchmark's rows by their place in the file, `image` always a base64 picture: references are resolved.
+
+    Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
+    a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
+
+    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`, has a
+    cell that swallowed rows, or gives a category, split or house a name of `TAKEN`. With a
+    list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
+    otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
+    """
+    table = read_tsv(path, REQUIRED[kind], rejected)
+    if table.empty and not rejected:
+        raise ConfigError(f"{path}: expected at least one row")
+    _check_quotes(table, path)
+    _check_names(table, path)
+    table = _without(_indices(table), table, path, rejected)
+    table = _without(_references(table), table, path, rejected)
+    # Before rows with other faults are left out: their pictures may be what sound rows refer to.
+    table["image"] = _resolved(table)
+    table = _without(_texts(table), table, path, rejected)
+    if kind != "judged":
+        table = _without(_answers(table, kind), table, path, rejected)
+    if kind == "multiple_choice" and rotations_agree:
+        table = _without(_rotations(table), table, path, rejected)
+    if rejected is not None:
+        table = _without(_pictures(table), table, path, rejected)
+        if table.empty:
+            raise ConfigError(f"{path}: all {len(rejected)} rows are rejected; the first: {rejected[0]}")
+    return table
+
+
+def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
+    """The rows that lack what asking them under `control` takes."""
+    lacking = pd.Series(False, index=table.index)
+    why = ""
+    if control == "text":
+        lacking = table.get("picture_text", lacking.map({False: ""})) == ""
+        why = "picture_text: expected the picture in words, for the control text"
+    if control == "shuffled":
+        lacking = ~table.get("shuffled", lacking.map({False: ""})).isin(table["index"])
+        why = "shuffled: expected the index of another row, for the control shuffled"
+    return [Rejection(int(place), table["index"][place], why) for place in table.index[lacking]]
+
+
+def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
+    """ConfigError unless all languages of benchmark `name` ask the same rows: index, right letter and picture."""
+    (first, reference), *others = tables.items()
+    for language, table in others:
+        if list(table["index"]) != list(reference["index"]):
+            odd = sorted(set(table["index"]) ^ set(reference["index"])) or ["order"]
+            raise ConfigError(f"{name}: index: {language} and {first} should hold the same rows; differs: {odd[0]}")
+        for column in [name for name in ("answer", "image") if name in table]:
+            differs = (table[column] != reference[column]).to_numpy()
+            if differs.any():
+                row = table["index"].iloc[int(differs.argmax())]
+                raise ConfigError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
+
+
+def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
+    """ConfigError for a quotation mark that another row's closes: how many rows are lost within is anybody's guess.
+
+    From a cell of one row to the same one of another there are as many tabs as in a row.
+    """
+    for column in table:
+        odd = table[column].str.contains("\n") & (table[column].str.count("\t") >= len(table.columns) - 1)
+        if odd.any():
+            index = table["index"][odd].iloc[0]
+            raise ConfigError(f"{path}: row {index}: {column}: a quotation mark at its start is closed in another row")
+
+
+def _check_names(table: pd.DataFrame, path: str | Path) -> None:
+    for column, taken in TAKEN.items():
+        for name in table[column].unique() if column in table else ():
+            if name in taken or name.startswith(L2):
+                raise ConfigError(f"{path}: {column}: expected another name than {name}, by which scores have a subset")
+
+
+def _without(faults: Faults, table: pd.DataFrame, path: str | Path, rejected: list[Rejection] | None) -> pd.DataFrame:
+    reject([Rejection(place, table["index"][place], why) for place, why in faults.items()], path, rejected)
+    return table.drop(index=list(faults))
+
+
+def _by_place(column: pd.Series) -> Iterator[tuple[int, Any]]:
+    return zip(column.index.to_list(), column.to_list(), strict=True)
+
+
+def _indices(table: pd.DataFrame) -> Faults:
+    faults = {
+        place: f"index: expected a whole number, found {index!r}"
+        for place, index in _by_place(table["index"])
+        if not is_index(index)
+    }
+    numbers = table["index"].drop(index=list(faults)).map(int)
+    # Which of them is meant cannot be known, so that none of them is.
+    twice = numbers[numbers.duplicated(keep=False)]
+    return faults | {place: f"index: {number} occurs more than once" for place, number in _by_place(twice)}
+
+
+def _texts(table: pd.DataFrame) -> Faults:
+    faults = {}
+    for place, row in zip(table.index, records(table), strict=True):
+        if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
+            faults[place] = f"expected no {IMAGE} in the text; it stands for the picture"
+        blank = [name for name, text in ({"question": row["question"]} | options(row)).items() if not text.strip()]
+        if blank:
+            faults[place] = f"{blank[0]}: expected some text, found none"
+        try:
+            for column, text in row.items():
+                if column != "image":
+                    limits().check_text(text, column)
+        except ConfigError as error:
+            faults[place] = str(error)
+        if not _names(row.get("answer_names") or "{}"):
+            faults[place] = "answer_names: expected a JSON object of texts by language"
+    return faults
+
+
+def _names(text: str) -> bool:
+    """Whether `text` is a JSON object of texts."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(names, dict) and all(isinstance(name, str) for name in names.values())
+
+
+def _answers(table: pd.DataFrame, kind: Kind) -> Faults:
+    faults = {}
+    for place, row in zip(table.index, records(table), strict=True):
+        offered = list(options(row)) if kind == "multiple_choice" else ["Yes", "No"]
+        if row["answer"] not in offered:
+            expected = f"expected one of {', '.join(offered) or 'A to Z, but all are empty'}"
+            faults[place] = f"answer {row['answer']!r} is not an offered option; {expected}"
+    return faults
+
+
+def _references(table: pd.DataFrame) -> Faults:
+    shown = {index for index, image in zip(table["index"], table["image"], strict=True) if not _refers(image)}
+    return {
+        place: "image: expected a base64 picture or the index of a row with one"
+        for place, image in _by_place(table["image"])
+        if _refers(image) and image not in shown
+    }
+
+
+def _resolved(table: pd.DataFrame) -> list[str]:
+    pictures = dict(zip(table["index"], table["image"], strict=True))
+    return [pictures[image] if _refers(image) else image for image in table["image"]]
+
+
+def _refers(image: str) -> bool:
+    return len(image) <= LONGEST_REFERENCE
+
+
+def _rotations(table: pd.DataFrame) -> Faults:
+    right = pd.Series([row[row["answer"]] for row in records(table)], index=table.index, dtype=str)
+    faults: Faults = {}
+    question = np.array([int(index) % ROTATION for index in table["index"]], dtype=np.int64)
+    for _, texts in right.groupby(question):
+        if texts.nunique() > 1:
+            one, other = texts.unique()[:2]
+            why = f"answer: rotations permute the options, but {one!r} and {other!r} are the right ones of one question"
+            faults |= dict.fromkeys(texts.index, why)
+    return faults
+
+
+def _pictures(table: pd.DataFrame) -> Faults:
+    """Pictures that cannot be decoded, each distinct one tried once."""
+    broken: dict[str, str] = {}
+    for image in table["image"].unique():
+        try:
+            decode_picture(image, "")
+        except ConfigError as error:
+            broken[image] = str(error).removeprefix(": ")
+    return {place: broken[image] for place, image in _by_place(table["image"]) if image in broken}

@@ -1,0 +1,127 @@
+"""Pictures' features on disk: blocks of a vision encoder's output, found by the content of the picture files."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from parrot.config.staleness import key
+from parrot.errors import ConfigError
+from parrot.io.digests import file_sha256, read_record, tell, write_record
+from parrot.io.files import atomic_path
+
+READERS = 8  # threads that read picture files
+
+
+class Place(NamedTuple):
+    """Where a picture's features are, and their checksum."""
+
+    block: Path
+    row: int
+    crc32: int
+
+
+class Features:
+    """Features of the pictures that a job reads; `place` tells where each path's are."""
+
+    def __init__(self, place: dict[str, Place], shape: tuple[int, int], dtype: torch.dtype):
+        self._place = place
+        self._none = torch.empty(0, *shape, dtype=dtype)
+
+    def __call__(self, paths: Sequence[str]) -> Tensor:
+        """(N, L, d_vision), in the order of `paths`; blocks are memory-mapped, so that only their rows are read.
+
+        ConfigError for a row that is not as it was written; its block is removed.
+        """
+        return torch.stack([_read(self._place[path]) for path in paths]) if paths else self._none
+
+
+def _read(place: Place) -> Tensor:
+    try:
+        with safe_open(place.block, "pt") as file:
+            features = file.get_slice("features")[place.row]
+    except (SafetensorError, FileNotFoundError):
+        features = None
+    if features is None or _crc32(features) != place.crc32:
+        place.block.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{place.block}: damaged, and removed; expected the features as they were written: start again, they are "
+            "computed anew, and training goes on from its newest checkpoint"
+        )
+    return features
+
+
+def write_block(folder: Path, digests: Sequence[str], features: Tensor) -> None:
+    """Keep `features` (n, L, d_vision) of pictures whose files have the SHA-256 `digests`; a block exists whole."""
+    features = features.contiguous()
+    pictures = {"pictures": json.dumps(list(digests)), "crc32": json.dumps(list(map(_crc32, features)))}
+    with atomic_path(folder / f"{key(list(digests))}.safetensors") as partial:
+        save_file({"features": features}, partial, metadata=pictures)
+
+
+def stored(folder: Path) -> dict[str, Place]:
+    """The place of every picture in `folder`, by its file's SHA-256; blocks that were cut are removed.
+
+    Checksums of the features themselves are compared when they are read: a cache may hold terabytes.
+    """
+    place: dict[str, Place] = {}
+    for block in sorted(folder.glob("[!.]*.safetensors")):
+        try:
+            place |= _places(block)
+        except FileNotFoundError:
+            continue  # removed by another process, for the same reason
+        except (SafetensorError, ValueError, TypeError, LookupError):
+            with suppress(FileNotFoundError):
+                block.unlink()
+                tell(block, "its features are computed anew")
+    return place
+
+
+def _places(block: Path) -> dict[str, Place]:
+    with safe_open(block, "pt") as file:
+        metadata, count = file.metadata(), file.get_slice("features").get_shape()[0]
+    pictures, checksums = json.loads(metadata["pictures"]), json.loads(metadata["crc32"])
+    return {
+        digest: Place(block, row, crc32) for row, digest, crc32 in zip(range(count), pictures, checksums, strict=True)
+    }
+
+
+def _crc32(features: Tensor) -> int:
+    """Half a millisecond a picture of CLIP ViT-L/14-336, where a SHA-256 would take two."""
+    kind = f"{features.dtype} {list(features.shape)}".encode()
+    return zlib.crc32(features.contiguous().flatten().view(torch.uint8).numpy().data, zlib.crc32(kind))
+
+
+def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
+    """SHA-256 of each file; one whose size and time are as the file `known` says is not read again."""
+    before = read_record(known, "all pictures are read again") or {}
+
+    def digest(path: str) -> str:
+        state = _state(path)
+        return before[path][1] if path in before and before[path][0] == state else file_sha256(path)
+
+    paths = list(paths)
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(paths, pool.map(digest, paths), strict=True))
+
+
+def remember(digests: dict[str, str], known: Path) -> None:
+    """Write the file that `digests_of` reads."""
+    before = read_record(known) or {}
+    write_record(known, before | {path: [_state(path), digest] for path, digest in digests.items()})
+
+
+def _state(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]

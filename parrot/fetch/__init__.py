@@ -1,0 +1,1 @@
+"""The stage that brings data here and checks it."""

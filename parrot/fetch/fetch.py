@@ -1,0 +1,183 @@
+"""Making or downloading what the catalogues name, then checking that it is whole."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from parrot.config.settings import (
+    BackboneFolder,
+    Benchmark,
+    ConversationSet,
+    Dataset,
+    HubFile,
+    HubFolder,
+    Language,
+    WebFolder,
+)
+from parrot.config.stages import Tokenisation
+from parrot.data.rgb import TRAITS
+from parrot.errors import ConfigError, is_of_disk
+from parrot.fetch.integrity import inspect
+from parrot.io.files import atomic_path, make_folder, replace, replace_folder, write_json
+from parrot.io.lock import only_one
+from parrot.io.web import open_address, shown, without_secrets
+from parrot.mini import COMPOSED, RESOURCES
+
+SILENCE = 60  # seconds without a byte after which a web server is given up
+# What transformers reads of a model repository; other formats of the same weights stay where they are.
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+
+
+def fetch(
+    datasets: Mapping[str, Dataset],
+    benchmarks: Mapping[str, Benchmark],
+    check: bool,
+    report: Path | None,
+    tokenisations: Sequence[Tokenisation] = (),
+) -> None:
+    """Make or download `datasets` and `benchmarks` (not with `check`), check them and write a JSON `report`.
+
+    Conversation sets are checked as each of `tokenisations` reads them for training. Rows and samples that benchmarks
+    and sets leave out because their entries say so are counted on stderr and listed in the report.
+
+    Raises ConfigError naming the first problem and counting the others; the report, written all the same, has them all.
+    """
+    if not check:
+        if any(entry.source == "composed" for entry in (*datasets.values(), *benchmarks.values())):
+            compose_mini(_instruction(benchmarks))
+        for entry in (*datasets.values(), *benchmarks.values()):
+            download(entry)
+    findings = inspect(datasets, benchmarks, tokenisations)
+    if report is not None:
+        found = {
+            "checked": findings.checked,
+            "images": findings.images,
+            "rejected": findings.rejected,
+            "left_out": findings.left_out,
+            "problems": findings.problems,
+        }
+        write_json(report, found)
+    for file, rows in findings.rejected.items():
+        print(f"parrot: {file}: {len(rows)} rows rejected; the first: {rows[0]}", file=sys.stderr)
+    for file, samples in findings.left_out.items():
+        print(f"parrot: {file}: {len(samples)} samples left out; the first: {samples[0]}", file=sys.stderr)
+    for trait in TRAITS:
+        if count := findings.images[trait]:
+            print(f"parrot: {count} of {findings.images['inspected']} images: read by model.{trait}", file=sys.stderr)
+    if findings.problems:
+        first, *others = findings.problems
+        listed = f", all in {report}" if report else "; --report FILE lists all"
+        more = f" (and {len(others)} more problems{listed})" if others else ""
+        raise ConfigError(first + more)
+
+
+def compose_mini(instruction: Mapping[Language, str]) -> None:
+    """Compose the mini scale's folder; one that is there and equal is left untouched, since jobs may be reading it."""
+    from parrot.mini.compose.write import compose
+
+    fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh")
+    with only_one(fresh, "composing", wait=True):
+        try:
+            compose(RESOURCES, fresh, instruction)
+            if not _equal(fresh, COMPOSED):
+                replace_folder(fresh, COMPOSED)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def download(entry: Dataset | Benchmark) -> None:
+    """Download what `entry` names from the Hugging Face hub or the web, unless it is there or comes from elsewhere."""
+    source = entry.source
+    if isinstance(entry, ConversationSet) and isinstance(source, HubFile):
+        _place(source, "dataset", [source.file], {source.file: Path(entry.file)})
+    elif isinstance(entry, Benchmark) and isinstance(source, HubFolder):
+        files = entry.files | entry.published_as
+        names = {str(Path(source.folder, files[lang])): Path(entry.folder, file) for lang, file in entry.files.items()}
+        _place(source, "dataset", list(names), names)
+    elif isinstance(entry, Benchmark) and isinstance(source, WebFolder):
+        for language, file in entry.files.items():
+            _download(f"{source.url}/{entry.published_as.get(language, file)}", Path(entry.folder, file))
+    elif isinstance(entry, BackboneFolder) and isinstance(source, HubFolder):
+        patterns = [str(Path(source.folder, pattern)) for pattern in MODEL_FILES]
+        _place(source, "model", patterns, {source.folder or ".": Path(entry.path)})
+
+
+def _download(url: str, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        with (
+            atomic_path(target) as partial,
+            open_address(url, SILENCE) as answer,
+            open(partial, "wb") as file,
+        ):
+            shutil.copyfileobj(answer, file)
+            if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
+                raise OSError(f"it ended {missing} bytes early")
+    except TimeoutError:
+        raise ConfigError(f"{shown(url)}: cannot be downloaded: no byte came for {SILENCE} s") from None
+    except (OSError, ValueError) as error:
+        if is_of_disk(error):
+            raise
+        why = without_secrets(" ".join(str(error).split()), url)
+        raise ConfigError(f"{shown(url)}: cannot be downloaded: {why}") from None
+
+
+def staging_name(repository: str) -> str:
+    """The folder, beside what it becomes, that an interrupted download of a hub repository goes on from."""
+    return f".{repository.replace('/', '--')}.hub"
+
+
+def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:
+    """Download into a folder beside the first target and rename; an interrupted download goes on from there."""
+    if all(target.exists() for target in names.values()):
+        return
+    staging = next(iter(names.values())).parent / staging_name(source.repository)
+    with only_one(staging, "downloading", wait=True):
+        if not all(target.exists() for target in names.values()):  # what was waited for may have brought them
+            _download_from_hub(source, kind, patterns, names, staging)
+
+
+def _download_from_hub(
+    source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path], staging: Path
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(
+            source.repository,
+            repo_type=kind,
+            revision=source.revision,
+            allow_patterns=patterns,
+            local_dir=staging,
+        )
+    except Exception as error:  # the client lets through what its transport library raises
+        if is_of_disk(error):
+            raise
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    for name, target in names.items():
+        if not (staging / name).exists():
+            raise ConfigError(f"{source.repository}: revision {source.revision} has no {name}")
+        make_folder(target.parent)
+        replace(staging / name, target)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _instruction(benchmarks: Mapping[str, Benchmark]) -> Mapping[Language, str]:
+    """The closing sentences that composed questions end with: those of the composed benchmarks."""
+    return next(entry.instruction for entry in benchmarks.values() if entry.source == "composed")
+
+
+def _equal(one: Path, other: Path) -> bool:
+    files = [sorted(path.relative_to(folder) for path in _files(folder)) for folder in (one, other)]
+    return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, map(str, files[0]), shallow=False)[1:])
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,181 @@
+"""Is the data whole? Every picture decodes, counts and digests agree, benchmark rows are parallel across languages."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pandas as pd
+
+from parrot.config.prediction_names import check_distinct
+from parrot.config.settings import BackboneFolder, Benchmark, ConversationSet, Dataset, Language
+from parrot.config.stages import Tokenisation
+from parrot.data.benchmarks import check_parallel, read_language, without_control
+from parrot.data.images import Inspection, inspect_image
+from parrot.data.rejections import Rejection
+from parrot.data.tsv import inspect_encoded
+from parrot.errors import ConfigError
+from parrot.fetch.set_integrity import inspect_set, readers
+from parrot.io.digests import file_md5, file_sha256
+
+WEIGHTS = "model.safetensors"
+Item = TypeVar("Item")
+
+
+@dataclass
+class Findings:
+    """What was checked, by name of the catalogue, and what is wrong, one line each.
+
+    `rejected` has the rows, one line each by file, that benchmarks leave out because their entries say so, `left_out`
+    the samples that sets leave out. `images` counts different images, and those whose files say what a switch of
+    `model:` decides about, by its name.
+    """
+
+    checked: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejected: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    images: Counter[str] = field(default_factory=Counter)
+
+    def add_images(self, inspections: Iterable[Inspection]) -> None:
+        """Count what was found of different images."""
+        for found in inspections:
+            self.images.update(["inspected", *found.traits])
+            self.problems += [found.fault] if found.fault else []
+
+
+def inspect(
+    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], tokenisations: Sequence[Tokenisation] = ()
+) -> Findings:
+    """Check everything that is named; nothing is changed and no problem is an exception.
+
+    Conversation sets are read as each of `tokenisations` reads them for training, where their backbones allow it.
+    """
+    findings = Findings()
+    for name, backbone in datasets.items():
+        if isinstance(backbone, BackboneFolder):
+            _inspect_backbone(name, backbone, findings)
+    _inspect_conversations(datasets, [] if findings.problems else tokenisations, findings)
+    for name, benchmark in benchmarks.items():
+        _inspect_benchmark(name, benchmark, findings)
+    return findings
+
+
+def _inspect_conversations(
+    datasets: Mapping[str, Dataset], tokenisations: Sequence[Tokenisation], findings: Findings
+) -> None:
+    try:
+        ways = readers(datasets, tokenisations)
+    except ConfigError as error:
+        findings.problems.append(str(error))
+        ways = {}
+    pictures: dict[str, str] = {}  # each with the first sample that shows it
+    shown: dict[str, int] = {}  # samples with images of each sound set
+    for name, entry in datasets.items():
+        if isinstance(entry, ConversationSet):
+            found = inspect_set(entry, ways.get(name, ()))
+            findings.problems += found.problems
+            shown |= {} if found.problems else {name: found.counts["with_picture"]}
+            findings.checked |= {name: found.counts} if found.counts else {}
+            findings.left_out |= {entry.file: found.left_out} if found.left_out else {}
+            pictures = found.images | pictures
+            _inspect_digest(entry.file, entry.sha256, findings)
+    for stage in tokenisations:
+        if not any(shown.get(name, 1) for name in stage.sets):
+            sets = ", ".join(stage.sets)
+            findings.problems.append(f"{stage.stage}: {sets}: expected samples with images, found none")
+    findings.add_images(_map(inspect_image, [(path, f"{where}: image: {path}") for path, where in pictures.items()]))
+
+
+def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:
+    from parrot.model.folder import check_folder  # here, since it imports torch
+
+    try:
+        check_folder(entry.path)
+    except ConfigError as error:
+        findings.problems.append(str(error))
+        return
+    sizes = [path.stat().st_size for path in Path(entry.path).glob("*.safetensors")]
+    findings.checked[name] = {"weight_bytes": sum(sizes)}
+    _inspect_digest(Path(entry.path, WEIGHTS), entry.sha256, findings)
+
+
+def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> None:
+    tables: dict[Language, pd.DataFrame] = {}
+    rejected: dict[Language, list[Rejection]] = {}
+    try:
+        check_distinct({name: benchmark}, benchmark.controls, "benchmarks")
+    except ConfigError as error:
+        findings.problems.append(str(error))
+    for language, file in benchmark.files.items():
+        path = Path(benchmark.folder, file)
+        if path.is_file():
+            _inspect_digest(path, benchmark.md5.get(language), findings, "md5")
+        try:
+            tables[language], rejected[language] = read_language(benchmark, language)
+        except ConfigError as error:
+            findings.problems.append(str(error))
+            continue
+        if benchmark.rejected_rows == "refuse":
+            lacking = [row for control in benchmark.controls for row in without_control(tables[language], control)[:1]]
+            findings.problems += [f"{path}: {row}" for row in lacking]
+        count = len(tables[language]) + len(rejected[language])
+        if rejected[language]:
+            findings.rejected[str(path)] = [str(row) for row in rejected[language]]
+        if benchmark.rows is not None and count != benchmark.rows:
+            findings.problems.append(f"{path}: rows: expected {benchmark.rows}, found {count}")
+    if len(tables) < len(benchmark.files):
+        return
+    findings.checked[name] = {language: len(table) for language, table in tables.items()}
+    try:
+        check_parallel(_shared(tables, rejected), benchmark.name)
+    except ConfigError as error:
+        findings.problems.append(str(error))
+    findings.add_images(_map(inspect_encoded, _pictures(benchmark, tables)))
+
+
+def _shared(
+    tables: Mapping[Language, pd.DataFrame], rejected: Mapping[Language, list[Rejection]]
+) -> dict[Language, pd.DataFrame]:
+    """The rows without those that some language lacks because it rejects them, with or without a readable index."""
+    everywhere = {index for table in tables.values() for index in table["index"]}
+    excused: set[str] = set()
+    for language, table in tables.items():
+        lacking = everywhere - set(table["index"])
+        named = {row.index for row in rejected[language] if row.index}
+        unnamed = sum(not row.index for row in rejected[language])
+        if len(lacking - named) <= unnamed:
+            excused |= lacking
+    return {language: table[~table["index"].isin(excused)] for language, table in tables.items()}
+
+
+def _pictures(benchmark: Benchmark, tables: Mapping[Language, pd.DataFrame]) -> list[tuple[str, str]]:
+    """Every different picture of a benchmark, with the first row that shows it."""
+    found: dict[str, str] = {}
+    for language, table in tables.items():
+        path = Path(benchmark.folder, benchmark.files[language])
+        for index, image in zip(table["index"], table["image"], strict=True):
+            found.setdefault(image, f"{path}: row {index}")
+    return list(found.items())
+
+
+def _inspect_digest(
+    path: str | Path, expected: str | None, findings: Findings, kind: Literal["sha256", "md5"] = "sha256"
+) -> None:
+    if expected is None:
+        return
+    digest = {"sha256": file_sha256, "md5": file_md5}[kind]
+    found = digest(path) if Path(path).is_file() else "no file"
+    if found != expected:
+        findings.problems.append(f"{path}: {kind}: expected {expected}, found {found}")
+
+
+def _map(inspect_one: Callable[[Item, str], Inspection], images: Sequence[tuple[Item, str]]) -> Iterable[Inspection]:
+    """`inspect_one` of each image on as many threads as there are cores: decoders release Python's lock."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(inspect_one, *zip(*images, strict=True)))

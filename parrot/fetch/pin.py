@@ -1,0 +1,63 @@
+"""A pin, a file of DVC's, says what a scale's data is; the data is held to it, with git and DVC's cache or without."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from parrot.errors import ConfigError
+from parrot.io.digests import file_md5
+
+
+def confirm(pin: Path, check: bool = False) -> None:
+    """Take data that equals its pin into DVC's cache; the pin itself is never rewritten. With `check`, only compare.
+
+    A fresh clone's rebuild is unknown to the cache, so that `dvc status` would call it changed: `dvc commit` without
+    force takes it in, and refuses data whose digest is not the pin's. Where DVC cannot do that, as in sources without
+    git, the data is compared here, and a line says what DVC said.
+
+    Raises ConfigError where there is no pin, it cannot be read, or the data is not what was pinned.
+    """
+    if not pin.is_file():
+        raise ConfigError(f"{pin}: no such pin; `dvc add` of the data's folder makes it")
+    refused = "" if check else _take_in(pin)
+    if refused is not None:
+        _compare(pin)
+    if refused:
+        print(f"parrot: {pin}: the data is what was pinned; DVC's cache does not have it: {refused}", file=sys.stderr)
+
+
+def _take_in(pin: Path) -> str | None:
+    """What DVC says where it does not take the data in; None where it does."""
+    for command in ("commit", "status"):
+        arguments = [sys.executable, "-m", "dvc", command, "--quiet", str(pin)]
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            return (done.stderr.strip() or "its digest is another one").splitlines()[0]
+    return None
+
+
+def _compare(pin: Path) -> None:
+    try:
+        content = yaml.safe_load(pin.read_text(encoding="utf-8"))
+        pinned = [(pin.parent / content.get("wdir", ".") / out["path"], out["md5"]) for out in content["outs"]]
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        raise ConfigError(f"{pin}: expected a file of DVC's with outs, each with path and md5") from None
+    for path, md5 in pinned:
+        found = _md5(path)
+        if found != md5:
+            raise ConfigError(f"{pin}: the data is not what was pinned: {path}: md5: expected {md5}, found {found}")
+
+
+def _md5(path: Path) -> str:
+    """DVC's digest of a file, or of a folder: that of the JSON list of its files and theirs."""
+    if not path.is_dir():
+        return file_md5(path) if path.is_file() else "nothing"
+    names = sorted(file.relative_to(path).parts for file in path.rglob("*") if file.is_file())
+    listed = [{"md5": file_md5(path.joinpath(*parts)), "relpath": "/".join(parts)} for parts in names]
+    return f"{hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest()}.dir"

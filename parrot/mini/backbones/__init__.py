@@ -1,0 +1,1 @@
+"""The mini scale's backbones, made once by a maintainer (``python -m parrot.mini.backbones``) and shipped."""

@@ -1,0 +1,99 @@
+"""The language model's text: each language on its own, from its own seed, so that no sentence has a translation.
+
+Questions are worded exactly as the benchmarks' ``text`` control words them, with the picture replaced by the scene in
+words, and none of them is reserved for the benchmarks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from parrot.config.settings import LANGUAGES, Language
+from parrot.mini.compose.concepts import TRAIN_HOUSES
+from parrot.mini.compose.draw import Drawer
+from parrot.mini.compose.material import Material
+from parrot.mini.compose.questions import KINDS, Question, word
+from parrot.model.chat_template import TURN_END, format_prompt
+
+# By kind of text, for each language: category facts must be learnt by heart, the rest is read off the prompt.
+_SHARES = {
+    **dict.fromkeys(KINDS, 1.0),
+    "category": 1.5,
+    "position": 2.0,
+    "same_different": 2.0,
+    "yes_no": 2.0,
+    "caption": 0.6,
+    "sentence": 0.4,
+    "fact": 0.6,
+}
+# What is learnt first: to find a name again. Everything else builds on that, and forms several times faster after it.
+_COPYING = ("naming", "fine_naming", "caption")
+_OPENING = 0.15
+
+
+@dataclass(frozen=True)
+class Line:
+    """One text of the corpus; `prompt` is empty for plain text, which is learnt from its first token."""
+
+    language: Language
+    kind: str
+    prompt: str
+    answer: str
+
+
+class Writer:
+    """Writes random lines in any language, about the shipped concepts."""
+
+    def __init__(self, material: Material, instruction: Mapping[Language, str]):
+        self._material = material
+        self._instruction = instruction
+        self._drawer = Drawer(material, TRAIN_HOUSES)
+
+    def corpus(self, total: int, seed: int) -> tuple[list[Line], list[Line]]:
+        """About `total` lines, as many in each language: the opening, of copying alone, and then everything."""
+        opening = self._lines(total * _OPENING, dict.fromkeys(_COPYING, 1.0), f"{seed} opening")
+        return opening, self._lines(total * (1 - _OPENING), _SHARES, str(seed))
+
+    def _lines(self, total: float, shares: Mapping[str, float], seed: str) -> list[Line]:
+        unit = total / len(LANGUAGES) / sum(shares.values())
+        return [
+            self.line(language, kind, rng)
+            for language in LANGUAGES
+            for kind, share in shares.items()
+            for rng in [random.Random(f"{seed} {language} {kind}")]
+            for _ in range(round(unit * share))
+        ]
+
+    def line(self, language: Language, kind: str, rng: random.Random) -> Line:
+        """A line of `kind`: one of the question kinds, caption, sentence or fact."""
+        if kind in KINDS:
+            return self.ask(self._drawer.draw(kind, rng), language, rng.randrange(6))
+        phrases = self._material.phrases
+        if kind == "fact":
+            return Line(language, kind, "", self._fact(language, rng))
+        _, scene = self._drawer.scene(rng.choice(("naming", "counting", "position", "same_different")), rng)
+        caption = rng.choice(phrases.captions(scene, language)) + TURN_END
+        if kind == "sentence":
+            return Line(language, kind, "", caption)
+        return Line(
+            language,
+            kind,
+            format_prompt(f"{phrases.scene(scene, language)}\n{rng.choice(phrases.describe(language))}"),
+            caption,
+        )
+
+    def ask(self, question: Question, language: Language, wording: int) -> Line:
+        """A question with the picture's words in the picture's place."""
+        worded = word(question, language, self._material.phrases, wording)
+        user = f"{worded.picture_text}\n{worded.prompt(self._instruction[language])}"
+        return Line(language, question.kind, format_prompt(user), worded.answer + TURN_END)
+
+    def _fact(self, language: Language, rng: random.Random) -> str:
+        """A category and some of its members, in a random order: "fruit: pear, lemon, banana"."""
+        concepts, words = self._material.concepts, self._material.phrases.raw["scene"]
+        category, members = rng.choice(sorted(self._material.categories.items()))
+        names = [concepts.name(member, language) for member in rng.sample(members, min(4, len(members)))]
+        heading = concepts.categories[category][language] + words["colour"][language]
+        return heading + words["list"][language].join(names) + TURN_END

@@ -1,0 +1,91 @@
+"""Scenes of one or more concepts, and their pictures as one house of artists draws them."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from parrot.errors import ConfigError
+from parrot.mini.compose.colours import absent_colours, main_colour
+
+SIDE = 40
+WHITE = (255, 255, 255)
+
+Layout = Literal["single", "count", "horizontal", "vertical"]
+# The cells of a layout: (left, top, width, height).
+_HALF = SIDE // 2
+_CELLS: dict[Layout, tuple[tuple[int, int, int, int], ...]] = {
+    "single": ((0, 0, SIDE, SIDE),),
+    "count": tuple((x, y, _HALF, _HALF) for y in (0, _HALF) for x in (0, _HALF)),
+    "horizontal": ((0, 0, _HALF, SIDE), (_HALF, 0, _HALF, SIDE)),
+    "vertical": ((0, 0, SIDE, _HALF), (0, _HALF, SIDE, _HALF)),
+}
+# How much smaller than its cell's shorter side a sprite may be.
+_SLACK: dict[Layout, int] = {"single": 12, "count": 4, "horizontal": 3, "vertical": 3}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: ids of concepts, from left to right or from top to bottom; copies of one in ``count``."""
+
+    layout: Layout
+    concepts: tuple[str, ...]
+
+
+class House:
+    """The sprites of one house of artists, read once from `resources`/pictures/{name}.zip.
+
+    ConfigError when the archive is missing or not one.
+    """
+
+    def __init__(self, resources: Path, name: str):
+        self.name = name
+        path = resources / "pictures" / f"{name}.zip"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._files = {Path(file).stem: archive.read(file) for file in archive.namelist()}
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"{path}: expected an archive of pictures: {error}") from None
+        self.sprite = cache(self._sprite)
+        self._resized = cache(self._resize)
+        self.colour = cache(lambda concept: main_colour(self._resized(concept, SIDE)))
+        self.absent_colours = cache(lambda concept: absent_colours(self._resized(concept, SIDE)))
+
+    def __contains__(self, concept: str) -> bool:
+        return concept in self._files
+
+    def _sprite(self, concept: str) -> Image.Image:
+        return Image.open(io.BytesIO(self._files[concept])).convert("RGBA")
+
+    def _resize(self, concept: str, size: int) -> Image.Image:
+        return self.sprite(concept).resize((size, size), Image.Resampling.BOX)
+
+    def draw(self, scene: Scene, rng: random.Random) -> Image.Image:
+        """A 40 x 40 RGB picture of `scene` on white; sizes, places and free cells are drawn from `rng`."""
+        canvas = Image.new("RGB", (SIDE, SIDE), WHITE)
+        cells = _CELLS[scene.layout]
+        if scene.layout == "count":
+            cells = tuple(rng.sample(cells, len(scene.concepts)))
+        for concept, (left, top, width, height) in zip(scene.concepts, cells, strict=True):
+            size = min(width, height) - rng.randint(0, _SLACK[scene.layout])
+            place = (left + rng.randint(0, width - size), top + rng.randint(0, height - size))
+            sprite = self._resized(concept, size)
+            canvas.paste(sprite, place, sprite)
+        return canvas
+
+
+class Houses:
+    """The houses of artists, each read when it is first asked for."""
+
+    def __init__(self, resources: Path):
+        self._house = cache(lambda name: House(resources, name))
+
+    def __getitem__(self, name: str) -> House:
+        return self._house(name)

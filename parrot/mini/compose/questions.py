@@ -1,0 +1,63 @@
+"""Questions about scenes, independent of language, and their wordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parrot.config.settings import Language
+from parrot.mini.compose.keys import Key, make_key
+from parrot.mini.compose.phrases import Phrases
+from parrot.mini.compose.pictures import Scene
+
+KINDS = ("naming", "fine_naming", "category", "colour", "counting", "position", "same_different", "yes_no")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene as a house of artists draws it.
+
+    `options` are ids in the order offered and `answer` is the right one's place. `subject` says what is asked (a kind,
+    or a direction for ``position``), `concept` which concept the question names ("" for none), `about` the concept
+    that it is about, `colour` the main colour where that is asked, `difficulty` easy, hard or "".
+    """
+
+    kind: str
+    subject: str
+    house: str
+    scene: Scene
+    options: tuple[str, ...]
+    answer: int
+    about: str
+    concept: str = ""
+    colour: str = ""
+    difficulty: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Identity without language, wording and order."""
+        return make_key(self.subject, self.concept, self.options)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A question in one language: `options` in the order offered, the right option's text, and the scene in words."""
+
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    picture_text: str
+
+    def prompt(self, instruction: str) -> str:
+        """Question, lettered options and closing sentence, as a benchmark's prompt is built."""
+        lettered = (f"{letter}. {text}" for letter, text in zip("ABCD", self.options, strict=False))
+        return "\n".join((self.question, *lettered, instruction))
+
+
+def word(question: Question, language: Language, phrases: Phrases, wording: int = 0) -> Wording:
+    """`question` in `language`; `wording` counts through its wordings, of which 0 is the benchmarks'."""
+    wordings = phrases.questions(question.subject, language)
+    text = wordings[wording % len(wordings)]
+    if question.concept:
+        text = text.format(name=phrases.concepts.name(question.concept, language))
+    options = tuple(phrases.option(question.subject, option, language) for option in question.options)
+    return Wording(text, options, options[question.answer], phrases.scene(question.scene, language, question.colour))

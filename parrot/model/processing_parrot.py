@@ -1,0 +1,183 @@
+"""From pictures and text to what the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    SiglipVisionConfig,
+)
+
+from parrot.constants import IGNORED, IMAGE
+from parrot.model.chat_template import (
+    CHAT_TEMPLATE,
+    HEADERS,
+    SPECIAL_TOKENS,
+    TURN_END,
+    Turn,
+    format_prompt,
+    image_first,
+    turns,
+)
+from parrot.model.configuration_parrot import ParrotConfig
+from parrot.model.image_processing_parrot import ParrotImageProcessor
+
+
+def processor_of(
+    vision_tower: str | Path,
+    language_model: str | Path,
+    vision_feature_select: Literal["cls_patch", "patch"],
+    **image_reading: Any,
+) -> ParrotProcessor:
+    """The processor of a model on these backbone folders, with fields of its image processor; no weights are read."""
+    vision = AutoConfig.from_pretrained(vision_tower)
+    vision = getattr(vision, "vision_config", vision)
+    config = ParrotConfig(vision_config=vision, vision_feature_select=vision_feature_select, num_experts=0)
+    return ParrotProcessor(
+        image_processor_of(vision_tower, vision, **image_reading),
+        AutoTokenizer.from_pretrained(language_model),
+        config.num_image_tokens,
+    )
+
+
+def image_processor_of(vision_tower: str | Path, vision: Any, **image_reading: Any) -> ParrotImageProcessor:
+    """The image processor of an encoder's folder, `vision` being the encoder's configuration."""
+    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
+    without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
+    return ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading)
+
+
+class ParrotProcessor(ProcessorMixin):
+    """Image processor and tokenizer of one model.
+
+    In text a picture is one `<image>`; here it becomes `num_image_tokens` image tokens. A tokenizer that lacks it, a
+    turn's markers or padding, as Llama's, gets them. Batches are padded on the left, as generation needs.
+
+    A conversation starts with what the tokenizer puts in front of a text, Llama's <s>; nothing else is put around it.
+
+    Args:
+        num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
+        router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
+    """
+
+    image_processor: ParrotImageProcessor
+    tokenizer: PreTrainedTokenizerBase
+    text_kwargs = {"add_special_tokens": False}
+
+    def __init__(
+        self,
+        image_processor: ParrotImageProcessor,
+        tokenizer: PreTrainedTokenizerBase,
+        num_image_tokens: int = 577,
+        router_text: Literal["prompt", "user"] = "prompt",
+        chat_template: str | None = None,
+    ):
+        missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+        tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing], True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = TURN_END
+        tokenizer.padding_side = "left"
+        self.start = tokenizer.decode(tokenizer("")["input_ids"])
+        self.num_image_tokens = num_image_tokens
+        self.router_text = router_text
+        self.image_token = IMAGE
+        self.image_token_id = tokenizer.get_vocab()[IMAGE]
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + CHAT_TEMPLATE)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """The inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
+        batch = super().__call__(*args, **kwargs)
+        if self.router_text == "user":
+            read = [self.router_reads(ids) for ids in batch["input_ids"]]
+            batch["router_mask"] = torch.tensor(np.array(read)) if torch.is_tensor(batch["input_ids"]) else read
+        return batch
+
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        return IMAGE * self.num_image_tokens
+
+    def format_prompt(self, query: str, preface: str = "") -> str:
+        """The text that asks `query`, for `encode` or for this processor's `text`; see `conversation.format_prompt`."""
+        return self.start + format_prompt(query, preface)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, each `<image>` as `num_image_tokens` image tokens; nothing is put around it."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [token for id_ in ids for token in self._expand(id_)]
+
+    def _expand(self, token: int) -> list[int]:
+        return [token] * (self.num_image_tokens if token == self.image_token_id else 1)
+
+    def format_conversation(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+        """Token ids and labels of a LLaVA-style training conversation.
+
+        Learnt are an answer, its <|im_end|> and, before a further turn, the line feed after it; every other label,
+        and those of image tokens, is -100. A picture is moved to the front of its turn.
+        """
+        return self.format_conversations([conversation])[0]
+
+    def format_conversations(
+        self, conversations: Iterable[Sequence[Mapping[str, str]]]
+    ) -> list[tuple[list[int], list[int]]]:
+        """`format_conversation` of each; many at once are tokenised on all cores."""
+        moved = ([{**turn, "value": image_first(turn["value"])} for turn in said] for said in conversations)
+        return self._encode([turns(said) for said in moved])
+
+    def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
+        """As `format_conversation`, with every picture where it stands in its turn."""
+        return self._encode([turns(conversation)])[0]
+
+    def _encode(self, conversations: list[list[Turn]]) -> list[tuple[list[int], list[int]]]:
+        # A turn is tokenised as one text, since a header's line feed may merge with the body's first characters.
+        said = (text for turn in chain(*conversations) for text in (turn.header, turn.header + turn.body))
+        texts = list(dict.fromkeys([self.start, *said]))
+        ids = dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+        return [self._join(conversation, ids) for conversation in conversations]
+
+    def _join(self, conversation: list[Turn], ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
+        input_ids = list(ids[self.start])
+        learnt = [False] * len(input_ids)
+        for turn in conversation:
+            header, whole = ids[turn.header], ids[turn.header + turn.body]
+            input_ids += whole
+            learnt += [turn.learnt and place >= len(header) for place in range(len(whole))]
+        tokens = np.array(input_ids)
+        is_image = tokens == self.image_token_id
+        labels = np.where(np.array(learnt) & ~is_image, tokens, IGNORED)
+        times = np.where(is_image, self.num_image_tokens, 1)
+        return tokens.repeat(times).tolist(), labels.repeat(times).tolist()
+
+    def router_reads(self, input_ids: Sequence[int], labels: Sequence[int] | None = None) -> np.ndarray:
+        """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing that is learnt.
+
+        Where `router_text` is `user`, no system prompt and no role markers either.
+        """
+        ids = np.asarray(input_ids)
+        read = ids != self.image_token_id
+        if labels is not None:
+            read &= np.asarray(labels) == IGNORED
+        if self.router_text == "user":
+            read &= self._in_user_turn(ids.tolist())
+        return read
+
+    def _in_user_turn(self, ids: list[int]) -> list[bool]:
+        """Whether each token stands between a user's role marker and the end of that turn."""
+        header = self.tokenizer(HEADERS["human"], add_special_tokens=False)["input_ids"][:-1]  # its line feed may merge
+        end = self.tokenizer.convert_tokens_to_ids(TURN_END)
+        inside, read = False, []
+        for place, token in enumerate(ids):
+            if ids[max(0, place - len(header) - 1) : place - 1] == header:
+                inside = True
+            inside = inside and token != end
+            read.append(inside)
+        return read

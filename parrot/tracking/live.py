@@ -1,0 +1,190 @@
+"""Sends a growing record to MLflow: ``python -m parrot.tracking.live IDENTITY FOLDER``, beside rank 0.
+
+It is a process of its own, started by `parrot.train.live`, so that neither importing mlflow nor a server that hangs
+takes anything from the training. Its input says how the training ended: ``finished OUTPUT`` or ``stopped``; an input
+that just closes means that the training died.
+
+MLflow takes no point back, but the steps after the newest checkpoint are trained again when a training is killed, with
+other times and on a GPU other losses. So the training's own run gets a step once a checkpoint holds it, and each step
+is in its curve once. A child run named "live" gets every step at once, is replaced when steps are trained again, and
+goes when the training has finished.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from parrot.io.file_systems import network_file_system
+from parrot.io.files import parse_rows, read_object, whole_lines
+from parrot.io.web import shown, without_secrets
+from parrot.tracking.store import Planned, Point, Store, connect, points, store_uri
+from parrot.tracking.training import plan_training, system_prefix
+from parrot.train.checkpoints import newest_whole, step_of
+
+SECONDS_BETWEEN_SENDS, LONGEST_PAUSE = 5.0, 60.0
+
+Row = dict[str, Any]
+
+
+class Live:
+    """The MLflow run of one training whose record in `folder` grows."""
+
+    def __init__(self, identity: str, folder: Path, uri: str):
+        self.identity = identity
+        self.folder = folder
+        self.uri = uri
+        self.status = "RUNNING"
+        self.started = round(1000 * time.time())
+        self._store: Store | None = None  # None: what it holds is not known
+
+    def ended(self, message: str) -> None:
+        """The training has ended as `message` says; what is sent from here on is the end's."""
+        if message.startswith("finished "):
+            self.status, self.folder = "FINISHED", Path(message.removeprefix("finished "))
+        else:
+            self.status = "KILLED" if message == "stopped" else "FAILED"
+
+    def send(self) -> None:
+        """Send what the store lacks of the record. Whatever the store raises passes; the next call compares anew."""
+        store, self._store = self._store, None
+        if store is None:
+            store = self._open()
+        else:
+            kept, every = self._grown()
+            store.log(self._run, kept)
+            store.log(self._tail, every)
+        if self.status != "RUNNING":
+            self._close(store)
+        self._store = store
+
+    def _open(self) -> Store:
+        store = connect(self.uri)
+        self._offsets: dict[str, int] = {}
+        self._ahead: list[Row] = []
+        kept, every = self._grown()
+        provenance = read_object(self.folder / "provenance.json")
+        whole = plan_training(self.identity, provenance, kept, self.started)
+        every = [] if self.status == "FINISHED" else every
+        tail = Planned(f"{whole.id}/live", f"{whole.name}, live", {}, every, whole.tags, {}, self.started, self.started)
+        parent_id = whole.id.removesuffix("/tune")
+        present = store.present(parent_id)
+        self._parent = None
+        if parent_id != whole.id:
+            parent = Planned(parent_id, whole.tags["run"], {}, [], whole.tags, {}, self.started, self.started)
+            found = present.get(parent_id)
+            self._parent = store.upsert(parent, None, None) if found is None else found.info.run_id
+        self._run = store.upsert(whole, present.get(whole.id), self._parent)
+        self._tail = store.upsert(tail, present.get(tail.id), self._run)
+        for earlier in present.values():
+            if earlier.info.run_id in self._runs() and earlier.info.status != self.status:
+                store.client.update_run(earlier.info.run_id, status="RUNNING")
+        return store
+
+    def _close(self, store: Store) -> None:
+        if self.status == "FINISHED":
+            # The run above it is finished when its benchmarks are imported.
+            store.client.set_terminated(self._run, self.status)
+            store.client.delete_run(self._tail)
+            return
+        for run in self._runs():
+            store.client.set_terminated(run, self.status)
+
+    def _runs(self) -> list[str]:
+        return [run for run in (self._parent, self._run, self._tail) if run is not None]
+
+    def _grown(self) -> tuple[list[Point], list[Point]]:
+        """Points of the rows that came since the last call: those that stay whatever happens, and every step's."""
+        rows = self._rows(self.folder / "metrics.jsonl")
+        checkpoint = newest_whole(self.folder)
+        last = math.inf if self.status == "FINISHED" else step_of(checkpoint) if checkpoint else 0
+        waiting = self._ahead + rows
+        self._ahead = [row for row in waiting if row["step"] > last]
+        kept = points(row for row in waiting if row["step"] <= last)
+        for path in sorted(self.folder.glob("system-*.jsonl")):
+            kept += points(self._rows(path), system_prefix(path))
+        return kept, points(rows)
+
+    def _rows(self, path: Path) -> list[Row]:
+        if not path.is_file():
+            return []
+        with open(path, "rb") as file:
+            file.seek(self._offsets.get(path.name, 0))
+            lines = whole_lines(file.read())
+        self._offsets[path.name] = self._offsets.get(path.name, 0) + sum(map(len, lines))
+        return parse_rows(lines)
+
+
+def follow(live: Live, message: Callable[[float], str | None], seconds: float = SECONDS_BETWEEN_SENDS) -> None:
+    """Send every `seconds` until `message`, which waits so long for one, says how the training ended.
+
+    One line says that the store went away, and one that it is back; in between it is tried ever more rarely.
+    """
+    where, away, pause = shown(live.uri), False, seconds
+    while True:
+        end = message(pause)
+        if end is not None:
+            live.ended(end)
+        try:
+            live.send()
+        # The store may fail in any way that a server, a database or a file system can.
+        except Exception as error:
+            if not away:
+                told = without_secrets(" ".join(str(error).split()), live.uri)[:200]
+                _say(f"warning: MLflow at {where} takes nothing: {told}; training goes on, the rest is sent later")
+            away, pause = True, min(2 * pause, LONGEST_PAUSE)
+        else:
+            if away:
+                _say(f"MLflow at {where} is back and has all that was recorded")
+            away, pause = False, seconds
+        if end is not None:
+            return
+
+
+def store_of_jobs() -> str | None:
+    """The store that jobs write to: a server, or an SQLite file that is there and on no network file system."""
+    uri = store_uri()
+    if uri.startswith(("http://", "https://")):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.is_file():
+        return None
+    network = network_file_system(path)
+    if network is not None:
+        _say(f"warning: {path} is SQLite on {network}, where writing jobs break it; `parrot track` imports later")
+        return None
+    return uri
+
+
+def _say(line: str) -> None:
+    print(f"parrot: {line}", file=sys.stderr, flush=True)
+
+
+def _message(seconds: float) -> str | None:
+    """The line that came within `seconds`, empty for a closed input; None where nothing came."""
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return sys.stdin.readline().strip() if ready else None
+
+
+def main() -> None:
+    """Follow the training until it ends."""
+    # Signals go to every process of a job, and this one leaves after the training.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    uri = store_of_jobs()
+    if uri is None:
+        return
+    # A request that hangs is given up soon, since the next one tries again.
+    os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    follow(Live(sys.argv[1], Path(sys.argv[2]), uri), _message)
+
+
+if __name__ == "__main__":
+    main()

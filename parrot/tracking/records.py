@@ -1,0 +1,171 @@
+"""What MLflow is told: each run's parameters, curves, accuracies, tags and artefacts, read from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+
+from parrot.config.base import Strict
+from parrot.config.runs import Run
+from parrot.config.settings import LANGUAGES
+from parrot.errors import ConfigError
+from parrot.tracking.store import Planned, Point, segment
+from parrot.tracking.training import flat, read_training
+
+
+class TrackedRun(Strict):
+    """What MLflow is told of a run besides its records."""
+
+    name: str
+    scale: str
+    seed: int
+    stage1_key: str | None  # None: the run asks a model as it is, and left no records of training
+    params: dict[str, str]
+    titles: dict[str, str] = {}  # benchmarks as readers see them, by their name in scores
+
+
+def tracked_run(run: Run) -> TrackedRun:
+    """The settings of `run` that are worth comparing, as MLflow parameters with dotted names."""
+    config = run.config.model_dump(mode="json")
+    read = {section: config[section] for section in ("model", "align", "tune", "evaluate")}
+    read["data"] = {"languages": config["data"]["languages"]}
+    if run.pretrained_model is not None:
+        asked = {name: config["model"][name] for name in ("hf", "revision")}
+        read = {"model": asked, "evaluate": config["evaluate"]}
+    return TrackedRun(
+        name=run.name,
+        scale=run.config.scale,
+        seed=run.config.seed,
+        stage1_key=run.stage1_key,
+        params=flat(read),
+        titles={benchmark.name: benchmark.called for benchmark in run.shown_benchmarks},
+    )
+
+
+def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
+    """The MLflow run of a named run, with a child for its tuning, if any, and for each benchmark."""
+    folder, identity = results / run.name, f"{run.scale}/{run.name}/seed{run.seed}"
+    tags = {"run": run.name, "seed": str(run.seed), "scale": run.scale}
+    if run.stage1_key is None:
+        record = _scored(identity, folder / "scores.csv")
+    else:
+        record = read_training(f"{identity}/tune", folder)
+        record.tags |= tags | {"stage1_key": run.stage1_key}
+    tags |= record.tags
+
+    def planned(part: str, name: str, metrics: list[Point]) -> Planned:
+        return Planned(identity + part, name, run.params, metrics, tags, record.data_pins, record.start, record.end)
+
+    accuracies = _accuracies(folder / "scores.csv", run, record.end)
+    headline = [point for metrics in accuracies.values() for point in _headline(metrics)]
+    curve = [point for point in record.metrics if point[0] == "loss" or point[0].startswith("eval_loss_")]
+    whole = planned("", run.name, headline + curve)
+    whole.tags = tags | {"mlflow.note.content": _description(run, headline)}
+    whole.children = [] if run.stage1_key is None else [record]
+    for name, metrics in accuracies.items():
+        whole.children.append(planned(f"/{name}", f"{run.name}: {run.titles.get(name, name)}", metrics))
+    whole.artefacts = {"": [*record.artefacts.pop("", []), folder / "scores.csv"]}
+    whole.artefacts[""] += sorted(folder.glob("predictions.html"))
+    if report is not None:
+        # A target's own tables do not take the place of the main ones.
+        place = "" if report == results else f"{report.name}/"
+        whole.artefacts[""] += sorted(report.glob("report.html"))
+        whole.artefacts |= {f"{place}{part}": sorted((report / part).glob("*")) for part in ("tables", "figures")}
+    return whole
+
+
+def plan_stage1(run: TrackedRun, results: Path) -> Planned | None:
+    """The MLflow run of the stage 1 that `run` shares with others; None where it trains nothing."""
+    if run.stage1_key is None:
+        return None
+    planned = read_training(f"{run.scale}/align/{run.stage1_key}", results / "align" / run.stage1_key)
+    planned.tags |= {"seed": str(run.seed)}
+    return planned
+
+
+def _scored(identity: str, scores: Path) -> Planned:
+    """A run without training is dated by its scores."""
+    if not scores.is_file():
+        raise ConfigError(f"{scores}: cannot be read: no such file")
+    time = round(1000 * scores.stat().st_mtime)
+    return Planned(identity, "", {}, [], {}, {}, time, time)
+
+
+def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:
+    """By benchmark, metrics named ``{title}/{control}/{house}/{language}``, as tables show them.
+
+    Shares, accuracies by another scoring than the benchmark's first one, and those of its four-option questions stand
+    in the control's place. Emoji sets are not pooled, where there are several; ``non_english`` is the mean of the other
+    five languages.
+    """
+    # Brings scipy along, and every start of Snakemake reads this module.
+    from parrot.evaluate.score_lines import remade
+    from parrot.report.scores import read_scores
+
+    found: dict[str, dict[tuple[str, str, str], float]] = {}
+    shown: dict[str, str] = {}
+    read = list(read_scores([path]))
+    if not any(score.run == run.name and score.seed == run.seed for score in read):
+        raise ConfigError(f"{path}: expected scores of {run.name} at seed {run.seed}, found none; {remade(path)}")
+    scores = [score for score in read if score.run == run.name and score.split == "all"]
+    houses = {(score.benchmark, score.house) for score in scores}
+    for score in scores:
+        first = score.scoring == shown.setdefault(score.benchmark, score.scoring)
+        plain, pooled = score.control == "none", score.house == "all"
+        if score.kind not in ("all", "four_option") or (pooled and len(_of(houses, score.benchmark)) > 1):
+            continue
+        if score.kind == "four_option":
+            numbers = {score.kind: score.accuracy} if plain and first else {}
+        elif first:
+            shares = {"unmatched": score.unmatched, "other_language": score.other_language}
+            numbers = {score.control: score.accuracy} | (shares if plain else {})
+        else:
+            numbers = {score.scoring: score.accuracy} if plain else {}
+        known = {(name, score.house, score.language): value for name, value in numbers.items() if value is not None}
+        found.setdefault(score.benchmark, {}).update(known)
+    return {
+        benchmark: [
+            ("/".join(map(segment, (run.titles.get(benchmark, benchmark), *labels))), value, 0, time)
+            for labels, value in (numbers | _non_english(numbers)).items()
+        ]
+        for benchmark, numbers in found.items()
+    }
+
+
+def _of(houses: set[tuple[str, str]], benchmark: str) -> set[str]:
+    return {house for name, house in houses if name == benchmark}
+
+
+def _non_english(numbers: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
+    """The mean of the other five languages, where all are there."""
+    others = {language for language in LANGUAGES if language != "en"}
+    by_cell: dict[tuple[str, str], dict[str, float]] = {}
+    for (name, house, language), value in numbers.items():
+        by_cell.setdefault((name, house), {})[language] = value
+    return {
+        (*cell, "non_english"): mean(values[language] for language in others)
+        for cell, values in by_cell.items()
+        if others <= values.keys()
+    }
+
+
+def _headline(metrics: list[Point]) -> list[Point]:
+    """A benchmark's accuracies proper, without the control's name, and those of its four-option questions."""
+    kinds = {name: name.split("/")[1] for name, *_ in metrics}
+    plain = [
+        (name.replace("/none/", "/", 1), value, step, time)
+        for name, value, step, time in metrics
+        if kinds[name] == "none"
+    ]
+    return plain + [point for point in metrics if kinds[point[0]] == "four_option"]
+
+
+def _description(run: TrackedRun, headline: list[Point]) -> str:
+    """What the run is and what it scores, in Markdown, on top of its page."""
+    means = [f"- {name}: {value:.1f}" for name, value, *_ in headline if name.endswith("/non_english")]
+    trained = "a model of transformers, asked as it is" if run.stage1_key is None else f"stage 1 `{run.stage1_key}`"
+    lines = [f"Run `{run.name}` of config/runs.yaml at scale {run.scale}, seed {run.seed}; {trained}.", "", *means]
+    return "\n".join(
+        [*lines, "", "Accuracies in per cent; `report.html` among the artefacts has intervals and tables."]
+    )

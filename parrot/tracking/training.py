@@ -1,0 +1,100 @@
+"""What MLflow is told of one training: parameters, tags and points, all read from its record.
+
+The record is a folder with ``provenance.json``, ``metrics.jsonl`` and a ``system-{node}.jsonl`` for every node. While a
+stage trains it lies beside the checkpoints, afterwards in the stage's output; both read alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parrot.errors import ConfigError
+from parrot.report.records import read_metrics, read_provenance, trained_again
+from parrot.tracking.store import Planned, Point, milliseconds, points, segment
+
+# Fields of provenance.json that become tags, and those that become metrics under "system/".
+DESCRIBED = (
+    "seed", "git_commit", "git_dirty", "python", "attention", "image_processor", "device", "gpus", "nodes", "processes",
+    "slurm_job_id", "slurm_nodes", "projector_sha256",
+)  # fmt: skip
+COSTS = ("wall_seconds", "peak_rss_mib")
+ARCHITECTURE = ("projector", "vision_feature_layer", "vision_feature_select")
+BACKBONES = ("vision_tower", "language_model")
+
+
+def read_training(identity: str, folder: Path) -> Planned:
+    """The MLflow run of a finished training; ConfigError for a record that is missing or malformed.
+
+    `identity` is ``{scale}/align/{key}`` or ``{scale}/{run}/seed{seed}/tune``.
+    """
+    stage1 = identity.split("/")[1] == "align"
+    provenance = read_provenance(folder / "provenance.json", "align" if stage1 else "tune")
+    rows = read_metrics(folder / "metrics.jsonl")
+    times = [milliseconds(row) for row in rows] or [0]
+    costs = {name: provenance[name] for name in COSTS if provenance.get(name) is not None}
+    metrics = points(rows) + points([{"step": 0, "time": max(times) / 1000, **costs}], "system/")
+    systems = sorted(folder.glob("system-*.jsonl"))
+    for path in systems:
+        metrics += points(read_metrics(path), system_prefix(path))
+    try:
+        planned = plan_training(identity, provenance, metrics, min(times))
+    except (KeyError, TypeError, AttributeError):
+        path = folder / "provenance.json"
+        raise ConfigError(f"{path}: settings: expected a training stage's; {trained_again(path)}") from None
+    planned.end = max(times)
+    planned.artefacts = {"": [folder / "provenance.json", folder / "metrics.jsonl", *systems]}
+    return planned
+
+
+def plan_training(identity: str, provenance: Mapping[str, Any], metrics: list[Point], start: int) -> Planned:
+    """The MLflow run of a training that started at `start`, in milliseconds, and has recorded `metrics` so far."""
+    scale, run, *rest = identity.split("/")
+    align = run == "align"
+    data_pins: dict[str, str] = provenance.get("data_pins") or {}
+    described = {name: _text(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
+    if "git_commit" in described:
+        described["mlflow.source.git.commit"] = described.pop("git_commit")
+    return Planned(
+        id=identity,
+        name=f"align {rest[0]}" if align else f"{run}: tune",
+        params=_params(provenance),
+        metrics=metrics,
+        tags={"run": run, "scale": scale}
+        | ({"stage1_key": rest[0]} if align else {})
+        | described
+        | {f"data_pin {'/'.join(map(segment, name.split('/')))}": md5 for name, md5 in data_pins.items()},
+        data_pins=data_pins,
+        start=start,
+        end=start,
+    )
+
+
+def system_prefix(path: Path) -> str:
+    """``system/{node}/``, under which MLflow's tab of system metrics looks, of a node's file."""
+    return f"system/{path.stem.removeprefix('system-')}/"
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as parameters with dotted names."""
+    if isinstance(value, dict):
+        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{prefix}{name}.").items()}
+    return {prefix.removesuffix("."): _text(value)}
+
+
+def _params(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """The settings worth comparing. The checkpoints are keyed by all settings, so a resumed training has the same."""
+    settings = provenance.get("settings")
+    if settings is None:
+        return {}
+    model = {name: settings[name] for name in ARCHITECTURE} | {name: settings[name]["path"] for name in BACKBONES}
+    data = {
+        "files": [entry["file"] for entry in settings["data"]],
+        "languages": list(dict.fromkeys(entry["language"] for entry in settings["data"])),
+    }
+    return flat({provenance["stage"]: settings["recipe"], "model": model | settings.get("experts", {}), "data": data})
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,8 +1,0 @@
-"""The tiny models and data of the unit tests are here too."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))

@@ -1,0 +1,63 @@
+"""Benchmark files of seven rows about three pictures of one colour each, and how prediction is to ask them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from parrot.config.settings import Benchmark
+from parrot.config.stages import PredictSettings
+from parrot.data.tsv import write_tsv
+
+COLOURS = ("red", "green", "blue")
+LIMIT = 6
+
+
+def picture(colour: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 9), colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def rows(question: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "index": str(n),
+                "question": question * (1 + n % 3),
+                "hint": "None" if n == 4 else "",
+                "A": "red",
+                "B": "NA",
+                "answer": "A",
+                "image": picture(COLOURS[n % 3]),
+                "picture_text": f"{COLOURS[n % 3]}.",
+                "shuffled": str((n + 1) % 7),
+            }
+            for n in range(7)
+        ],
+        dtype=str,
+    )
+
+
+def predict_settings(folder: Path) -> PredictSettings:
+    """49 questions about the files of two benchmarks, written into `folder`; 14 are without a picture."""
+    write_tsv(rows("Which colour?"), folder / "MMMB_en.tsv")
+    write_tsv(rows("什么颜色？"), folder / "MMMB_cn.tsv")
+    benchmark = Benchmark(
+        name="MMMB",
+        folder=str(folder),
+        files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
+        instruction={"en": "Answer.", "zh": "请回答。"},
+        scoring="vanilla",
+        max_new_tokens=LIMIT,
+        controls=("none", "shuffled", "text"),
+    )
+    plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})
+    write_tsv(rows("How many?").drop(columns=["picture_text", "shuffled"]), folder / "plain_en.tsv")
+    return PredictSettings(
+        benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset", dtype="fp32"
+    )

@@ -1,0 +1,97 @@
+"""Chatting with models of other kinds: other routers, none, and a released checkpoint as it is."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from parrot.config.settings import ExpertSettings, Language
+from parrot.errors import ConfigError
+from parrot.evaluate.chat import Chat, Reply
+from parrot.evaluate.questions import Question
+from parrot.model.build import build, load
+from tests.bench.asking import answer_questions
+from tests.helpers.tiny_training import tune_settings, write_backbones
+
+QUERY = "<image>\nBu resimde ne var?"
+LIMIT = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat_models")
+    write_backbones(folder)
+    pixels = np.random.default_rng(0).integers(256, size=(13, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    return folder
+
+
+@pytest.fixture
+def save(folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Save a random model with the experts that are asked for, to a folder of that name."""
+
+    def of(name: str, **experts: object) -> Path:
+        given = ExpertSettings(**{"num_experts": 2, "expert_intermediate_size": 8} | experts)
+        model, processor = build(tune_settings(folder, ()).model_copy(update={"experts": given}))
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.3)
+        for part in (model, processor):
+            part.save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    return of
+
+
+def predicted(model: Path, picture: Path, language: Language = "en") -> Reply:
+    network, processor = load(model)
+    question = Question(QUERY, base64.b64encode(picture.read_bytes()).decode(), "here", LIMIT, language)
+    (answer,) = answer_questions(network, processor, [question], batch=1)
+    text = processor.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip()
+    return Reply(text, answer.stop_reason, answer.router_weights)
+
+
+def test_the_router_that_is_told_the_language(save, folder: Path):
+    model, picture = save("model", router="language"), folder / "picture.png"
+    replies = {language: Chat(model, picture, language).ask(QUERY, LIMIT) for language in ("en", "tr")}
+    for language, reply in replies.items():
+        assert reply == predicted(model, picture, language)
+    assert replies["en"].router_weights != replies["tr"].router_weights
+    with pytest.raises(ConfigError, match=r"model: its router is told the language; expected --language"):
+        Chat(model, picture)
+
+
+def test_the_router_that_reads_the_users_words_alone(save, folder: Path):
+    user, prompt = save("user", router_text="user"), save("prompt")
+    replies = [Chat(model, folder / "picture.png").ask(QUERY, LIMIT) for model in (user, prompt)]
+    assert replies == [predicted(model, folder / "picture.png") for model in (user, prompt)]
+    assert replies[0].router_weights != replies[1].router_weights
+
+
+def test_the_router_that_reads_other_questions_is_refused(save, folder: Path):
+    model = save("model", router="shuffled_text")
+    with pytest.raises(ConfigError, match=r"model: its router reads other questions \(shuffled_text\); here is none"):
+        Chat(model, folder / "picture.png")
+
+
+def test_without_experts_there_are_no_shares(save, folder: Path):
+    model = save("model", num_experts=0, router="language")
+    reply = Chat(model, folder / "picture.png").ask(QUERY, LIMIT)
+    assert reply.router_weights == []
+    assert reply == predicted(model, folder / "picture.png")
+
+
+def test_a_released_checkpoint_as_it_is(golden: Path, folder: Path):
+    checkpoint = golden / "model" / "checkpoint"
+    pieces: list[str] = []
+    reply = Chat(checkpoint, folder / "picture.png").ask(QUERY, LIMIT, pieces.append)
+    assert reply == predicted(checkpoint, folder / "picture.png")
+    assert reply.text == "".join(pieces)
+    assert len(reply.router_weights) == 6

@@ -1,0 +1,328 @@
+"""Checking data before any training: what is missing, corrupt or out of step is named in one line."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import OfflineModeIsEnabled
+from PIL import Image
+
+from parrot.config.settings import BackboneFolder, Benchmark, ConversationSet
+from parrot.data.tsv import read_tsv, write_tsv
+from parrot.errors import ConfigError
+from parrot.fetch import fetch as fetching
+from parrot.fetch.fetch import fetch
+from parrot.io.digests import file_sha256
+from tests.helpers.tiny_training import write_backbones, write_set
+
+
+def edit(entry: ConversationSet, change) -> None:
+    samples = json.loads(Path(entry.file).read_text())
+    change(samples)
+    Path(entry.file).write_text(json.dumps(samples))
+
+
+def problem(tmp_path: Path, datasets=(), benchmarks=()) -> str:
+    """The one line that fetch stops with."""
+    with pytest.raises(ConfigError) as raised:
+        fetch(dict(enumerate(datasets)), dict(enumerate(benchmarks)), check=True, report=tmp_path / "report.json")
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_whole_data_gives_a_report_of_counts(tmp_path):
+    entry = write_set(tmp_path, "captions", samples=20)
+    entry = entry.model_copy(update={"sha256": file_sha256(entry.file)})
+    fetch({"captions": entry}, {"quiz": benchmark(tmp_path)}, check=True, report=tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["problems"] == []
+    assert report["checked"] == {
+        "captions": {"samples": 20, "with_picture": 16, "accepted_losses": 0},
+        "quiz": {"en": 3, "zh": 3},
+    }
+
+
+def test_a_missing_picture_is_named_unless_its_loss_is_accepted(tmp_path):
+    entry = write_set(tmp_path, "captions")
+    (tmp_path / "images/captions-7.png").unlink()
+    missing = tmp_path / "images/captions-7.png"
+    assert problem(tmp_path, [entry]) == f"{entry.file}: sample captions-7: image: {missing} is missing"
+    accepted = entry.model_copy(update={"accepted_losses": ("captions-7",)})
+    fetch({"captions": accepted}, {}, check=True, report=tmp_path / "report.json")
+    counts = json.loads((tmp_path / "report.json").read_text())["checked"]["captions"]
+    assert counts == {"samples": 20, "with_picture": 15, "accepted_losses": 1}
+
+
+def test_an_accepted_loss_that_is_no_sample_is_a_problem(tmp_path):
+    entry = write_set(tmp_path, "captions", accepted_losses=("nobody",))
+    assert problem(tmp_path, [entry]) == f"{entry.file}: accepted_losses: there is no sample nobody"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "empty"])
+def test_a_corrupt_picture_is_named(damage, tmp_path):
+    entry = write_set(tmp_path, "captions")
+    path = tmp_path / "images/captions-3.png"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(
+        {
+            "truncated": whole[:middle],
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
+            "text": b"not a picture",
+            "empty": b"",
+        }[damage]
+    )
+    assert problem(tmp_path, [entry]).startswith(f"{entry.file}: sample captions-3: image: {path} cannot be decoded: ")
+
+
+def test_the_first_problem_is_named_and_the_others_are_counted(tmp_path):
+    entry = write_set(tmp_path, "captions", samples=30)
+    for number in (1, 2, 3):
+        (tmp_path / f"images/captions-{number}.png").unlink()
+    report = tmp_path / "report.json"
+    line = f"{entry.file}: samples: expected 30, found 20 (and 3 more problems, all in {report})"
+    assert problem(tmp_path, [entry]) == line
+    assert len(json.loads(report.read_text())["problems"]) == 4
+
+
+def test_repeated_ids_are_a_problem(tmp_path):
+    entry = write_set(tmp_path, "captions")
+    edit(entry, lambda samples: samples[5].update(id="captions-4"))
+    assert problem(tmp_path, [entry]) == f"{entry.file}: id: captions-4 occurs more than once"
+
+
+def test_a_set_with_another_digest_is_a_problem(tmp_path):
+    entry = write_set(tmp_path, "captions", sha256="0" * 64)
+    found = file_sha256(entry.file)
+    assert problem(tmp_path, [entry]) == f"{entry.file}: sha256: expected {'0' * 64}, found {found}"
+
+
+def test_a_backbone_without_weights_or_with_other_weights_is_a_problem(tmp_path):
+    entry = BackboneFolder(kind="backbone", path=str(tmp_path / "clip"), licence="none", source="shipped")
+    assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no such model folder")
+    write_backbones(tmp_path)
+    weights = tmp_path / "clip/model.safetensors"
+    pinned = entry.model_copy(update={"sha256": "0" * 64})
+    assert problem(tmp_path, [pinned]).startswith(f"{weights}: sha256: expected {'0' * 64}, found ")
+    weights.unlink()
+    assert problem(tmp_path, [entry]).startswith(f"{tmp_path}/clip: no model.safetensors")
+
+
+# --- benchmarks ------------------------------------------------------------------------------------------------------
+
+
+def picture(colour: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def benchmark(folder: Path, **fields) -> Benchmark:
+    """A quiz of three rows in two languages."""
+    import pandas as pd
+
+    rows = {
+        "index": ["10", "11", "12"],
+        "question": ["?", "?", "?"],
+        "A": ["red", "red", "red"],
+        "B": ["blue", "blue", "blue"],
+        "C": ["", "green", "green"],
+        "D": ["", "", "pink"],
+        "answer": ["A", "C", "D"],
+        "image": [picture("red"), picture("green"), picture("pink")],
+    }
+    for language in ("en", "cn"):
+        write_tsv(pd.DataFrame(rows, dtype=str), folder / f"Quiz_{language}.tsv")
+    return Benchmark(
+        name="Quiz",
+        folder=str(folder),
+        files={"en": "Quiz_en.tsv", "zh": "Quiz_cn.tsv"},
+        instruction={"en": "Answer.", "zh": "Answer."},
+        scoring="vanilla",
+        max_new_tokens=4,
+        **fields,
+    )
+
+
+def change_cell(folder: Path, file: str, column: str, row: int, value: str) -> None:
+    table = read_tsv(folder / file)
+    table.loc[row, column] = value
+    write_tsv(table, folder / file)
+
+
+def test_a_benchmark_without_an_answer_column_is_named(tmp_path):
+    entry = benchmark(tmp_path)
+    write_tsv(read_tsv(tmp_path / "Quiz_cn.tsv").drop(columns="answer"), tmp_path / "Quiz_cn.tsv")
+    line = problem(tmp_path, benchmarks=[entry])
+    assert line.startswith(f"{tmp_path}/Quiz_cn.tsv: ")
+    assert "column answer" in line
+
+
+def test_an_answer_that_is_not_offered_is_named(tmp_path):
+    entry = benchmark(tmp_path)
+    change_cell(tmp_path, "Quiz_en.tsv", "answer", 2, "E")
+    line = problem(tmp_path, benchmarks=[entry])
+    assert line.startswith(f"{tmp_path}/Quiz_en.tsv: ")
+    assert "12" in line
+    assert "A, B, C, D" in line
+
+
+def test_languages_that_ask_other_rows_are_a_problem(tmp_path):
+    entry = benchmark(tmp_path)
+    change_cell(tmp_path, "Quiz_cn.tsv", "answer", 1, "B")
+    assert problem(tmp_path, benchmarks=[entry]).startswith("Quiz: row 11: answer: ")
+
+
+def test_one_file_for_two_languages_is_a_problem(tmp_path):
+    twice = benchmark(tmp_path).model_copy(update={"files": {"en": "Quiz_en.tsv", "zh": "Quiz_en.tsv"}})
+    said = problem(tmp_path, benchmarks=[twice])
+    assert "(en: Quiz_en.tsv, control none) and " in said
+    assert "would overwrite each other's predictions, Quiz_en.tsv" in said
+
+
+def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
+    entry = benchmark(tmp_path, rows=4)
+    broken = base64.b64encode(base64.b64decode(picture("green"))[:40] + bytes(20)).decode()
+    for file in ("Quiz_en.tsv", "Quiz_cn.tsv"):
+        change_cell(tmp_path, file, "image", 1, broken)
+    problem(tmp_path, benchmarks=[entry])
+    lines = json.loads((tmp_path / "report.json").read_text())["problems"]
+    assert [line.split(": ")[1] for line in lines] == ["rows", "rows", "row 11"]
+
+
+@pytest.mark.parametrize(
+    ("control", "column", "value"),
+    [("text", "picture_text", None), ("text", "picture_text", ""), ("shuffled", "shuffled", "99")],
+)
+def test_a_row_that_a_control_cannot_ask_is_a_problem_unless_such_rows_are_listed(control, column, value, tmp_path):
+    entry = benchmark(tmp_path, controls=("none", control))
+    if value is not None:
+        for file in entry.files.values():
+            table = read_tsv(tmp_path / file)
+            write_tsv(table.assign(**{column: ["10", "11", value]}), tmp_path / file)
+    row = "10" if value is None else "12"
+    assert problem(tmp_path, benchmarks=[entry]).startswith(f"{tmp_path}/Quiz_en.tsv: row {row}: {column}: expected ")
+    fetch({}, {"quiz": entry.model_copy(update={"rejected_rows": "list"})}, check=True, report=None)
+
+
+# --- getting the data ------------------------------------------------------------------------------------------------
+
+
+def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OfflineModeIsEnabled("Cannot reach the hub:\noffline mode is enabled.")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    source = {"repository": "someone/set", "file": "set.json"}
+    entry = write_set(tmp_path, "captions").model_copy(update={"file": str(tmp_path / "absent.json")})
+    entry = ConversationSet.model_validate(entry.model_dump() | {"source": source})
+    with pytest.raises(ConfigError) as raised:
+        fetch({"captions": entry}, {}, check=False, report=None)
+    assert str(raised.value) == "someone/set: cannot be downloaded from the Hugging Face hub: Cannot reach the hub:"
+
+
+def test_downloads_land_under_their_own_names(tmp_path, monkeypatch):
+    made = write_set(tmp_path, "captions")
+
+    def download(repository, *, repo_type, revision, allow_patterns, local_dir):
+        assert (repository, repo_type, revision, allow_patterns) == ("someone/set", "dataset", "v1", ["deep/set.json"])
+        (local_dir / "deep").mkdir(parents=True)
+        (local_dir / "deep/set.json").write_bytes(Path(made.file).read_bytes())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    source = {"repository": "someone/set", "file": "deep/set.json", "revision": "v1"}
+    target = tmp_path / "local/renamed.json"
+    entry = ConversationSet.model_validate(made.model_dump() | {"source": source, "file": str(target)})
+    fetch({"captions": entry}, {}, check=False, report=None)
+    assert [path.name for path in target.parent.iterdir()] == ["renamed.json"]
+
+
+def test_equal_composed_data_is_left_untouched(tmp_path, monkeypatch):
+    contents = ["one", "one", "two"]
+
+    def compose(resources, output, instruction):
+        output.mkdir(parents=True)
+        (output / "file").write_text(contents.pop(0))
+
+    monkeypatch.setattr("parrot.mini.compose.write.compose", compose)
+    monkeypatch.setattr(fetching, "COMPOSED", tmp_path / "data/mini")
+    places = []
+    for _ in range(3):
+        fetching.compose_mini({"en": "Answer."})
+        places.append((tmp_path / "data/mini/file").stat().st_ino)
+    assert places[0] == places[1] != places[2]
+    assert (tmp_path / "data/mini/file").read_text() == "two"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mini"]
+
+
+def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
+    entry = benchmark(tmp_path, md5={"zh": "d41d8cd98f00b204e9800998ecf8427e"})
+    line = problem(tmp_path, benchmarks=[entry])
+    assert line.startswith(f"{tmp_path}/Quiz_cn.tsv: md5: expected d41d8cd98f00b204e9800998ecf8427e, found ")
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """The address of a server of the folder `web`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path, web):
+    entry = benchmark(tmp_path / "web", source={"url": web})
+    (tmp_path / "web" / "Quiz_cn.tsv").rename(tmp_path / "web" / "QUIZ.tsv")
+    entry = entry.model_copy(update={"folder": str(tmp_path / "here"), "published_as": {"zh": "QUIZ.tsv"}})
+    fetch({}, {"quiz": entry}, check=False, report=None)
+    fetched = (tmp_path / "here" / "Quiz_cn.tsv").read_bytes()
+    assert fetched == (tmp_path / "web" / "QUIZ.tsv").read_bytes()
+    (tmp_path / "web" / "QUIZ.tsv").unlink()
+    fetch({}, {"quiz": entry}, check=False, report=None)
+    (tmp_path / "here" / "Quiz_cn.tsv").unlink()
+    with pytest.raises(ConfigError, match=r"/QUIZ\.tsv: cannot be downloaded: HTTP Error 404"):
+        fetch({}, {"quiz": entry}, check=False, report=None)
+
+
+def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
+        with pytest.raises(ConfigError) as raised:
+            fetch({}, {"quiz": entry}, check=False, report=None)
+        thread.join()
+    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: it ended 6 bytes early"
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "SILENCE", 0.1)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listens_and_never_answers:
+        url = f"http://127.0.0.1:{listens_and_never_answers.getsockname()[1]}"
+        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
+        with pytest.raises(ConfigError) as raised:
+            fetch({}, {"quiz": entry}, check=False, report=None)
+    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: no byte came for 0.1 s"
+    assert list((tmp_path / "here").iterdir()) == []

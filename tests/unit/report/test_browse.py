@@ -1,0 +1,402 @@
+"""The page of a run's answers: what it holds, and in a browser what its filters find."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from parrot.config.prediction_names import list_file
+from parrot.config.settings import LANGUAGES, Benchmark
+from parrot.data.rejections import Rejection, write_list
+from parrot.data.tsv import picture_id, read_tsv, write_tsv
+from parrot.errors import ConfigError
+from parrot.report import browse
+from parrot.report.answers import choose, read_answers
+from parrot.report.settings import BrowseStage
+from parrot.report.thumbnails import thumbnails
+from tests.helpers import tiny_results
+from tests.helpers.rendered import rendered
+from tests.helpers.tiny_manifest import sign
+
+# 16 questions in six languages: MMMB under three controls, MMBench_dev under one.
+TOTAL = 16 * 6 * (3 + 1)
+HOSTILE = (
+    """</script><script>document.title = 'owned'</script><img src=x onerror="document.title = 'owned'"> <!--<script>"""
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("browse")
+    tiny_results.make(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings(root: Path) -> BrowseStage:
+    return BrowseStage(
+        run="parrot",
+        scale="tiny",
+        seed=0,
+        benchmarks=tiny_results.benchmarks(root),
+        controls=("none", "shuffled", "text"),
+        rows=TOTAL,
+    )
+
+
+@pytest.fixture(scope="module")
+def page(root: Path, settings: BrowseStage) -> Path:
+    browse.write(settings, root / "results/parrot/predictions", root / "predictions.html")
+    return root / "predictions.html"
+
+
+class Elements(HTMLParser):
+    """A document's start tags with their attributes, and the texts by tag, class and id; templates are left out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._named: list[str] = []
+        self.feed(re.sub(r"<template.*?</template>", "", text, flags=re.DOTALL))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        self._named = [name for name in (tag, given.get("class"), given.get("id")) if name]
+        for name in self._named:
+            self.texts.setdefault(name, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._named = []
+
+    def handle_data(self, data: str) -> None:
+        for name in self._named:
+            self.texts[name][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [given for name, given in self.tags if name == tag]
+
+
+def embedded(page: Path) -> dict:
+    text = page.read_text(encoding="utf-8").split('<script type="application/json" id="data">')[1]
+    return json.loads(text.split("</script>")[0])
+
+
+def driven(page: Path, script: str, folder: Path) -> str:
+    """The document after `script` has run in a copy of the page that lets it."""
+    text, policies = re.subn(r"<meta http-equiv=.*?>", "", page.read_text(encoding="utf-8"))
+    assert policies == 1
+    copy = folder / "driven.html"
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return rendered(copy.as_uri())
+
+
+STEPS = """
+const seen = [];
+function set(name, value) {
+  const field = document.querySelector(`form [name=${name}]`);
+  field.value = value;
+  for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+  see();
+}
+function see() {
+  const text = (id) => document.getElementById(id).textContent;
+  seen.push([text("count"), text("page"), document.querySelectorAll("article").length]);
+}
+function press(id) { document.getElementById(id).click(); see(); }
+see();
+press("next");
+press("previous");
+press("previous");
+set("benchmark", "MMMB");
+set("control", "none");
+set("language", "ar");
+set("outcome", "wrong");
+set("outcome", "unmatched");
+set("outcome", "");
+set("category", "fine_naming");
+set("text", "SHIP");
+set("text", "nothing says this");
+press("all");
+const told = document.createElement("pre");
+told.id = "seen";
+told.textContent = JSON.stringify(seen);
+document.body.append(told);
+"""
+
+
+def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
+    seen = json.loads(Elements(driven(page, STEPS, tmp_path)).texts["seen"][0])
+    # In English all answers are right; else 12 of 16 with the picture, 2 with a wrong one, 14 in words.
+    mmmb, mmbench = (16 + 5 * 12) + 6 * 2 + 6 * 14, 16 + 5 * 12
+    everything = f"{TOTAL} of {TOTAL} answers, {mmmb + mmbench} right ({100 * (mmmb + mmbench) / TOTAL:.1f} %)"
+    assert seen == [
+        [everything, "page 1 of 16", 24],
+        [everything, "page 2 of 16", 24],
+        [everything, "page 1 of 16", 24],
+        [everything, "page 1 of 16", 24],
+        [f"288 of {TOTAL} answers, {mmmb} right ({100 * mmmb / 288:.1f} %)", "page 1 of 12", 24],
+        [f"96 of {TOTAL} answers, 76 right (79.2 %)", "page 1 of 4", 24],
+        [f"16 of {TOTAL} answers, 12 right (75.0 %)", "page 1 of 1", 16],
+        [f"4 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 4],
+        [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
+        [f"16 of {TOTAL} answers, 12 right (75.0 %)", "page 1 of 1", 16],
+        [f"8 of {TOTAL} answers, 4 right (50.0 %)", "page 1 of 1", 8],
+        # The last question of each house is answered in English.
+        [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
+        [f"0 of {TOTAL} answers, 0 right", "page 1 of 1", 0],
+        [everything, "page 1 of 16", 24],
+    ]
+
+
+def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -> None:
+    address = f"{page.as_uri()}#benchmark=MMMB&control=none&language=ar&outcome=unmatched&house=nobody"
+    shown = Elements(rendered(address))
+    assert shown.texts["count"] == [f"2 of {TOTAL} answers, 0 right (0.0 %)"]
+    asked = [given for given in shown.all("div") if given.get("class") == "asked"]
+    assert [(given["lang"], given["dir"]) for given in asked] == [("ar", "rtl")] * 2
+    assert shown.texts["question"] == [tiny_results.QUESTIONS["ar"]] * 2
+    alts = [given["alt"] for given in shown.all("img")]
+    assert alts == [tiny_results.NAMES["ar"][7]] * 2
+    weights = "Router weights of experts 1 to 2: 40, 60 per cent"
+    assert [given.get("aria-label") for given in shown.all("div") if given.get("class") == "experts"] == [weights] * 2
+
+
+LETTER = """
+const field = document.querySelector("form [name=language]");
+const told = document.createElement("pre");
+told.id = "seen";
+function left(text, at) {
+  const range = document.createRange();
+  range.setStart(text, at);
+  range.setEnd(text, at + 1);
+  return range.getBoundingClientRect().left;
+}
+for (const language of ["ar", "tr"]) {
+  field.value = language;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  const text = document.querySelector("li").firstChild;
+  told.textContent += `${text.textContent}${left(text, 1) < left(text, 0)} `;
+}
+document.body.append(told);
+"""
+
+
+def test_the_point_follows_an_options_letter_in_the_direction_of_the_line(page: Path, tmp_path: Path) -> None:
+    assert Elements(driven(page, LETTER, tmp_path)).texts["seen"] == ["A. true A. false "]
+
+
+def test_translated_questions_run_as_english_does(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    stage = settings.model_copy(update={"translator": "parallel_rows"})
+    browse.write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
+    shown = Elements(rendered(f"{(tmp_path / 'page.html').as_uri()}#language=ar&control=none&category=naming"))
+    asked = [given for given in shown.all("div") if given.get("class") == "asked"]
+    assert {(given["lang"], given["dir"]) for given in asked} == {("en", "ltr")}
+    assert len([text for text in shown.texts["label"] if "Arabic" in text and "translated" in text]) == len(asked) == 16
+
+
+def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    shutil.copytree(root / "results/parrot/predictions", folder)
+    table = read_tsv(folder / "MMMB_en.tsv")
+    for column in ("question", "hint", "A", "prediction", "category", "house", "picture_text"):
+        table.loc[0, column] = HOSTILE
+    write_tsv(table, folder / "MMMB_en.tsv")
+    sign(folder, *settings.benchmarks)
+    browse.write(settings, folder, tmp_path / "predictions.html")
+    # The page's policy would stop a script; that none is made must hold without it.
+    shown = Elements(driven(tmp_path / "predictions.html", "", tmp_path))
+    assert shown.texts["title"] == ["Answers of parrot, tiny scale"]
+    assert len(shown.all("script")) == 3
+    assert all((given.get("src") or "").startswith("data:image/webp;base64,") for given in shown.all("img"))
+    assert HOSTILE in shown.texts["question"]
+    assert HOSTILE in shown.texts["hint"]
+    # An option, the answer, and the filters' words.
+    assert Counter(shown.texts["bdi"])[HOSTILE] == 2
+    assert Counter(shown.texts["option"])[HOSTILE] == 2
+    assert [given["alt"] for given in shown.all("img")].count(HOSTILE) == 1
+
+
+def test_the_page_asks_nothing_of_the_network_and_labels_its_fields(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    elements = Elements(text)
+    assert not [given for _, given in elements.tags if {"src", "href", "action"} & given.keys()]
+    assert "://" not in re.sub(r'"data:image[^"]*"', "", text)
+    (policy,) = [given["content"] for given in elements.all("meta") if "http-equiv" in given]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    fields = re.findall(r"<(?:select|input)", text)
+    assert len(fields) == len(re.findall(r"<label>[^<]+\n<(?:select|input)", text)) == 7
+    for words in (
+        "All 384 answers.",
+        "matcher <code>current</code>",
+        "postprocess <code>vlmevalkit</code>",
+        "MMBench_dev stands alone",
+    ):
+        assert words in text
+
+
+def test_a_control_shows_what_the_model_was_shown(page: Path, root: Path) -> None:
+    rows = [row for row in embedded(page)["rows"] if row["benchmark"] == "MMMB" and row["language"] == "tr"]
+    first = {row["control"]: row for row in rows if row["index"] == 10}
+    ids = dict(
+        zip(*(read_tsv(root / "results/parrot/predictions/MMMB_tr.tsv")[c] for c in ("index", "picture")), strict=True)
+    )
+    assert {control: row["picture"] for control, row in first.items()} == {
+        "none": ids["10"], "shuffled": ids["11"], "text": "",
+    }  # fmt: skip
+    assert [first[control]["scene"] for control in ("none", "shuffled", "text")] == ["kedi", "köpek", "kedi"]
+
+
+def test_every_picture_is_there_once_and_small(page: Path, root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    assert len(embedded(page)["pictures"]) == 16
+    assert page.read_text(encoding="utf-8").count("data:image/") == 16
+    out = io.BytesIO()
+    Image.effect_noise((1200, 600), 90).convert("RGB").save(out, format="PNG")
+    large = base64.b64encode(out.getvalue()).decode()
+    row = {"index": "0", "question": "?", "A": "a", "B": "b", "answer": "A", "image": large}
+    write_tsv(pd.DataFrame([row], dtype=str), tmp_path / "large.tsv")
+    benchmark = settings.benchmarks[0].model_copy(update={"folder": str(tmp_path), "files": {"en": "large.tsv"}})
+    (uri,) = thumbnails(benchmark, {picture_id(large)}).values()
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,")))) as picture:
+        assert picture.size == (192, 96)
+    assert len(uri) < 40_000 < len(large)
+
+
+def test_a_bounded_page_shows_whole_questions_the_same_for_every_run(
+    root: Path, settings: BrowseStage, tmp_path: Path
+) -> None:
+    few = settings.model_copy(update={"rows": 100})
+    kept = []
+    for run in ("parrot", "english"):
+        browse.write(few.model_copy(update={"run": run}), root / f"results/{run}/predictions", tmp_path / f"{run}.html")
+        rows = embedded(tmp_path / f"{run}.html")["rows"]
+        assert f"<b>{len(rows)} of 384 answers</b>" in (tmp_path / f"{run}.html").read_text(encoding="utf-8")
+        assert 100 - 18 < len(rows) <= 100
+        kept.append([(row["benchmark"], row["language"], row["control"], row["index"]) for row in rows])
+    assert kept[0] == kept[1]
+    # Drawn from all, not cut off.
+    assert {benchmark for benchmark, _, _, _ in kept[0]} == {"MMMB", "MMBench_dev"}
+    assert {index // 10 for _, _, _, index in kept[0]} == {0, 1}
+    sizes = Counter((benchmark, index) for benchmark, _, _, index in kept[0])
+    assert all(
+        size == {"MMMB": 3, "MMBench_dev": 1}[benchmark] * len(LANGUAGES) for (benchmark, _), size in sizes.items()
+    )
+
+
+def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    for path in (root / "results/parrot/predictions").glob("MMBench_dev_*.tsv"):
+        table = read_tsv(path)
+        rotated = table.assign(index=[str(int(index) + 1_000_000) for index in table["index"]])
+        write_tsv(pd.concat([table, rotated]), tmp_path / path.name)
+    sign(tmp_path, *settings.benchmarks)
+    answers = read_answers(settings.model_copy(update={"benchmarks": settings.benchmarks[1:]}), tmp_path)
+    chosen = choose(answers, 50)
+    assert len(chosen) == 48
+    for number in {answer.index % 1_000_000 for answer in chosen}:
+        assert {(a.index, a.language) for a in chosen if a.index % 1_000_000 == number} == {
+            (index, language) for index in (number, number + 1_000_000) for language in LANGUAGES
+        }
+    # One question is always shown.
+    assert len(choose(answers, 1)) == 12
+
+
+def test_equal_answers_give_equal_bytes(root: Path, settings: BrowseStage, page: Path, tmp_path: Path) -> None:
+    browse.write(settings, root / "results/parrot/predictions", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("router_weights", "[0.5, NaN]", r"MMMB_en\.tsv: router_weights: 0"),
+        ("router_weights", "[0.5,", r"MMMB_en\.tsv: router_weights: 0"),
+        ("picture", "0123456789ab", r"benchmarks: picture 0123456789ab: expected in a file of MMMB"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    root: Path, settings: BrowseStage, tmp_path: Path, column: str, value: str, message: str
+) -> None:
+    shutil.copytree(root / "results/parrot/predictions", tmp_path / "predictions")
+    table = read_tsv(tmp_path / "predictions/MMMB_en.tsv")
+    table.loc[0, column] = value
+    write_tsv(table, tmp_path / "predictions/MMMB_en.tsv")
+    sign(tmp_path / "predictions", *settings.benchmarks)
+    with pytest.raises(ConfigError, match=message):
+        browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_questions_without_options_show_their_answer_and_rated_ones_are_not_right_or_wrong(
+    settings: BrowseStage, tmp_path: Path
+) -> None:
+    small = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(small, format="PNG")
+    image = base64.b64encode(small.getvalue()).decode()
+    rows = [
+        {"index": str(index), "question": "Is it a cat?", "hint": "", "answer": "Yes", "category": "existence",
+         "caption": "A cat.", "gpt4_ans": "It is a cat.", "image": image}
+        for index in range(3)
+    ]  # fmt: skip
+    files = {"yes": rows, "free": rows[:1]}
+    for stem, some in files.items():
+        table = pd.DataFrame(some, dtype=str)
+        write_tsv(table, tmp_path / f"{stem}.tsv")
+        said = ["Yes, it is.", "No.", "A dog."][: len(table)]
+        told = table.drop(columns="image").assign(picture=picture_id(image), prediction=said)
+        write_tsv(told.assign(prompt_sha256="0", router_weights="[]"), tmp_path / f"predictions/{stem}.tsv")
+    yes_no = Benchmark(
+        name="YesNo", folder=str(tmp_path), files={"en": "yes.tsv"}, kind="yes_no", scoring="vanilla", max_new_tokens=8
+    )
+    free = yes_no.model_copy(
+        update={"name": "Free", "files": {"en": "free.tsv"}, "kind": "judged", "scoring": "relative"}
+    )
+    sign(tmp_path / "predictions", yes_no, free)
+    stage = settings.model_copy(update={"benchmarks": (yes_no, free), "controls": ("none",)})
+    browse.write(stage, tmp_path / "predictions", tmp_path / "page.html")
+    found = [row["outcome"] for row in embedded(tmp_path / "page.html")["rows"]]
+    assert found == ["right", "wrong", "unmatched", "judged"]
+    shown = Elements(rendered((tmp_path / "page.html").as_uri()))
+    assert shown.texts["count"] == ["4 of 4 answers, 1 right (33.3 %)"]
+    assert shown.texts["note"] == ["(right answer)"] * 3 + ["(reference answer)"]
+    assert "experts" not in shown.texts
+
+
+def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
+    root: Path, settings: BrowseStage, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "results/parrot/predictions", tmp_path / "predictions")
+    path = tmp_path / "predictions/MMMB_en.shuffled.tsv"
+    table = read_tsv(path)
+    write_tsv(table.drop(index=1), path)
+    write_list([Rejection(1, "1", "shuffled: expected the index of another row")], list_file(path))
+    sign(tmp_path / "predictions", *settings.benchmarks)
+    browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+    assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    rows = embedded(tmp_path / "page.html")["rows"]
+    assert len(rows) == TOTAL - 1
+    # Question 0 was asked with the picture of question 1.
+    pictures = {(row["control"], row["index"]): row["picture"] for row in rows if row["language"] == "en"}
+    assert pictures["shuffled", 0] == pictures["none", 1]
+
+
+def test_a_wrong_picture_that_is_nowhere_is_named(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    shutil.copytree(root / "results/parrot/predictions", tmp_path / "predictions")
+    table = read_tsv(tmp_path / "predictions/MMMB_en.shuffled.tsv")
+    table.loc[0, "shuffled"] = "99"
+    write_tsv(table, tmp_path / "predictions/MMMB_en.shuffled.tsv")
+    sign(tmp_path / "predictions", *settings.benchmarks)
+    with pytest.raises(
+        ConfigError, match=r"MMMB_en\.shuffled\.tsv: row 0: shuffled: expected the index of another row"
+    ):
+        browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")

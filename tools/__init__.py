@@ -1,0 +1,1 @@
+"""Maintainers: schemas and images of the documentation, written from the code."""
