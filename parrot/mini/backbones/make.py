@@ -14,6 +14,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from parrot.config.settings import LANGUAGES, Benchmark, Language, load_catalogue
 from parrot.io.files import new_folder
+from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language
 from parrot.mini.backbones.pictures import Sampler
 from parrot.mini.backbones.provenance import sources, write_provenance
@@ -24,7 +25,6 @@ from parrot.mini.compose.material import Material, load_material
 from parrot.mini.compose.pictures import SIDE, Scene
 from parrot.mini.compose.questions import KINDS
 
-RESOURCES = Path("workflow/resources/mini")
 # All that are shipped: those that the questions leave out help features and words all the same.
 CONCEPTS = 160
 SEED = 0
