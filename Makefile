@@ -42,6 +42,7 @@ lint: $(STAMP)  ## what pre-commit runs
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	mypy
+	lint-imports --no-logo --no-cache
 	snakemake --lint
 
 bench: $(STAMP)  ## step time and peak memory of a training step beside others'; a quarter of an hour, best on a quiet machine
