@@ -13,11 +13,13 @@ import typer
 from parrot.cli.chat import chat
 from parrot.cli.clean import clean
 from parrot.cli.runs import runs
+from parrot.cluster.launch import check_gpus
 from parrot.cluster.plan.command import plan
 from parrot.config import limits
-from parrot.config.hardware import TrainingHardware, check_gpus
+from parrot.config.base import validate
+from parrot.config.catalog import Control
+from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import DEFAULT_CONFIG, Run, Suite
-from parrot.config.settings import Control, validate
 from parrot.config.stages import AlignSettings, FetchSettings, PredictSettings, ScoreSettings, TuneSettings
 from parrot.errors import ConfigError, in_one_line
 from parrot.io.files import read_json

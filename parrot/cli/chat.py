@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parrot.config.base import Several, Strict
+from parrot.config.base import Several, Strict, validate
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.config.limits import limits
-from parrot.config.settings import LANGUAGES, Language, validate
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import parse_json

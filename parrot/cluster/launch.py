@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, NoReturn
 
-from parrot.config.hardware import check_gpus
 from parrot.errors import INTERRUPTED, ConfigError
 from parrot.train.preemption import STOPPED, requeue, slurm_says
 
@@ -52,6 +51,15 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
     meet = _meeting_point() if nodes > 1 else ["--standalone"]
     # Behind "--" torchrun's parser does not take our options for abbreviations of its own.
     sys.exit(_torchrun([f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *meet, "-m", "--", "parrot", *command]))
+
+
+def check_gpus(asked: int) -> None:
+    """ConfigError where other than `asked` GPUs are visible to this process."""
+    import torch
+
+    visible = torch.cuda.device_count()
+    if visible != asked:
+        raise ConfigError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -11,7 +11,18 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from parrot.errors import ConfigError
 
 LARGEST = 2**32 - 1  # what a seed may be, and far more than anything that is counted
 # pydantic's names of errors; others are told in its own words.
@@ -141,3 +152,11 @@ def _shown(found: Any) -> str:
         return "a list" if isinstance(found, list | tuple) else "a mapping"
     said = repr(found) if isinstance(found, str) else str(found).lower() if isinstance(found, bool) else str(found)
     return said if len(said) <= 60 else f"{said[:60]}..."
+
+
+def validate(kind: Any, value: Any, where: str) -> Any:
+    """Validate `value` as `kind`; a failure is one ConfigError line naming `where`, the field and what was expected."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explained(error)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Literal
 
@@ -106,12 +105,3 @@ def _nearest(number: int, wanted: int) -> str:
     below = max((size for size in fitting if size < wanted), default=None)
     above = min((size for size in fitting if size > wanted), default=None)
     return " and ".join(str(size) for size in (below, above) if size)
-
-
-def check_gpus(asked: int) -> None:
-    """ConfigError where other than `asked` GPUs are visible to this process."""
-    import torch
-
-    visible = torch.cuda.device_count()
-    if visible != asked:
-        raise ConfigError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")

@@ -7,27 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from parrot.config.families import expand
-from parrot.config.hardware import TrainingHardware, accumulation_steps
-from parrot.config.named_model import named_model
-from parrot.config.prediction_names import check_distinct
-from parrot.config.run_checks import check_layer, check_overrides
-from parrot.config.settings import (
+from parrot.config.base import validate
+from parrot.config.catalog import (
     BackboneFolder,
     Benchmark,
-    Config,
-    Conventions,
     ConversationSet,
     Dataset,
-    ExpertSettings,
-    ImageReading,
     Language,
-    Recipe,
+    check_distinct,
     load_catalogue,
-    load_config,
-    overlay,
-    validate,
+    named_model,
 )
+from parrot.config.hardware import TrainingHardware, accumulation_steps
+from parrot.config.run_catalogue import check_layer, check_overrides, expand
+from parrot.config.settings import Config, Conventions, ExpertSettings, ImageReading, Recipe, load_config, overlay
 from parrot.config.stages import (
     AlignSettings,
     FetchSettings,

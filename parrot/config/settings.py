@@ -1,204 +1,23 @@
-"""Typed configuration: what a config file, a catalogue entry and a stage may say.
+"""Typed settings: what ``config/config.yaml``, and the files laid over it, may say.
 
-Every model forbids unknown keys, so a misspelt key is an error and never a silent default. Nothing here imports torch.
-The catalogues (``datasets.yaml``, ``benchmarks.yaml``, ``runs.yaml`` and ``tables.yaml`` of ``config/``) describe
-things by name; ``config/config.yaml`` and the files laid over it choose among the names.
+Every model forbids unknown keys, so that a misspelt key is an error and never a silent default. Nothing here imports
+torch. Names of data sets, backbones and benchmarks are those of the catalogues.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from parrot.config import benchmark_kinds
-from parrot.config.base import (
-    Distinct,
-    FileName,
-    LearningRate,
-    PathInside,
-    Placed,
-    Several,
-    Share,
-    Strict,
-    Text,
-    explained,
-)
-from parrot.config.estimates import BenchmarkEstimate, ConversationEstimate, TextShape, VisionShape
+from parrot.config.base import Distinct, LearningRate, Several, Share, Strict, Text
+from parrot.config.catalog import LANGUAGES, Address, Control, Language, Revision
 from parrot.config.hardware import Hardware
 from parrot.config.limits import Limits
 from parrot.config.strict_yaml import read_yaml
-from parrot.errors import ConfigError
-from parrot.io.web import check_address
 
-Address = Annotated[str, AfterValidator(check_address)]
-Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
-Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
-Kind = Literal["multiple_choice", "yes_no", "judged"]
-Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
-Repository = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=200)
-]
-Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
-
-
-# --- catalogue entries -----------------------------------------------------------------------------------------------
-
-
-class HubFile(Strict):
-    """One file of a Hugging Face hub repository, at a fixed revision."""
-
-    repository: Repository
-    file: PathInside
-    revision: Revision = "main"
-
-
-class HubFolder(Strict):
-    """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
-
-    repository: Repository
-    folder: PathInside = ""
-    revision: Revision = "main"
-
-
-class WebFolder(Strict):
-    """A folder of a web server; file names are kept."""
-
-    url: Address = Field(description="without the last slash")
-
-
-Fault = Literal[
-    "image_mark_misplaced",  # `<image>` outside a human turn, more than once, or in a sample without an image
-    "image_mark_missing",  # an image that no `<image>` stands for
-    "image_cut",  # visual tokens that do not fit into max_length
-    "nothing_supervised",  # no answer within max_length
-    "blank_turn",  # a question or an answer of blanks alone
-    "turn_order",  # a system turn that is not the first, an answer before any question
-    "lone_surrogate",  # half of a character, which no tokeniser takes
-    "over_limit",  # a text or an id beyond the config's `limits`
-]
-
-
-class Accepted(Strict):
-    """Faulty samples of one kind that are left out of a set."""
-
-    count: int = Field(gt=0, description="how many there are; another number is an error")
-    reason: Text
-
-
-class ConversationSet(Placed):
-    """A LLaVA-style conversation JSON and its picture folder."""
-
-    kind: Literal["conversations"]
-    file: Text = Field(description="JSON list of {id, image, conversations}")
-    images: Text = Field(description="folder that the samples' `image` fields are relative to")
-    language: Language = "en"
-    samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
-    sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
-    licence: str
-    source: Literal["composed", "local"] | HubFile = Field(
-        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
-    )
-    accepted_losses: Distinct[Text] = Field((), description="sample ids whose picture is known to be lost")
-    accept: dict[Fault, Accepted] = Field(
-        default_factory=dict,
-        description="faulty samples that are left out, by the kind of fault; all others are errors",
-    )
-    estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
-
-
-class BackboneFolder(Placed):
-    """A pretrained model folder in transformers' format (config.json and safetensors)."""
-
-    kind: Literal["backbone"]
-    path: Text
-    sha256: Sha256 | None = Field(None, description="digest of model.safetensors; checked where given")
-    licence: str
-    source: Literal["shipped", "local"] | HubFolder
-    shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")
-
-
-Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
-
-
-class Benchmark(Placed):
-    """A VLMEvalKit-style benchmark: one TSV a language."""
-
-    name: FileName = Field(max_length=100, description="name in scores and files, e.g. MMMB")
-    title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
-    folder: Text
-    files: dict[Language, FileName] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
-    published_as: dict[Language, FileName] = Field(
-        default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
-    )
-    kind: Kind = Field(
-        "multiple_choice",
-        description="yes_no: questions without options; judged: free answers that a judge model rates",
-    )
-    instruction: dict[Language, Text] = Field(
-        default_factory=dict,
-        description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
-    )
-    prompt_language: Literal["dataset", "group"] | None = Field(
-        None,
-        description="language of the wrapper's instruction, in place of what the run says: of a benchmark that "
-        "VLMEvalKit knows by one name, and words as a group (multiple_choice)",
-    )
-    template: str = Field(
-        "",
-        description="the prompt, of {hint}, {question}, {options} and {instruction}; none: VLMEvalKit's for the kind",
-    )
-    scoring: Scoring = Field(
-        description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
-        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs); mme: "
-        "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
-        "over that of the reference answers"
-    )
-    sums: dict[Text, Distinct[Text]] = Field(
-        default_factory=dict, description="categories that scoring mme adds up, by the name of their sum"
-    )
-    max_new_tokens: int = Field(gt=0, le=1 << 20, description="longest answer; answers are greedy")
-    controls: Distinct[Control] = Field(
-        ("none",), min_length=1, description="which of the run's controls this benchmark supports"
-    )
-    rejected_rows: Literal["refuse", "list"] = Field(
-        "refuse",
-        description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
-        "out, counted in scores and tables, and listed beside the predictions",
-    )
-    rotations_agree: bool = Field(
-        True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
-    )
-    rows: int | None = Field(None, gt=0, description="expected rows a language; checked where given")
-    md5: dict[Language, Md5] = Field(default_factory=dict, description="digests of files; checked where given")
-    licence: str = ""
-    source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
-    estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
-
-    @property
-    def called(self) -> str:
-        """The benchmark as readers see it."""
-        return self.title or self.name
-
-    @field_validator("template")
-    @classmethod
-    def _of_known_parts(cls, template: str) -> str:
-        if template:
-            benchmark_kinds.check_template(template)
-        return template
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Benchmark:
-        benchmark_kinds.check(self)
-        return self
-
-
-# --- settings of a run -----------------------------------------------------------------------------------------------
 
 
 class ExpertSettings(Strict):
@@ -411,14 +230,6 @@ class Config(Strict):
     )
 
 
-def validate(kind: Any, value: Any, where: str) -> Any:
-    """Validate `value` as `kind`; a failure is one ConfigError line naming `where`, the field and what was expected."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {explained(error)}") from None
-
-
 def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Lay `over` on `base`: mappings merge key by key, everything else (lists too) is replaced."""
     merged = dict(base)
@@ -434,8 +245,3 @@ def load_config(*paths: str | Path) -> dict[str, Any]:
     for path in paths:
         merged = overlay(merged, read_yaml(path))
     return merged
-
-
-def load_catalogue(path: str | Path, kind: Any) -> dict[str, Any]:
-    """Read a catalogue: a mapping from names to entries of one kind."""
-    return {name: validate(kind, entry, f"{path}: {name}") for name, entry in read_yaml(path).items()}

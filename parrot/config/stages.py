@@ -7,13 +7,9 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from parrot.config.base import Several, Strict
+from parrot.config.catalog import BackboneFolder, Benchmark, Control, ConversationSet, Dataset
 from parrot.config.settings import (
-    BackboneFolder,
-    Benchmark,
-    Control,
     Conventions,
-    ConversationSet,
-    Dataset,
     ExpertSettings,
     ImageReading,
     JudgeSettings,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from parrot.config.catalog import Benchmark, Control, Kind, Language
 from parrot.config.limits import limits
-from parrot.config.settings import Benchmark, Control, Kind, Language
 from parrot.constants import IMAGE
 from parrot.data.rejections import Rejection, reject
 from parrot.data.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records

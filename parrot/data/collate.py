@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.constants import IGNORED
 from parrot.data.feature_store import Features
 from parrot.data.images import open_image

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
-from parrot.config.settings import ConversationSet
+from parrot.config.catalog import ConversationSet
 from parrot.config.staleness import code_digest, key
 from parrot.constants import IGNORED, IMAGE
 from parrot.data.json_stream import elements

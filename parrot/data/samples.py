@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from parrot.config.catalog import ConversationSet, Fault
 from parrot.config.limits import limits
-from parrot.config.settings import ConversationSet, Fault
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import check_regular

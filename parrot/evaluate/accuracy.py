@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config.settings import Benchmark, Conventions, Scoring
+from parrot.config.catalog import Benchmark, Scoring
+from parrot.config.settings import Conventions
 from parrot.data.tsv import L2, ROTATION
 from parrot.evaluate.grading import read_rows
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.data.tsv import decode_image
 from parrot.evaluate.generate import Answer, check_length, generate, use_accelerator
 from parrot.evaluate.questions import Question

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.data.images import open_image
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import check_length, generate, use_accelerator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.settings import LANGUAGES, BackboneFolder, Benchmark, Language
+from parrot.config.catalog import LANGUAGES, BackboneFolder, Benchmark, Language
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
 from parrot.data.benchmarks import read_language

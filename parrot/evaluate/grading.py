@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config.settings import Benchmark, Control, Conventions, Language
+from parrot.config.catalog import Benchmark, Control, Language
+from parrot.config.settings import Conventions
 from parrot.data.tsv import (
     as_vlmevalkit_reads,
     as_vlmevalkit_scores,

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, JudgeSettings
+from parrot.config.catalog import Benchmark, prediction_file
+from parrot.config.settings import JudgeSettings
 from parrot.config.staleness import key
 from parrot.data.rejections import Rejection
 from parrot.data.tsv import read_tsv, records, write_tsv

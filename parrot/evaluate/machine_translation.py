@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, NllbTokenizer
 
-from parrot.config.settings import BackboneFolder, Language
+from parrot.config.catalog import BackboneFolder, Language
 from parrot.config.stages import PredictSettings
 from parrot.data.benchmarks import read_language
 from parrot.errors import ConfigError

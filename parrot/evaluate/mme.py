@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.data.tsv import L2
 from parrot.errors import ConfigError
 from parrot.evaluate.bootstrap import LEVEL, picture_weights, totals_by_picture

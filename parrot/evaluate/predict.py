@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
-from parrot.config.prediction_names import list_file
-from parrot.config.settings import BackboneFolder
+from parrot.config.catalog import BackboneFolder, list_file
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
 from parrot.data.rejections import write_list

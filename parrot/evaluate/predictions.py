@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.base import Strict
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, Control, Language, validate
+from parrot.config.base import Strict, validate
+from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import check_indices, read_tsv
 from parrot.errors import ConfigError

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from parrot.config.base import Strict
-from parrot.config.benchmark_kinds import TEMPLATES
-from parrot.config.settings import Benchmark, Conventions, Language
+from parrot.config.catalog import KINDS, Benchmark, Language
+from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import options
 from parrot.errors import ConfigError
@@ -63,7 +63,7 @@ def word_row(
     prompt_language: PromptLanguage,
 ) -> str:
     """What a row of `benchmark` asks, in words, by its kind and template; `sentences` as `instructions` gives them."""
-    template = benchmark.template or TEMPLATES[benchmark.kind]
+    template = benchmark.template or KINDS[benchmark.kind].template
     match benchmark.kind:
         case "multiple_choice":
             return build_prompt(row, sentences, language, prompt_language, template)
@@ -78,7 +78,7 @@ def build_prompt(
     sentences: Mapping[Language, str],
     language: Language,
     prompt_language: PromptLanguage = "dataset",
-    template: str = TEMPLATES["multiple_choice"],
+    template: str = KINDS["multiple_choice"].template,
 ) -> str:
     """``[hint\\n]question\\nA. ...\\n<instruction>`` of one row, or another `template`.
 
@@ -94,7 +94,7 @@ def build_prompt(
     return _filled(template, row, row["question"], instruction)
 
 
-def build_yes_no_prompt(question: str, template: str = TEMPLATES["yes_no"], hint: str = "") -> str:
+def build_yes_no_prompt(question: str, template: str = KINDS["yes_no"].template, hint: str = "") -> str:
     """``question\\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
 
     For benchmarks of yes/no questions without options, such as MME; there is no wording in the other languages.

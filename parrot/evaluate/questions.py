@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, Control, Language
+from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.config.stages import PredictSettings
 from parrot.constants import IMAGE
 from parrot.data.benchmarks import read_language, without_control

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, Control, Language
+from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.data.tsv import ROTATION
 from parrot.errors import ConfigError
 from parrot.evaluate.information import entropies

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config.settings import Benchmark, Control, Conventions, Scoring
+from parrot.config.catalog import Benchmark, Control, Scoring
+from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.evaluate.accuracy import by_kind, by_value, scorings, units
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from parrot.config.settings import (
+from parrot.config.catalog import (
     BackboneFolder,
     Benchmark,
     ConversationSet,

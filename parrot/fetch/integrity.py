@@ -12,8 +12,7 @@ from typing import Literal, TypeVar
 
 import pandas as pd
 
-from parrot.config.prediction_names import check_distinct
-from parrot.config.settings import BackboneFolder, Benchmark, ConversationSet, Dataset, Language
+from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset, Language, check_distinct
 from parrot.config.stages import Tokenisation
 from parrot.data.benchmarks import check_parallel, read_language, without_control
 from parrot.data.images import Inspection, inspect_image

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from parrot.config.settings import BackboneFolder, ConversationSet, Dataset
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset
 from parrot.config.stages import Tokenisation
 from parrot.data.conversations import Tokenizes, blocks, samples
 from parrot.data.samples import Reading

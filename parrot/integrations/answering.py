@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.model.build import load

@@ -18,7 +18,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from PIL import Image
 from tqdm import tqdm
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.integrations.answering import Answerer, with_pictures

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from parrot.config.prediction_names import prediction_file
+from parrot.config.catalog import prediction_file
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import write_tsv
 from parrot.errors import ConfigError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.constants import IMAGE
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS

@@ -16,7 +16,8 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.config.settings import LANGUAGES, ImageReading, Tuning
+from parrot.config.catalog import LANGUAGES
+from parrot.config.settings import ImageReading, Tuning
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError

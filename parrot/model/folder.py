@@ -24,7 +24,8 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
-from parrot.config.settings import ModelSettings, validate
+from parrot.config.base import validate
+from parrot.config.settings import ModelSettings
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import read_object

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import read_object

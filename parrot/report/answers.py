@@ -11,8 +11,8 @@ from typing import Literal
 import pandas as pd
 from pydantic import FiniteFloat, Json
 
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, Control, Kind, Language, validate
+from parrot.config.base import validate
+from parrot.config.catalog import Benchmark, Control, Kind, Language, prediction_file
 from parrot.data.tsv import ROTATION, options, records
 from parrot.errors import ConfigError
 from parrot.evaluate.grading import asked_in, grade

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.evaluate.significance import holm
 from parrot.report import differences, notes, tables

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.io.files import atomic_path
 from parrot.report import tables
 from parrot.report.records import heldout_losses, mean_router_weights, training_loss

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import read_text
 from parrot.report.grid import Grid

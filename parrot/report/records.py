@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from parrot.config.settings import Language, validate
+from parrot.config.base import validate
+from parrot.config.catalog import Language
 from parrot.errors import ConfigError
 from parrot.evaluate.predictions import read_predictions
 from parrot.io.files import check_regular, read_object

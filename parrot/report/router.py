@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parrot.config.prediction_names import prediction_file
-from parrot.config.settings import Benchmark, Control, load_catalogue
+from parrot.config.catalog import Benchmark, Control, load_catalogue, prediction_file
 from parrot.errors import ConfigError
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.predictions import read_manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.settings import LANGUAGES, Benchmark, Language
+from parrot.config.catalog import LANGUAGES, Benchmark, Language
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import options
 from parrot.evaluate.predictions import read_predictions

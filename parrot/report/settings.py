@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from parrot.config.base import Distinct, Pair, Several, Strict, Text
+from parrot.config.catalog import Benchmark, Control, Language, load_catalogue
 from parrot.config.runs import Run, Suite
-from parrot.config.settings import Benchmark, Control, Conventions, Language, Tuning, load_catalogue
+from parrot.config.settings import Conventions, Tuning
 from parrot.errors import ConfigError, nearest
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from parrot.config.settings import LANGUAGES, Control, Language
+from parrot.config.catalog import LANGUAGES, Control, Language
 from parrot.data.tsv import L2
 from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.report import differences, notes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import decode_picture, picture_id
 from parrot.errors import ConfigError

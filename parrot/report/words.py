@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 
 LANGUAGE_NAMES = {
     "en": "English",

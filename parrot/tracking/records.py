@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 
 from parrot.config.base import Strict
+from parrot.config.catalog import LANGUAGES
 from parrot.config.runs import Run
-from parrot.config.settings import LANGUAGES
 from parrot.errors import ConfigError
 from parrot.tracking.store import Planned, Point, segment
 from parrot.tracking.training import flat, read_training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.mini.compose.colours import COLOURS
 from parrot.mini.compose.keys import DIRECTIONS, FIXED_OPTIONS, Key, make_key
 from parrot.mini.compose.phrases import Phrases

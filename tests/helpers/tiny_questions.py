@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
 

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from parrot.config.settings import LANGUAGES, Benchmark, Conventions, load_catalogue
+from parrot.config.catalog import LANGUAGES, Benchmark, load_catalogue
+from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import picture_id, write_tsv
 from parrot.evaluate.score import score

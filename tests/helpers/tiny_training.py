@@ -12,7 +12,8 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from parrot.config.settings import BackboneFolder, ConversationSet, ExpertSettings, Recipe, TuneRecipe
+from parrot.config.catalog import BackboneFolder, ConversationSet
+from parrot.config.settings import ExpertSettings, Recipe, TuneRecipe
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
 from parrot.model.build import build

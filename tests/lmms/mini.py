@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config.settings import Benchmark, load_catalogue
+from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.data.tsv import LETTERS, decode_picture, options
 from parrot.evaluate.matching import infer
 from parrot.evaluate.prompts import build_prompt

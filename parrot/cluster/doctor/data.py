@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
+from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
 from parrot.config.runs import Run
-from parrot.config.settings import BackboneFolder, Benchmark, ConversationSet, Dataset
 
 
 def check_data(runs: Iterable[Run]) -> Finding:

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from parrot.cluster.plan.jobs import Job, Stage, Training, training
 from parrot.cluster.plan.samples import Group, asked, groups, tokenised
 from parrot.cluster.plan.shapes import Shapes
+from parrot.config.catalog import ConversationSet
 from parrot.config.runs import Run, Suite
-from parrot.config.settings import ConversationSet
 from parrot.config.stages import PredictSettings
 from parrot.model.flops import STAGE_2, Part, prediction_flops, recomputed_flops, training_flops
 

@@ -10,8 +10,8 @@ from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.jobs import TRAININGS, Job, training
 from parrot.cluster.plan.memory import bytes_a_parameter
 from parrot.cluster.plan.samples import tokenised
+from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.config.runs import Run
-from parrot.config.settings import BackboneFolder, ConversationSet
 
 CHECKPOINTS = 3  # of a training at a time: the two that are kept, and the one being written
 TOKEN = 8  # bytes of a tokenised set: a position's token and label

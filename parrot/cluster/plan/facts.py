@@ -9,8 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from parrot.cluster.plan.devices import device_of
-from parrot.config.base import Several, Strict, Text
-from parrot.config.settings import validate
+from parrot.config.base import Several, Strict, Text, validate
 from parrot.config.strict_yaml import read_yaml
 from parrot.errors import ConfigError
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from parrot.config.settings import Benchmark, Control, ConversationSet
+from parrot.config.catalog import Benchmark, Control, ConversationSet
 from parrot.constants import IGNORED
 from parrot.data.benchmarks import read_language
 from parrot.data.conversations import samples

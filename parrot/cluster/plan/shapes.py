@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen2Config
 
 from parrot.cluster.plan.jobs import Stage
-from parrot.config.estimates import TextShape, VisionShape
+from parrot.config.catalog import BackboneFolder, TextShape, VisionShape
 from parrot.config.runs import Run, Suite
-from parrot.config.settings import BackboneFolder, Tuning
+from parrot.config.settings import Tuning
 from parrot.config.staleness import key
 from parrot.errors import ConfigError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.mini.compose.concepts import TRAIN_HOUSES
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material

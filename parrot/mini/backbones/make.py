@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPImageProcessorPil
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from parrot.config.settings import LANGUAGES, Benchmark, Language, load_catalogue
+from parrot.config.catalog import LANGUAGES, Benchmark, Language, load_catalogue
 from parrot.io.files import new_folder
 from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.pictures import SIDE, Scene

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.data.tsv import ROTATION, write_tsv
 from parrot.mini.compose.blocks import Block, BlockMaker
 from parrot.mini.compose.concepts import FAR_HOUSE, NEAR_HOUSE, VALIDATION_HOUSE

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.errors import ConfigError
 from parrot.io.files import read_json
 

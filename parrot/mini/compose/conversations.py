@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.io.files import write_json
 from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.mini.compose.draw import Drawer

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 from pathlib import Path
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.mini.compose.concepts import CATEGORIES, NUM_CONCEPTS, Concepts, load_concepts
 from parrot.mini.compose.phrases import Phrases, load_phrases
 from parrot.mini.compose.pictures import Houses

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.io.files import read_json
 from parrot.mini.compose.concepts import Concepts
 from parrot.mini.compose.pictures import Scene

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parrot.config.settings import Language
+from parrot.config.catalog import Language
 from parrot.mini.compose.keys import Key, make_key
 from parrot.mini.compose.phrases import Phrases
 from parrot.mini.compose.pictures import Scene

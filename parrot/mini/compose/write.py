@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.io.files import new_folder, write_json
 from parrot.mini.compose.benchmarks import write_benchmarks
 from parrot.mini.compose.concepts import HOUSES

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.mini.sources.packages import GROUPS, NAMES, fetch, read_json
 
 CONCRETE = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")

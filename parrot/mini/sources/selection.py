@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from parrot.config.base import Several, Strict, explained
-from parrot.config.settings import LANGUAGES, Language
+from parrot.config.catalog import LANGUAGES, Language
 from parrot.config.strict_yaml import read_yaml
 from parrot.errors import ConfigError
 

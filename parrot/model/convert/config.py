@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedConfig, Qwen2Config
 
-from parrot.config.settings import validate
+from parrot.config.base import validate
 from parrot.errors import ConfigError
 from parrot.model.configuration_parrot import RELEASED_TYPE, ParrotConfig
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.settings import Benchmark, Conventions, load_catalogue
+from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.settings import Conventions
 from parrot.evaluate.prompts import (
     LETTER_INSTRUCTION,
     as_asked,

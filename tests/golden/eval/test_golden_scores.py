@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.settings import Benchmark, Conventions
+from parrot.config.catalog import Benchmark
+from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import L2, read_tsv, write_tsv
 from parrot.evaluate.accuracy import units

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from parrot.config.settings import ConversationSet
+from parrot.config.catalog import ConversationSet
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
 from parrot.model.convert.names import released_parts
 

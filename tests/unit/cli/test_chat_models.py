@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from parrot.config.settings import ExpertSettings, Language
+from parrot.config.catalog import Language
+from parrot.config.settings import ExpertSettings
 from parrot.errors import ConfigError
 from parrot.evaluate.chat import Chat, Reply
 from parrot.evaluate.questions import Question

@@ -17,8 +17,8 @@ from parrot.cluster.plan.jobs import Job, Jobs
 from parrot.cluster.plan.plan import line, make
 from parrot.cluster.plan.schedule import wall_clock
 from parrot.cluster.plan.where import where
+from parrot.config.base import validate
 from parrot.config.runs import Suite
-from parrot.config.settings import validate
 from parrot.errors import ConfigError
 from tests.helpers.tiny_plan import tiny_suite
 

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from parrot.cluster.plan.samples import Asked, Group, asked, groups
-from parrot.config.estimates import ConversationEstimate, SampleEstimate
-from parrot.config.settings import Benchmark, ConversationSet
+from parrot.config.catalog import Benchmark, ConversationEstimate, ConversationSet, SampleEstimate
 from parrot.data.conversations import load
 from parrot.data.tsv import write_tsv
 from parrot.model.flops import Question, Sample

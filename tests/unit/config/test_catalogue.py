@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.config.runs import Suite
-from parrot.config.settings import Benchmark, load_catalogue, load_config
+from parrot.config.settings import load_config
 from parrot.errors import ConfigError
 
 NAMES = Path("tests/golden/eval/dataset_names.json")

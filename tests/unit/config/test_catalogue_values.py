@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from parrot.config.catalog import Benchmark, Dataset, load_catalogue
 from parrot.config.runs import Suite
-from parrot.config.settings import Benchmark, Dataset, load_catalogue
 from parrot.errors import ConfigError
 from parrot.report.settings import ReportItem, report_stage
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.prediction_names import check_distinct, prediction_file
+from parrot.config.catalog import Benchmark, check_distinct, prediction_file
 from parrot.config.runs import Run, Suite
-from parrot.config.settings import Benchmark
 from parrot.errors import ConfigError
 
 

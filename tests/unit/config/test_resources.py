@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.mini.sources.houses import HOUSES
 from parrot.mini.sources.packages import GROUPS, NAMES
 
@@ -121,7 +121,7 @@ def test_every_package_is_attributed():
 
 
 def test_ruled_out_concepts_are_not_shipped(concepts):
-    selection = Path(__file__).parents[3] / "parrot" / "data" / "sources" / "selection.yaml"
+    selection = Path(__file__).parents[3] / "parrot" / "mini" / "sources" / "selection.yaml"
     dropped = yaml.safe_load(selection.read_text(encoding="utf-8"))["dropped"]
     assert all(dropped.values())
     assert not dropped.keys() & {concept["id"] for concept in concepts}

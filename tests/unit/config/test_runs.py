@@ -9,8 +9,9 @@ import pytest
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_interface_common.exceptions import WorkflowError
 
+from parrot.config.catalog import HubFolder
 from parrot.config.runs import Suite
-from parrot.config.settings import HubFolder, load_config, overlay
+from parrot.config.settings import load_config, overlay
 from parrot.errors import ConfigError
 
 CONFIG = "config/config.yaml"

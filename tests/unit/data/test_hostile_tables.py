@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import read_tsv

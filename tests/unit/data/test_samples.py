@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from parrot.config import limits
+from parrot.config.catalog import Accepted, BackboneFolder, ConversationSet
 from parrot.config.limits import Limits
-from parrot.config.settings import Accepted, BackboneFolder, ConversationSet
 from parrot.config.stages import Tokenisation
 from parrot.data.conversations import load
 from parrot.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.errors import ConfigError
 from parrot.evaluate.questions import Question
 from parrot.integrations.answering import Answerer, with_pictures

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from parrot.config.catalog import BackboneFolder, Benchmark
 from parrot.config.runs import Suite
-from parrot.config.settings import BackboneFolder, Benchmark, Conventions
+from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
 from parrot.evaluate.questions import read_sheets

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.settings import LANGUAGES, Benchmark
+from parrot.config.catalog import LANGUAGES, Benchmark
 from parrot.data.tsv import write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.information import by_kind, by_language, entropies, mutual_information

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from parrot.config.catalog import LANGUAGES
 from parrot.config.hardware import TrainingHardware
-from parrot.config.settings import LANGUAGES, ExpertSettings
+from parrot.config.settings import ExpertSettings
 from parrot.config.stages import AlignSettings
 from parrot.data.collate import Collator, with_partners
 from parrot.data.conversations import load

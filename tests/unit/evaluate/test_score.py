@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.settings import Benchmark
+from parrot.config.catalog import Benchmark
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
-from parrot.config.settings import BackboneFolder, Benchmark, ConversationSet
+from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.fetch import fetch as fetching

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.settings import Benchmark, JudgeSettings
+from parrot.config.catalog import Benchmark
+from parrot.config.settings import JudgeSettings
 from parrot.config.stages import ScoreSettings
 from parrot.config.staleness import canonical
 from parrot.data.tsv import read_tsv, write_tsv

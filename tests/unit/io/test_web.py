@@ -9,7 +9,9 @@ from threading import Thread
 
 import pytest
 
-from parrot.config.settings import JudgeSettings, WebFolder, validate
+from parrot.config.base import validate
+from parrot.config.catalog import WebFolder
+from parrot.config.settings import JudgeSettings
 from parrot.errors import ConfigError
 from parrot.io.web import check_address, open_address, shown, without_secrets
 from parrot.tracking.store import connect

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, Qwen2ForCausalLM
 
-from parrot.config.settings import LANGUAGES, Benchmark, Dataset, load_catalogue
+from parrot.config.catalog import LANGUAGES, Benchmark, Dataset, load_catalogue
 from parrot.io.digests import file_sha256
 from parrot.mini.backbones.contrastive import contrastive_loss, pixel_values
 from parrot.mini.backbones.corpus import Writer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from parrot.config.catalog import LANGUAGES
 from parrot.config.runs import Suite
-from parrot.config.settings import LANGUAGES
 from parrot.errors import ConfigError
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parrot.config.settings import BackboneFolder
+from parrot.config.catalog import BackboneFolder
 from parrot.errors import ConfigError
 from parrot.fetch.integrity import inspect
 from parrot.model.build import build, load, save_projector

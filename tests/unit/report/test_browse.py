@@ -15,8 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.config.prediction_names import list_file
-from parrot.config.settings import LANGUAGES, Benchmark
+from parrot.config.catalog import LANGUAGES, Benchmark, list_file
 from parrot.data.rejections import Rejection, write_list
 from parrot.data.tsv import picture_id, read_tsv, write_tsv
 from parrot.errors import ConfigError

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from parrot.config.catalog import Benchmark
 from parrot.config.runs import Suite
-from parrot.config.settings import Benchmark, load_config
+from parrot.config.settings import load_config
 from parrot.errors import ConfigError
 from parrot.evaluate.score_lines import COLUMNS
 from parrot.report.scores import Scores, read_scores

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.settings import Benchmark, load_catalogue
+from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.mini.compose.material import Material, load_material
 from parrot.mini.compose.write import compose
 from tests.unit.mini.compose.marked_pictures import SHIPPED, make_resources

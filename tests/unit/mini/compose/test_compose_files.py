@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from parrot.config.settings import Benchmark, load_catalogue
+from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.errors import ConfigError
 from parrot.evaluate.matching import infer
 from parrot.mini.compose.keys import is_reserved

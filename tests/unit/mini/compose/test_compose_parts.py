@@ -11,7 +11,7 @@ import zlib
 import pytest
 from PIL import Image, ImageDraw
 
-from parrot.config.settings import LANGUAGES
+from parrot.config.catalog import LANGUAGES
 from parrot.errors import ConfigError
 from parrot.mini.compose.colours import absent_colours, colour_of, main_colour
 from parrot.mini.compose.concepts import Concepts, load_concepts

@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from parrot.config.settings import Benchmark, JudgeSettings, validate
+from parrot.config.base import validate
+from parrot.config.catalog import Benchmark
+from parrot.config.settings import JudgeSettings
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError

@@ -1,0 +1,356 @@
+"""What the catalogues of ``config/`` may say: conversation sets, backbones and benchmarks, each by its name.
+
+Estimates and shapes describe what is not on this machine, so that it can be planned for before it is fetched. No stage
+reads them, so that better figures make no result out of date.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, Strict, Text, validate
+from parrot.config.strict_yaml import read_yaml
+from parrot.constants import IMAGE
+from parrot.errors import ConfigError
+from parrot.io.web import check_address
+
+Address = Annotated[str, AfterValidator(check_address)]
+Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
+Control = Literal["none", "shuffled", "text"]
+Tuning = Literal["full", "lora", "frozen"]
+Kind = Literal["multiple_choice", "yes_no", "judged"]
+Scoring = Literal["vanilla", "circular", "pairs", "mme", "relative"]
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=200)
+]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
+Size = Annotated[int, Field(gt=0, le=1 << 24)]
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+DOWNLOADS = Path("data/hub")  # beside what the data pins hold
+
+
+class VisionShape(Strict):
+    """Sizes of a CLIP vision encoder, by the names of its config.json."""
+
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    image_size: Size
+    patch_size: Size
+
+
+class TextShape(Strict):
+    """Sizes of a Qwen2-like language model, by the names of its config.json."""
+
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    vocab_size: Size
+    tie_word_embeddings: bool = False
+
+
+class SampleEstimate(Strict):
+    """So many samples of about the same lengths, in tokens of the language model."""
+
+    samples: int = Field(gt=0)
+    text: int = Field(gt=0, description="text tokens, system prompt and role markers included, visual tokens not")
+    supervised: int = Field(gt=0, description="those of the answers")
+    pictures: Literal[0, 1] = 1
+
+
+class ConversationEstimate(Strict):
+    """A conversation set that is not tokenised yet."""
+
+    groups: Several[SampleEstimate] = Field(min_length=1)
+    gigabytes: float = Field(0, ge=0, description="pictures on disk that no other set counts")
+    source: str = Field(description="where the figures come from")
+
+
+class BenchmarkEstimate(Strict):
+    """A benchmark that is not fetched yet."""
+
+    rows: int = Field(gt=0, description="of one language")
+    pictures: int = Field(gt=0, description="distinct ones; languages and rotations share them")
+    text: int = Field(gt=0, description="text tokens of a prompt, visual tokens not")
+    answer: int = Field(gt=0, description="tokens of an answer, its end included")
+    source: str = Field(description="where the figures come from")
+
+
+class HubFile(Strict):
+    """One file of a Hugging Face hub repository, at a fixed revision."""
+
+    repository: Repository
+    file: PathInside
+    revision: Revision = "main"
+
+
+class HubFolder(Strict):
+    """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
+
+    repository: Repository
+    folder: PathInside = ""
+    revision: Revision = "main"
+
+
+class WebFolder(Strict):
+    """A folder of a web server; file names are kept."""
+
+    url: Address = Field(description="without the last slash")
+
+
+Fault = Literal[
+    "image_mark_misplaced",  # `<image>` outside a human turn, more than once, or in a sample without an image
+    "image_mark_missing",  # an image that no `<image>` stands for
+    "image_cut",  # visual tokens that do not fit into max_length
+    "nothing_supervised",  # no answer within max_length
+    "blank_turn",  # a question or an answer of blanks alone
+    "turn_order",  # a system turn that is not the first, an answer before any question
+    "lone_surrogate",  # half of a character, which no tokeniser takes
+    "over_limit",  # a text or an id beyond the config's `limits`
+]
+
+
+class Accepted(Strict):
+    """Faulty samples of one kind that are left out of a set."""
+
+    count: int = Field(gt=0, description="how many there are; another number is an error")
+    reason: Text
+
+
+class ConversationSet(Placed):
+    """A LLaVA-style conversation JSON and its picture folder."""
+
+    kind: Literal["conversations"]
+    file: Text = Field(description="JSON list of {id, image, conversations}")
+    images: Text = Field(description="folder that the samples' `image` fields are relative to")
+    language: Language = "en"
+    samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
+    sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
+    licence: str
+    source: Literal["composed", "local"] | HubFile = Field(
+        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
+    )
+    accepted_losses: Distinct[Text] = Field((), description="sample ids whose picture is known to be lost")
+    accept: dict[Fault, Accepted] = Field(
+        default_factory=dict,
+        description="faulty samples that are left out, by the kind of fault; all others are errors",
+    )
+    estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+
+class BackboneFolder(Placed):
+    """A pretrained model folder in transformers' format (config.json and safetensors)."""
+
+    kind: Literal["backbone"]
+    path: Text
+    sha256: Sha256 | None = Field(None, description="digest of model.safetensors; checked where given")
+    licence: str
+    source: Literal["shipped", "local"] | HubFolder
+    shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+
+Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind")]
+
+
+class BenchmarkKind(NamedTuple):
+    """What the benchmarks of one kind have in common.
+
+    Each line of a template is a part of the prompt; one that is nothing but the hint or the options is left out of
+    items that have none.
+    """
+
+    template: str
+    scorings: tuple[Scoring, ...]
+
+
+KINDS: dict[Kind, BenchmarkKind] = {
+    "multiple_choice": BenchmarkKind("{hint}\n{question}\n{options}\n{instruction}", ("vanilla", "circular", "pairs")),
+    "yes_no": BenchmarkKind("{question}\n{instruction}", ("vanilla", "pairs", "mme")),
+    "judged": BenchmarkKind("{question}", ("relative",)),
+}
+TEMPLATE_PARTS = frozenset({"hint", "question", "options", "instruction"})
+
+
+class Benchmark(Placed):
+    """A VLMEvalKit-style benchmark: one TSV a language."""
+
+    name: FileName = Field(max_length=100, description="name in scores and files, e.g. MMMB")
+    title: str = Field("", description="what tables, figures, pages and MLflow call it; none: the name")
+    folder: Text
+    files: dict[Language, FileName] = Field(min_length=1, description="TSV file name by language, e.g. zh: MMMB_cn.tsv")
+    published_as: dict[Language, FileName] = Field(
+        default_factory=dict, description="names of files at the source, and in VLMEvalKit, where they are others"
+    )
+    kind: Kind = Field(
+        "multiple_choice",
+        description="yes_no: questions without options; judged: free answers that a judge model rates",
+    )
+    instruction: dict[Language, Text] = Field(
+        default_factory=dict,
+        description="closing sentence of multiple_choice prompts, by language; none: VLMEvalKit's Parrot wrapper's",
+    )
+    prompt_language: Literal["dataset", "group"] | None = Field(
+        None,
+        description="language of the wrapper's instruction, in place of what the run says: of a benchmark that "
+        "VLMEvalKit knows by one name, and words as a group (multiple_choice)",
+    )
+    template: str = Field(
+        "",
+        description="the prompt, of {hint}, {question}, {options} and {instruction}; none: VLMEvalKit's for the kind",
+    )
+    scoring: Scoring = Field(
+        description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
+        "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs); mme: "
+        "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
+        "over that of the reference answers"
+    )
+    sums: dict[Text, Distinct[Text]] = Field(
+        default_factory=dict, description="categories that scoring mme adds up, by the name of their sum"
+    )
+    max_new_tokens: int = Field(gt=0, le=1 << 20, description="longest answer; answers are greedy")
+    controls: Distinct[Control] = Field(
+        ("none",), min_length=1, description="which of the run's controls this benchmark supports"
+    )
+    rejected_rows: Literal["refuse", "list"] = Field(
+        "refuse",
+        description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
+        "out, counted in scores and tables, and listed beside the predictions",
+    )
+    rotations_agree: bool = Field(
+        True, description="whether rotations whose right options read differently are such rows; VLMEvalKit never looks"
+    )
+    rows: int | None = Field(None, gt=0, description="expected rows a language; checked where given")
+    md5: dict[Language, Md5] = Field(default_factory=dict, description="digests of files; checked where given")
+    licence: str = ""
+    source: Literal["composed", "local"] | HubFolder | WebFolder = "local"
+    estimate: BenchmarkEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+    @property
+    def called(self) -> str:
+        """The benchmark as readers see it."""
+        return self.title or self.name
+
+    @field_validator("template")
+    @classmethod
+    def _has_known_parts(cls, template: str) -> str:
+        return _check_template(template) if template else template
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Benchmark:
+        if self.scoring not in KINDS[self.kind].scorings:
+            raise ValueError(f"scoring: expected {' or '.join(KINDS[self.kind].scorings)} for {self.kind}")
+        if self.kind != "multiple_choice" and (self.instruction or self.prompt_language):
+            raise ValueError(f"instruction and prompt_language belong to multiple_choice; {self.kind} has template")
+        if odd := [language for language, sentence in self.instruction.items() if IMAGE in sentence]:
+            raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE}; the picture comes before the text")
+        # What the wrapper shortens depends on the sentence that the prompt ends with.
+        if self.kind == "multiple_choice" and self.template and not self.template.endswith("\n{instruction}"):
+            raise ValueError("template: expected {instruction} as the last line for multiple_choice")
+        if bool(self.sums) != (self.scoring == "mme"):
+            raise ValueError("sums belong to scoring mme, and must be given there")
+        added = [category for categories in self.sums.values() for category in categories]
+        if len(added) != len(set(added)):
+            raise ValueError("sums: expected every category once")
+        for field in ("md5", "published_as"):
+            unknown = getattr(self, field).keys() - self.files.keys()
+            if unknown:
+                raise ValueError(f"{field}: no file for {', '.join(sorted(unknown))}")
+        return self
+
+
+def _check_template(template: str) -> str:
+    """Return `template`; ValueError where it has other placeholders than `TEMPLATE_PARTS`, or no {question}."""
+    try:
+        parts = [(name, form or how) for _, name, form, how in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"expected placeholders such as {{question}}: {error}") from None
+    names = {name for name, _ in parts}
+    if odd := [name for name, changed in parts if changed]:
+        raise ValueError(f"expected placeholders such as {{question}}, found {{{odd[0]}}} with a format or conversion")
+    if names - TEMPLATE_PARTS or "question" not in names:
+        raise ValueError(
+            f"expected {{question}} and none but {', '.join(sorted(TEMPLATE_PARTS))}, found {sorted(names)}"
+        )
+    if IMAGE in template:
+        raise ValueError(f"expected no {IMAGE}; the picture comes before the text")
+    return template
+
+
+def prediction_file(folder: Path, benchmark_file: str, control: Control) -> Path:
+    """Where the answers to a benchmark file under a control lie."""
+    stem = Path(benchmark_file).stem
+    return folder / (f"{stem}.tsv" if control == "none" else f"{stem}.{control}.tsv")
+
+
+def list_file(predictions: Path) -> Path:
+    """Where the rows are listed that the prediction file `predictions` leaves out."""
+    return predictions.with_suffix(".rejected.tsv")
+
+
+def check_distinct(benchmarks: Mapping[str, Benchmark], controls: Collection[Control], where: str) -> None:
+    """ConfigError, starting with `where`, where two benchmarks or files would be taken for one another.
+
+    `benchmarks` are catalogue entries by name. Benchmarks are told apart by their names in scores, files by those that
+    `prediction_file` gives them under `controls`; some file systems keep neither case nor the form of an accent apart.
+    """
+    named: dict[str, str] = {}
+    written: dict[str, str] = {}
+    for name, benchmark in benchmarks.items():
+        other = named.setdefault(benchmark.name, name)
+        if other != name:
+            raise ConfigError(f"{where}: {other} and {name} are both called {benchmark.name} in scores")
+        for language, file in benchmark.files.items():
+            for control in controls:
+                if control not in benchmark.controls:
+                    continue
+                path = prediction_file(Path(), file, control)
+                what = f"{name} ({language}: {file}, control {control})"
+                for target in (path, list_file(path)):
+                    other = written.setdefault(unicodedata.normalize("NFC", target.name).casefold(), what)
+                    if other != what:
+                        raise ConfigError(
+                            f"{where}: {other} and {what} would overwrite each other's predictions, {target}; "
+                            "expected files whose names differ by more than folder, ending or case"
+                        )
+
+
+def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset], where: str) -> BackboneFolder:
+    """The model folder that `name` stands for: a backbone of the catalogue, a folder, or a hub repository.
+
+    ConfigError beginning with `where` for a name that is none of them, or a `revision` of what has none.
+    """
+    entry = catalogue.get(name)
+    if not isinstance(entry, BackboneFolder) and not os.path.isdir(name) and REPOSITORY.fullmatch(name):
+        folder = name.replace("/", "--") + (f"@{revision}" if revision else "")
+        source = HubFolder(repository=name, revision=revision or "main")
+        return BackboneFolder(kind="backbone", path=str(DOWNLOADS / folder), licence="", source=source)
+    if revision is not None:
+        raise ConfigError(f"{where}: expected a hub repository beside a revision, and {name} is none")
+    if isinstance(entry, BackboneFolder):
+        return entry.model_copy(update={"licence": ""})
+    if os.path.isdir(name):
+        return BackboneFolder(kind="backbone", path=name, licence="", source="local")
+    known = ", ".join(sorted(other for other, found in catalogue.items() if isinstance(found, BackboneFolder)))
+    raise ConfigError(
+        f"{where}: no folder {name}, no hub repository (owner/name), and no backbone of config/datasets.yaml, "
+        f"which has {known}"
+    )
+
+
+def load_catalogue(path: str | Path, kind: Any) -> dict[str, Any]:
+    """Read a catalogue: a mapping from names to entries of one kind."""
+    return {name: validate(kind, entry, f"{path}: {name}") for name, entry in read_yaml(path).items()}
