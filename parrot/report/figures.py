@@ -18,10 +18,11 @@ from matplotlib.ticker import MaxNLocator
 from parrot.config.catalog import LANGUAGES
 from parrot.io.files import atomic_path
 from parrot.report import tables
-from parrot.report.records import heldout_losses, mean_router_weights, training_loss
+from parrot.report.router import mean_router_weights
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.report.words import LANGUAGE_NAMES
+from parrot.train.record import heldout_losses, training_loss
 
 # Distinguishable with any colour vision and in print (Paul Tol's bright scheme, grey first for the baseline).
 COLOURS = ("#9a9a9a", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")

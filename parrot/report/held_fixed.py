@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
+from parrot.train.record import read_metrics, read_provenance
 
 ABOUT = 0.1  # passes that differ by less, relatively, are equal: the last step of one may be a part of a pass
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
+from parrot.train.record import read_metrics, read_provenance
 
 ABSENT = "not recorded"
 

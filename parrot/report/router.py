@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from parrot.config.catalog import Benchmark, Control, load_catalogue, prediction_file
+from parrot.config.catalog import Benchmark, Control, Language, load_catalogue, prediction_file
 from parrot.errors import ConfigError
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
-from parrot.evaluate.predictions import read_manifest
+from parrot.evaluate.predictions import read_manifest, read_predictions
 from parrot.evaluate.routing import Routing, read_routing
 from parrot.report import notes, tables
 from parrot.report.grid import Grid
@@ -166,3 +167,17 @@ def _information(found: Information | None) -> tuple[Cell, ...]:
         Cell(found.chance_mean, text=f"{found.chance_mean:#.3g}"),
         Cell(found.chance_high, text=f"{found.chance_high:#.3g}"),
     )
+
+
+def mean_router_weights(
+    settings: ReportStage, results: Path, run: str, benchmarks: tuple[str, ...]
+) -> dict[Language, np.ndarray]:
+    """Mean router weights (E,) by question language over the rows of `benchmarks`; {} for a run without experts."""
+    found: dict[Language, list[list[float]]] = {}
+    for benchmark in settings.benchmarks:
+        if benchmark.name not in benchmarks:
+            continue
+        for language in benchmark.files:
+            table = read_predictions(benchmark, language, results / run / "predictions", required=("router_weights",))
+            found.setdefault(language, []).extend(json.loads(text) for text in table["router_weights"] if text)
+    return {language: np.mean(weights, axis=0) for language, weights in found.items() if any(weights)}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from parrot.errors import ConfigError
-from parrot.report.records import read_metrics, read_provenance, trained_again
 from parrot.tracking.store import Planned, Point, milliseconds, points, segment
+from parrot.train.record import read_metrics, read_provenance, trained_again
 
 # Fields of provenance.json that become tags, and those that become metrics under "system/".
 DESCRIBED = (

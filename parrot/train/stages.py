@@ -26,19 +26,17 @@ from parrot.errors import ConfigError
 from parrot.io.files import atomic_write, check_folder, make_folder, new_folder, read_object, sync_tree, write_json
 from parrot.io.lock import only_one
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
-from parrot.train import kernels, provenance, sharded, strategy
+from parrot.train import provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
-from parrot.train.arguments import training_arguments
+from parrot.train.batches import BatchLayout, GlobalBatches, optimiser_steps
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
 from parrot.train.checkpoints import METRICS, check_spread, folder_name, newest_sound, restore_metrics, step_of
-from parrot.train.distributed import from_first
-from parrot.train.layout import BatchLayout
+from parrot.train.distributed import broadcast_from_rank0, plain_errors
 from parrot.train.live import shown_live
-from parrot.train.loading import plain_errors
 from parrot.train.memory import fitting, record_out_of_memory
-from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.precompute import prepare
 from parrot.train.preemption import STOPPED, requeue
+from parrot.train.strategy import training_arguments
 from parrot.train.system_metrics import sampled
 from parrot.train.trainer import StageTrainer
 
@@ -101,7 +99,9 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     check_folder(folder)
     with StopWhenAsked() as stop, only_one(folder, "training"):
         # A network file system may show the nodes of a job other states of a folder.
-        fits = from_first("micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch)
+        fits = broadcast_from_rank0(
+            "micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch
+        )
         hardware = hardware.model_copy(update={"micro_batch": fits})
         try:
             _train_in(folder, stage, output, work, hardware, tracked_as, stop)
@@ -127,7 +127,7 @@ def _train_in(
     """Train with checkpoints in `folder`, from the newest whole one on."""
     started = time.time()
     settings, recipe = stage.settings, stage.settings.recipe
-    newest = from_first("checkpoint", lambda: str(newest_sound(folder) or ""))
+    newest = broadcast_from_rank0("checkpoint", lambda: str(newest_sound(folder) or ""))
     checkpoint = Path(newest) if newest else None
     if checkpoint is not None:
         check_spread(checkpoint, hardware.strategy, _processes())
@@ -135,14 +135,16 @@ def _train_in(
 
     arguments = training_arguments(recipe, hardware, settings.seed, _processes(), folder)
     model, processor = build(settings, stage.projector)
-    kernels.choose(model, hardware, recipe.precision, f"hardware.{stage.name}")
+    strategy.choose_kernels(model, hardware, recipe.precision, f"hardware.{stage.name}")
     facts = provenance.describe(settings, hardware, model, processor)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
     strategy.prepare_model(model, hardware, recipe, arguments.device)
     cache = work / "datasets"
-    from_first("tokenised", lambda: len(load(settings.data + stage.validation, processor, cache, recipe.max_length)))
+    broadcast_from_rank0(
+        "tokenised", lambda: len(load(settings.data + stage.validation, processor, cache, recipe.max_length))
+    )
     rows = load(settings.data, processor, cache, recipe.max_length)
     _check_enough(rows, stage, model.config.router)
     facts |= {"samples": len(rows), "truncated_samples": count_truncated(rows, recipe.max_length)}
@@ -169,7 +171,7 @@ def _train_in(
         trainer.accelerator.wait_for_everyone()
         if whole:
             facts |= {"resumed_from_step": first or None, "wall_seconds": round(time.time() - started, 1)}
-            from_first("written", lambda: _write(stage, finished, processor, facts, folder, output))
+            broadcast_from_rank0("written", lambda: _write(stage, finished, processor, facts, folder, output))
     if main and not whole and stop.exit_code == STOPPED and _processes() > 1:
         requeue()
     trainer.accelerator.wait_for_everyone()  # the first process of a Slurm step to end ends the others

@@ -1,4 +1,4 @@
-"""How a stage's training is spread over its processes: what each strategy asks of transformers' Trainer."""
+"""How a stage's training runs on its hardware: Trainer's arguments, the strategy over processes, attention kernels."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import DistributedType, PartialState
+from transformers import TrainingArguments
+from transformers.utils import is_flash_attn_2_available
 
-from parrot.config.hardware import TrainingHardware
+from parrot.config.hardware import TrainingHardware, accumulation_steps
 from parrot.config.settings import Recipe
 from parrot.errors import ConfigError
+from parrot.train.distributed import workers
 
 ZERO_STAGE = {"zero2": 2, "zero3": 3}
 SPLIT_WEIGHTS = ("zero3", "fsdp2")
@@ -66,7 +70,7 @@ def _use_gloo() -> None:
     deepspeed.init_distributed("gloo", verbose=False)
 
 
-def arguments(hardware: TrainingHardware, recipe: Recipe, accumulation: int) -> dict[str, Any]:
+def _strategy_arguments(hardware: TrainingHardware, recipe: Recipe, accumulation: int) -> dict[str, Any]:
     """The strategy's part of `TrainingArguments`.
 
     Where it is made before the model, transformers loads a zero3 model in pieces: no process ever holds the whole.
@@ -117,3 +121,81 @@ def prepare_model(model: Any, hardware: TrainingHardware, recipe: Recipe, device
     # FSDP gathers a layer of either encoder at once; transformers names layers of CLIP's text encoder too.
     layers = (model.model.language_model.layers, model.model.vision_tower.encoder.layers)
     model._no_split_modules = {type(layer).__name__ for part in layers for layer in part}
+
+
+PREFETCHED = 4  # micro-batches that a loading process keeps ready
+
+
+def training_arguments(
+    recipe: Recipe, hardware: TrainingHardware, seed: int, processes: int, folder: Path
+) -> TrainingArguments:
+    """Everything but the number of steps, for a training that keeps its checkpoints in `folder`.
+
+    Constructing them initialises torch.distributed and, under zero3, lets transformers load the model in pieces; do it
+    before building the model.
+    """
+    on_gpu = torch.cuda.is_available()
+    loading = workers(hardware.workers, on_gpu)
+    accumulation = accumulation_steps(recipe.global_batch, hardware.micro_batch, processes)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=hardware.micro_batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=recipe.precision == "bf16",
+        activation_checkpointing=recipe.gradient_checkpointing,
+        use_cpu=not on_gpu,
+        seed=seed,
+        # Bit equality is promised on a CPU; a GPU's deterministic kernels are slow, and not all exist.
+        full_determinism=not on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        save_strategy="steps",
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        dataloader_num_workers=loading,
+        dataloader_prefetch_factor=PREFETCHED if loading else None,
+        dataloader_pin_memory=on_gpu,
+        **_strategy_arguments(hardware, recipe, accumulation),
+    )
+    # A process has one GPU, however many it sees: Trainer would split every micro-batch over them all.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def choose_kernels(model: Any, hardware: TrainingHardware, precision: str, where: str) -> None:
+    """Set the language model's attention and compile its layers, as `hardware` says; `where` names it in errors.
+
+    The vision encoder keeps `sdpa`: its pictures are all of one length, and nothing of them is masked.
+
+    Raises:
+        ConfigError: an attention that cannot run here; nothing else is taken in its place.
+    """
+    lack = _lack(hardware.attention, precision)
+    if lack is not None:
+        raise ConfigError(f"{where}.attention: {hardware.attention} needs {lack}; expected sdpa here")
+    model.set_attn_implementation({"text_config": hardware.attention, "vision_config": "sdpa"})
+    if hardware.compile:
+        for layer in model.model.language_model.layers:
+            layer.compile()
+
+
+def _lack(attention: str, precision: str) -> str | None:
+    """What `attention` needs and this machine or the recipe does not have."""
+    if attention not in ("flash_attention_2", "flex_attention"):
+        return None
+    if not torch.cuda.is_available():
+        return "a GPU"
+    if attention == "flex_attention":
+        return None
+    if not is_flash_attn_2_available():
+        return "the package flash-attn"
+    return None if precision == "bf16" else f"precision bf16, found {precision}"

@@ -20,10 +20,10 @@ from parrot.errors import ConfigError, naming
 from parrot.io.files import sync_tree
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
+from parrot.train.batches import GlobalBatches
+from parrot.train.callbacks import complaint, suspects
 from parrot.train.checkpoints import identities, keep_metrics, mark_whole, newest_whole
-from parrot.train.guard import complaint, suspects
-from parrot.train.loading import outlive_signals
-from parrot.train.order import GlobalBatches
+from parrot.train.distributed import outlive_signals
 
 
 class StageTrainer(Trainer):

@@ -19,7 +19,7 @@ from parrot.constants import IGNORED
 from parrot.data.feature_store import Features
 from parrot.model import ParrotImageProcessor
 from parrot.model.flops import Sample
-from parrot.train.layout import BatchLayout, laid_out
+from parrot.train.batches import BatchLayout, arrange_micro_batches
 from tests.bench.subjects import SYSTEM, Size
 
 REPEATED = 100  # times, more than anything steps
@@ -50,7 +50,7 @@ def loader(
     """The global batch `rows` as micro-batches, over and over; `how` goes to torch's loader."""
     visual = size.parrot_config().num_image_tokens
     lengths = np.array([row.sample.text + visual * row.sample.pictures for row in rows])
-    order = np.arange(len(rows)) if shuffled else laid_out(lengths, np.arange(len(rows)), micro)
+    order = np.arange(len(rows)) if shuffled else arrange_micro_batches(lengths, np.arange(len(rows)), micro)
     batches = [[rows[place] for place in some] for some in order.reshape(-1, micro.size)]
     collate = Collate(size, micro.packed, features)
     return iter(DataLoader(batches * REPEATED, batch_size=None, collate_fn=collate, **how))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parrot.model.flops import Sample
-from parrot.train.layout import BatchLayout, laid_out
+from parrot.train.batches import BatchLayout, arrange_micro_batches
 
 SHORTEST = 30  # system prompt, role markers, a word each way
 
@@ -95,4 +95,4 @@ def _order(name: str, batch: np.ndarray, micro: BatchLayout) -> np.ndarray:
         case "sorted":
             return batch.argsort(kind="stable")
         case _:
-            return laid_out(batch, np.arange(len(batch)), micro)
+            return arrange_micro_batches(batch, np.arange(len(batch)), micro)

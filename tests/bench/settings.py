@@ -8,7 +8,7 @@ from typing import Literal
 from transformers.utils import is_flash_attn_2_available
 
 from parrot.model.flops import Sample
-from parrot.train.layout import BatchLayout
+from parrot.train.batches import BatchLayout
 from tests.bench.mix import CAPTIONS, INSTRUCTIONS, draw
 from tests.bench.subjects import Size, mini, qwen_1_8b, qwen_7b, tiny
 
@@ -55,13 +55,13 @@ def on_processor(try_only: bool) -> list[Job]:
     size = tiny() if try_only else mini()
     micro, count = (BatchLayout(4), 8) if try_only else (BatchLayout(12), 48)
     plain = Setting("plain", micro)
-    laid_out = replace(plain, name="laid out", shuffled=False)
+    arrange_micro_batches = replace(plain, name="laid out", shuffled=False)
     settings = [
         plain,
-        laid_out,
-        replace(laid_out, name="packed", micro=micro._replace(packed=True)),
-        replace(laid_out, name="loaded by 1 process", workers=1),
-        replace(laid_out, name="stored features", stored=True),
+        arrange_micro_batches,
+        replace(arrange_micro_batches, name="packed", micro=micro._replace(packed=True)),
+        replace(arrange_micro_batches, name="loaded by 1 process", workers=1),
+        replace(arrange_micro_batches, name="stored features", stored=True),
     ]
     return [
         Job("Stage 1, mini scale", "project", size, _captions(size, count), settings),
@@ -89,11 +89,11 @@ def on_gpu(try_only: bool) -> list[Job]:
 
 def _tuning(micro: BatchLayout, on_processor: bool) -> list[Setting]:
     plain = Setting("plain", micro)
-    laid_out = replace(plain, name="laid out", shuffled=False)
-    loaded = replace(laid_out, name="laid out, loaded by 8 processes", workers=8)
+    arrange_micro_batches = replace(plain, name="laid out", shuffled=False)
+    loaded = replace(arrange_micro_batches, name="laid out, loaded by 8 processes", workers=8)
     packed = replace(loaded, name="packed", micro=micro._replace(packed=True))
     stored = replace(packed, name="packed, stored features", stored=True)
-    settings = [plain, CONFIGURED["tune"], laid_out, loaded, packed, stored]
+    settings = [plain, CONFIGURED["tune"], arrange_micro_batches, loaded, packed, stored]
     if is_flash_attn_2_available():
         settings += [replace(each, name=f"{each.name}, flash attention", attention=FLASH) for each in (loaded, stored)]
     settings += [replace(packed, micro=packed.micro._replace(size=size)) for size in (4, 16)]

@@ -18,8 +18,7 @@ from parrot.data.conversations import load as load_conversations
 from parrot.data.images import open_picture
 from parrot.data.samples import fault
 from parrot.errors import ConfigError
-from parrot.train.layout import BatchLayout
-from parrot.train.order import GlobalBatches
+from parrot.train.batches import BatchLayout, GlobalBatches
 from tests.golden.model.edges import edge, recorded
 from tests.golden.model.reference import (
     EMBEDDINGS,

@@ -21,7 +21,7 @@ from parrot.evaluate.score import score
 from parrot.integrations.predictions import export_predictions
 from parrot.report import router, samples
 from parrot.report.answers import read_answers
-from parrot.report.records import mean_router_weights
+from parrot.report.router import mean_router_weights
 from parrot.report.settings import BrowseStage, ReportStage
 from parrot.report.units import Units
 from tests.helpers import tiny_results

@@ -21,7 +21,7 @@ from parrot.errors import ConfigError, naming, told
 from parrot.io import files
 from parrot.io.digests import append_line
 from parrot.io.files import atomic_path, atomic_write, check_folder, new_folder, replace
-from parrot.train.loading import plain_errors
+from parrot.train.distributed import plain_errors
 
 FULL = Path("/dev/full")
 

@@ -16,10 +16,9 @@ from parrot.data.collate import Collator, count_truncated
 from parrot.data.conversations import load
 from parrot.errors import ConfigError
 from parrot.model import ParrotImageProcessor, ParrotProcessor
+from parrot.train.batches import BatchLayout, GlobalBatches, arrange_micro_batches, optimiser_steps
 from parrot.train.callbacks import Progress
 from parrot.train.checkpoints import keep_metrics, mark_whole, newest_sound, newest_whole, restore_metrics
-from parrot.train.layout import BatchLayout, laid_out
-from parrot.train.order import GlobalBatches, optimiser_steps
 from parrot.train.provenance import data_pins
 from tests.helpers.tiny_training import recipe, write_backbones, write_set
 
@@ -96,14 +95,18 @@ def test_the_layout_leaves_a_global_batch_s_samples_as_they_are(micro):
 
 def test_processes_take_turns_with_the_longer_micro_batch():
     lengths = np.arange(10, 22)
-    places = laid_out(lengths, np.arange(12), BatchLayout(2, processes=2))
+    places = arrange_micro_batches(lengths, np.arange(12), BatchLayout(2, processes=2))
     rounds = lengths[places].reshape(3, 2, 2).tolist()
     assert rounds == [[[10, 11], [12, 13]], [[16, 17], [14, 15]], [[18, 19], [20, 21]]]
 
 
 def test_packed_micro_batches_have_about_as_many_tokens_each():
     lengths = np.random.default_rng(0).lognormal(6, 1, 128).astype(int)
-    sums = lengths[laid_out(lengths, np.arange(128), BatchLayout(8, processes=4, packed=True))].reshape(16, 8).sum(1)
+    sums = (
+        lengths[arrange_micro_batches(lengths, np.arange(128), BatchLayout(8, processes=4, packed=True))]
+        .reshape(16, 8)
+        .sum(1)
+    )
     cut = np.sort(lengths).reshape(16, 8).sum(1)
     assert max(cut) > 20 * min(cut)
     assert max(sums) < 1.1 * min(sums)

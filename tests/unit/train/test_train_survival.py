@@ -14,11 +14,11 @@ from transformers import TrainingArguments
 from parrot.config.hardware import TrainingHardware
 from parrot.errors import ConfigError, told
 from parrot.train import stages, trainer
-from parrot.train.arguments import training_arguments
+from parrot.train.callbacks import complaint, suspects
 from parrot.train.checkpoints import check_spread, mark_whole
-from parrot.train.guard import complaint, suspects
 from parrot.train.memory import fitting, record_out_of_memory
 from parrot.train.stages import align
+from parrot.train.strategy import training_arguments
 from tests.helpers.tiny_runs import at_step, interrupt, metrics, sigterm
 from tests.helpers.tiny_training import align_settings, write_backbones, write_set
 

@@ -19,8 +19,8 @@ from parrot.data.conversations import load
 from parrot.data.feature_store import Features, digests_of, remember
 from parrot.errors import ConfigError
 from parrot.model.build import build
-from parrot.train import kernels, precompute
-from parrot.train.loading import workers
+from parrot.train import precompute, strategy
+from parrot.train.distributed import workers
 from parrot.train.stages import align, tune
 from tests.helpers.tiny_runs import at_step, metrics
 from tests.helpers.tiny_training import align_settings, tune_settings, write_backbones, write_set
@@ -197,7 +197,7 @@ def test_loading_processes_are_what_is_asked_or_by_the_cores(monkeypatch):
 def test_what_runs_is_the_attention_that_was_asked_for(folder, settings, attention, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model, _ = build(settings)
-    kernels.choose(model, TrainingHardware(micro_batch=1, attention=attention), "fp32", "hardware.tune")
+    strategy.choose_kernels(model, TrainingHardware(micro_batch=1, attention=attention), "fp32", "hardware.tune")
     assert model.model.language_model.config._attn_implementation == attention
     assert model.config.text_config._attn_implementation == attention
     assert model.model.vision_tower.config._attn_implementation == "sdpa"
@@ -215,10 +215,10 @@ def test_what_runs_is_the_attention_that_was_asked_for(folder, settings, attenti
 def test_attention_is_refused_where_it_cannot_run(settings, attention, on_gpu, installed, precision, lack, monkeypatch):
     model, _ = build(settings)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
-    monkeypatch.setattr(kernels, "is_flash_attn_2_available", lambda: installed)
+    monkeypatch.setattr(strategy, "is_flash_attn_2_available", lambda: installed)
     hardware = TrainingHardware(micro_batch=1, attention=attention)
     with pytest.raises(ConfigError, match=rf"^hardware\.tune\.attention: {attention} needs {lack}; expected sdpa"):
-        kernels.choose(model, hardware, precision, "hardware.tune")
+        strategy.choose_kernels(model, hardware, precision, "hardware.tune")
 
 
 def test_compiled_layers_change_no_loss_and_are_compiled_once_for_all_lengths(folder, settings, plain, tmp_path):

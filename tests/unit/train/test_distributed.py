@@ -9,15 +9,15 @@ import sys
 import pytest
 from torch.distributed import TCPStore
 
-from parrot.train.distributed import from_first
+from parrot.train.distributed import broadcast_from_rank0
 
 SECONDS = 60
 WAITING = """
 import signal, sys
-from parrot.train.distributed import from_first
+from parrot.train.distributed import broadcast_from_rank0
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 print("waiting", flush=True)
-print(from_first("word", None))
+print(broadcast_from_rank0("word", None))
 """
 
 
@@ -51,4 +51,4 @@ def test_it_hears_a_sigterm(second):
 
 def test_a_process_alone_asks_nobody(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert from_first("word", lambda: 4) == 4
+    assert broadcast_from_rank0("word", lambda: 4) == 4

@@ -1,4 +1,4 @@
-"""What runs leave beside their models: predictions, training curves and provenance, as the report reads them."""
+"""Read the record of a training: provenance.json and metrics.jsonl. Free of torch, so that every command may."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from parrot.config.base import validate
-from parrot.config.catalog import Language
 from parrot.errors import ConfigError
-from parrot.evaluate.predictions import read_predictions
 from parrot.io.files import check_regular, read_object
-from parrot.report.settings import ReportStage
 
 
 class Provenance(BaseModel):
@@ -92,17 +88,3 @@ def heldout_losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
                 steps.append(int(record["step"]))
                 losses.append(float(value))
     return curves
-
-
-def mean_router_weights(
-    settings: ReportStage, results: Path, run: str, benchmarks: tuple[str, ...]
-) -> dict[Language, np.ndarray]:
-    """Mean router weights (E,) by question language over the rows of `benchmarks`; {} for a run without experts."""
-    found: dict[Language, list[list[float]]] = {}
-    for benchmark in settings.benchmarks:
-        if benchmark.name not in benchmarks:
-            continue
-        for language in benchmark.files:
-            table = read_predictions(benchmark, language, results / run / "predictions", required=("router_weights",))
-            found.setdefault(language, []).extend(json.loads(text) for text in table["router_weights"] if text)
-    return {language: np.mean(weights, axis=0) for language, weights in found.items() if any(weights)}

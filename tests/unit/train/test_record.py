@@ -11,10 +11,10 @@ import pytest
 
 from parrot.errors import ConfigError
 from parrot.report.build import build
-from parrot.report.records import read_metrics, read_provenance
 from parrot.report.settings import ReportStage
 from parrot.tracking.records import TrackedRun, plan_run
 from parrot.tracking.training import read_training
+from parrot.train.record import read_metrics, read_provenance
 from tests.helpers import tiny_results
 
 
