@@ -325,8 +325,8 @@ def track_import(
     settings: Json = None,
 ) -> None:
     """Import runs into MLflow; importing again changes nothing."""
+    from parrot.tracking.identity import TrackedRun, tracked_run
     from parrot.tracking.importer import import_runs
-    from parrot.tracking.records import TrackedRun, tracked_run
 
     if settings is not None:
         runs = _read(tuple[TrackedRun, ...], settings)

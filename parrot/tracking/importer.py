@@ -18,7 +18,8 @@ from pathlib import Path
 
 from parrot.errors import ConfigError
 from parrot.io.web import shown, without_secrets
-from parrot.tracking.records import TrackedRun, plan_run, plan_stage1
+from parrot.tracking.identity import TrackedRun
+from parrot.tracking.records import plan_run, plan_stage1
 from parrot.tracking.store import connect, sqlite_file, store_uri
 
 UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves

@@ -25,7 +25,8 @@ from typing import Any
 from parrot.io.file_systems import network_file_system
 from parrot.io.files import parse_rows, read_object, whole_lines
 from parrot.io.web import shown, without_secrets
-from parrot.tracking.store import Planned, Point, Store, connect, points, store_uri
+from parrot.tracking.identity import TrainingId, training_id
+from parrot.tracking.store import DesiredRun, Point, Store, connect, points, store_uri
 from parrot.tracking.training import plan_training, system_prefix
 from parrot.train.checkpoints import newest_whole, step_of
 
@@ -37,7 +38,7 @@ Row = dict[str, Any]
 class Live:
     """The MLflow run of one training whose record in `folder` grows."""
 
-    def __init__(self, identity: str, folder: Path, uri: str):
+    def __init__(self, identity: TrainingId, folder: Path, uri: str):
         self.identity = identity
         self.folder = folder
         self.uri = uri
@@ -73,12 +74,14 @@ class Live:
         provenance = read_object(self.folder / "provenance.json")
         whole = plan_training(self.identity, provenance, kept, self.started)
         every = [] if self.status == "FINISHED" else every
-        tail = Planned(f"{whole.id}/live", f"{whole.name}, live", {}, every, whole.tags, {}, self.started, self.started)
-        parent_id = whole.id.removesuffix("/tune")
-        present = store.present(parent_id)
+        tail = DesiredRun(
+            f"{whole.id}/live", f"{whole.name}, live", {}, every, whole.tags, {}, self.started, self.started
+        )
+        parent_id = self.identity.parent
+        present = store.present(parent_id or whole.id)
         self._parent = None
-        if parent_id != whole.id:
-            parent = Planned(parent_id, whole.tags["run"], {}, [], whole.tags, {}, self.started, self.started)
+        if parent_id is not None:
+            parent = DesiredRun(parent_id, whole.tags["run"], {}, [], whole.tags, {}, self.started, self.started)
             found = present.get(parent_id)
             self._parent = store.upsert(parent, None, None) if found is None else found.info.run_id
         self._run = store.upsert(whole, present.get(whole.id), self._parent)
@@ -183,7 +186,7 @@ def main() -> None:
         return
     # A request that hangs is given up soon, since the next one tries again.
     os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    follow(Live(sys.argv[1], Path(sys.argv[2]), uri), _message)
+    follow(Live(training_id(sys.argv[1]), Path(sys.argv[2]), uri), _message)
 
 
 if __name__ == "__main__":

@@ -6,56 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
-from parrot.config.base import Strict
 from parrot.config.catalog import LANGUAGES
-from parrot.config.runs import Run
 from parrot.errors import ConfigError
-from parrot.tracking.store import Planned, Point, segment
-from parrot.tracking.training import flat, read_training
+from parrot.tracking.identity import TrackedRun, stage1_id
+from parrot.tracking.store import DesiredRun, Point, segment
+from parrot.tracking.training import read_training
 
 
-class TrackedRun(Strict):
-    """What MLflow is told of a run besides its records."""
-
-    name: str
-    scale: str
-    seed: int
-    stage1_key: str | None  # None: the run asks a model as it is, and left no records of training
-    params: dict[str, str]
-    titles: dict[str, str] = {}  # benchmarks as readers see them, by their name in scores
-
-
-def tracked_run(run: Run) -> TrackedRun:
-    """The settings of `run` that are worth comparing, as MLflow parameters with dotted names."""
-    config = run.config.model_dump(mode="json")
-    read = {section: config[section] for section in ("model", "align", "tune", "evaluate")}
-    read["data"] = {"languages": config["data"]["languages"]}
-    if run.pretrained_model is not None:
-        asked = {name: config["model"][name] for name in ("hf", "revision")}
-        read = {"model": asked, "evaluate": config["evaluate"]}
-    return TrackedRun(
-        name=run.name,
-        scale=run.config.scale,
-        seed=run.config.seed,
-        stage1_key=run.stage1_key,
-        params=flat(read),
-        titles={benchmark.name: benchmark.called for benchmark in run.shown_benchmarks},
-    )
-
-
-def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
+def plan_run(run: TrackedRun, results: Path, report: Path | None) -> DesiredRun:
     """The MLflow run of a named run, with a child for its tuning, if any, and for each benchmark."""
-    folder, identity = results / run.name, f"{run.scale}/{run.name}/seed{run.seed}"
+    folder, identity = results / run.name, str(run.stage2.parent)
     tags = {"run": run.name, "seed": str(run.seed), "scale": run.scale}
     if run.stage1_key is None:
         record = _scored(identity, folder / "scores.csv")
     else:
-        record = read_training(f"{identity}/tune", folder)
+        record = read_training(run.stage2, folder)
         record.tags |= tags | {"stage1_key": run.stage1_key}
     tags |= record.tags
 
-    def planned(part: str, name: str, metrics: list[Point]) -> Planned:
-        return Planned(identity + part, name, run.params, metrics, tags, record.data_pins, record.start, record.end)
+    def planned(part: str, name: str, metrics: list[Point]) -> DesiredRun:
+        return DesiredRun(identity + part, name, run.params, metrics, tags, record.data_pins, record.start, record.end)
 
     accuracies = _accuracies(folder / "scores.csv", run, record.end)
     headline = [point for metrics in accuracies.values() for point in _headline(metrics)]
@@ -75,21 +45,21 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> Planned:
     return whole
 
 
-def plan_stage1(run: TrackedRun, results: Path) -> Planned | None:
+def plan_stage1(run: TrackedRun, results: Path) -> DesiredRun | None:
     """The MLflow run of the stage 1 that `run` shares with others; None where it trains nothing."""
     if run.stage1_key is None:
         return None
-    planned = read_training(f"{run.scale}/align/{run.stage1_key}", results / "align" / run.stage1_key)
+    planned = read_training(stage1_id(run.scale, run.stage1_key), results / "align" / run.stage1_key)
     planned.tags |= {"seed": str(run.seed)}
     return planned
 
 
-def _scored(identity: str, scores: Path) -> Planned:
+def _scored(identity: str, scores: Path) -> DesiredRun:
     """A run without training is dated by its scores."""
     if not scores.is_file():
         raise ConfigError(f"{scores}: cannot be read: no such file")
     time = round(1000 * scores.stat().st_mtime)
-    return Planned(identity, "", {}, [], {}, {}, time, time)
+    return DesiredRun(identity, "", {}, [], {}, {}, time, time)
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:

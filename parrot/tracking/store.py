@@ -1,6 +1,6 @@
-"""An MLflow store: what it holds is made equal to a plan, by adding where that is enough, by replacing where it is not.
+"""Synchronise an MLflow experiment with the records: add where that is enough, replace where it is not.
 
-MLflow adds points and parameters and never takes one back. A run that holds only what its plan holds is continued and
+MLflow adds points and parameters and never takes one back. A run that holds only what it should hold is continued and
 keeps its id; one that holds anything else is deleted, and a new one takes its place.
 """
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 EXPERIMENT, VIEW = "parrot", "differences"
 # What MLflow takes: points, parameters and tags a request, characters a parameter.
-POINTS_A_BATCH, PARAMS_A_BATCH, TAGS_A_BATCH, PARAM_LENGTH, NAME_LENGTH = 1000, 100, 100, 6000, 250
+POINTS_PER_BATCH, PARAMS_PER_BATCH, TAGS_PER_BATCH, PARAM_LENGTH, NAME_LENGTH = 1000, 100, 100, 6000, 250
 SECONDS_TO_ANSWER = 3
 _ESCAPED = re.compile(":([0-9a-f]*):")
 
@@ -46,7 +46,7 @@ Point = tuple[str, float, int, int]
 
 
 @dataclass
-class Planned:
+class DesiredRun:
     """An MLflow run as it should be."""
 
     id: str
@@ -58,7 +58,7 @@ class Planned:
     start: int
     end: int
     artefacts: dict[str, list[Path]] = field(default_factory=dict)  # by folder in the run
-    children: list[Planned] = field(default_factory=list)
+    children: list[DesiredRun] = field(default_factory=list)
 
     def check(self) -> None:
         """ConfigError where MLflow would refuse a name of the run or of its children for its length."""
@@ -225,7 +225,7 @@ class Store:
                 self.client.delete_run(run.info.run_id)
         return runs
 
-    def put(self, planned: Planned) -> None:
+    def put(self, planned: DesiredRun) -> None:
         """Make the store's run and its children equal to `planned`; what is so already is left alone.
 
         Where the store fails in the midst of it, runs that were made are taken back, so that none stays half filled.
@@ -259,7 +259,7 @@ class Store:
         self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
         return f"/#/experiments/{self.experiment}/runs?viewStateShareKey={VIEW}"
 
-    def upsert(self, planned: Planned, present: MlflowRun | None, parent: str | None) -> str:
+    def upsert(self, planned: DesiredRun, present: MlflowRun | None, parent: str | None) -> str:
         """Give `present`, or a new run where it holds what `planned` does not, all that is missing; the run's id."""
         held = set() if present is None else self._held(present)
         if present is not None and not self._continues(planned, present, held):
@@ -279,7 +279,7 @@ class Store:
         """Add points to a run."""
         from mlflow.entities import Metric
 
-        for many in _batches(metrics, POINTS_A_BATCH):
+        for many in _batches(metrics, POINTS_PER_BATCH):
             batch = [Metric(name, value, time, step) for name, value, step, time in many]
             self.client.log_batch(run, metrics=batch)
 
@@ -287,20 +287,20 @@ class Store:
         found = (point for name in run.data.metrics for point in self.client.get_metric_history(run.info.run_id, name))
         return {_comparable((point.key, point.value, point.step, point.timestamp)) for point in found}
 
-    def _continues(self, planned: Planned, present: MlflowRun, held: set[tuple[str, str, int, int]]) -> bool:
+    def _continues(self, planned: DesiredRun, present: MlflowRun, held: set[tuple[str, str, int, int]]) -> bool:
         params = {name: value[:PARAM_LENGTH] for name, value in planned.params.items()}
         same = all(params.get(name) == value for name, value in present.data.params.items())
         return same and held <= set(map(_comparable, planned.metrics))
 
-    def _describe(self, present: MlflowRun, planned: Planned, tags: Mapping[str, str]) -> None:
+    def _describe(self, present: MlflowRun, planned: DesiredRun, tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
         run, new = present.info.run_id, planned.params.keys() - present.data.params.keys()
         params = [Param(name, planned.params[name][:PARAM_LENGTH]) for name in sorted(new)]
-        for few in _batches(params, PARAMS_A_BATCH):
+        for few in _batches(params, PARAMS_PER_BATCH):
             self.client.log_batch(run, params=few)
         changed = [RunTag(name, value) for name, value in tags.items() if present.data.tags.get(name) != value]
-        for few_tags in _batches(changed, TAGS_A_BATCH):
+        for few_tags in _batches(changed, TAGS_PER_BATCH):
             self.client.log_batch(run, tags=few_tags)
         inputs = present.inputs.dataset_inputs if present.inputs else []
         known = {each.dataset.name: each.dataset.digest for each in inputs}
@@ -308,7 +308,7 @@ class Store:
         if pins:
             self.client.log_inputs(run, _datasets(pins))
 
-    def _put(self, planned: Planned, present: MlflowRun | None, parent: str | None) -> str:
+    def _put(self, planned: DesiredRun, present: MlflowRun | None, parent: str | None) -> str:
         digest = key([planned.digest, parent])
         tags = {} if present is None else present.data.tags
         if present is not None and tags.get("parrot.digest") == digest:
@@ -323,7 +323,7 @@ class Store:
         self._put_artefacts(run, planned, tags)
         return run
 
-    def _put_artefacts(self, run: str, planned: Planned, tags: Mapping[str, str]) -> None:
+    def _put_artefacts(self, run: str, planned: DesiredRun, tags: Mapping[str, str]) -> None:
         files = {str(file): file_sha256(file) for some in planned.artefacts.values() for file in some}
         digest = key(files)
         if not files or tags.get("parrot.artefacts") == digest:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from parrot.errors import ConfigError
-from parrot.tracking.store import Planned, Point, milliseconds, points, segment
+from parrot.tracking.identity import TrainingId, as_text, parameters
+from parrot.tracking.store import DesiredRun, Point, milliseconds, points, segment
 from parrot.train.record import read_metrics, read_provenance, trained_again
 
 # Fields of provenance.json that become tags, and those that become metrics under "system/".
@@ -24,12 +25,9 @@ ARCHITECTURE = ("projector", "vision_feature_layer", "vision_feature_select")
 BACKBONES = ("vision_tower", "language_model")
 
 
-def read_training(identity: str, folder: Path) -> Planned:
-    """The MLflow run of a finished training; ConfigError for a record that is missing or malformed.
-
-    `identity` is ``{scale}/align/{key}`` or ``{scale}/{run}/seed{seed}/tune``.
-    """
-    stage1 = identity.split("/")[1] == "align"
+def read_training(identity: TrainingId, folder: Path) -> DesiredRun:
+    """The MLflow run of a finished training; ConfigError for a record that is missing or malformed."""
+    stage1 = identity.stage1_key is not None
     provenance = read_provenance(folder / "provenance.json", "align" if stage1 else "tune")
     rows = read_metrics(folder / "metrics.jsonl")
     times = [milliseconds(row) for row in rows] or [0]
@@ -48,21 +46,20 @@ def read_training(identity: str, folder: Path) -> Planned:
     return planned
 
 
-def plan_training(identity: str, provenance: Mapping[str, Any], metrics: list[Point], start: int) -> Planned:
+def plan_training(identity: TrainingId, provenance: Mapping[str, Any], metrics: list[Point], start: int) -> DesiredRun:
     """The MLflow run of a training that started at `start`, in milliseconds, and has recorded `metrics` so far."""
-    scale, run, *rest = identity.split("/")
-    align = run == "align"
+    key = identity.stage1_key
     data_pins: dict[str, str] = provenance.get("data_pins") or {}
-    described = {name: _text(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
+    described = {name: as_text(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
     if "git_commit" in described:
         described["mlflow.source.git.commit"] = described.pop("git_commit")
-    return Planned(
-        id=identity,
-        name=f"align {rest[0]}" if align else f"{run}: tune",
+    return DesiredRun(
+        id=str(identity),
+        name=f"align {key}" if key is not None else f"{identity.run}: tune",
         params=_params(provenance),
         metrics=metrics,
-        tags={"run": run, "scale": scale}
-        | ({"stage1_key": rest[0]} if align else {})
+        tags={"run": identity.run, "scale": identity.scale}
+        | ({"stage1_key": key} if key is not None else {})
         | described
         | {f"data_pin {'/'.join(map(segment, name.split('/')))}": md5 for name, md5 in data_pins.items()},
         data_pins=data_pins,
@@ -76,13 +73,6 @@ def system_prefix(path: Path) -> str:
     return f"system/{path.stem.removeprefix('system-')}/"
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as parameters with dotted names."""
-    if isinstance(value, dict):
-        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{prefix}{name}.").items()}
-    return {prefix.removesuffix("."): _text(value)}
-
-
 def _params(provenance: Mapping[str, Any]) -> dict[str, str]:
     """The settings worth comparing. The checkpoints are keyed by all settings, so a resumed training has the same."""
     settings = provenance.get("settings")
@@ -93,8 +83,6 @@ def _params(provenance: Mapping[str, Any]) -> dict[str, str]:
         "files": [entry["file"] for entry in settings["data"]],
         "languages": list(dict.fromkeys(entry["language"] for entry in settings["data"])),
     }
-    return flat({provenance["stage"]: settings["recipe"], "model": model | settings.get("experts", {}), "data": data})
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return parameters(
+        {provenance["stage"]: settings["recipe"], "model": model | settings.get("experts", {}), "data": data}
+    )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from parrot.evaluate.score_lines import COLUMNS
+from parrot.tracking.identity import TrackedRun
 from parrot.tracking.importer import import_runs, init_store
-from parrot.tracking.records import TrackedRun
 from tests.helpers.rendered import rendered
 from tools.docs import comparison, mlflow_server
 

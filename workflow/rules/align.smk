@@ -15,7 +15,7 @@ rule project:
         code=code_digest("parrot.train.stages"),
         output=subpath(output.metrics, parent=True),
         work=work,
-        tracked_as=lambda w: f"{suite.config.scale}/align/{w.key}",
+        tracked_as=lambda w: str(stage1_id(suite.config.scale, w.key)),
     log:
         "<logs>/align/{key}/project.log",
     benchmark:

@@ -18,7 +18,7 @@ from parrot.cluster.plan.took import took
 from parrot.report.settings import browse_stage, report_stage
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.tracking.store import sqlite_file, store_uri
-from parrot.tracking.records import tracked_run
+from parrot.tracking.identity import stage1_id, tracked_run
 from parrot.cluster.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
 
 # Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.

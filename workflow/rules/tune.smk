@@ -18,7 +18,7 @@ rule tune:
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,
-        tracked_as=lambda w: f"{suite.config.scale}/{w.run}/seed{suite.run(w.run).config.seed}/tune",
+        tracked_as=lambda w: str(tracked_run(suite.run(w.run)).stage2),
     log:
         "<logs>/{run}/tune.log",
     benchmark:

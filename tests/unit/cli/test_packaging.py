@@ -62,7 +62,7 @@ LIGHT = [
     "parrot.config.settings",
     "parrot.config.runs",
     "parrot.cli.app",
-    "parrot.tracking.records",
+    "parrot.tracking.identity",
     "parrot.cluster.doctor.examine",
     "parrot.cluster.plan.jobs",
 ]

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from parrot.config.hardware import TrainingHardware
+from parrot.tracking.identity import training_id
 from parrot.tracking.live import Live, follow, store_of_jobs
 from parrot.tracking.store import connect
 from parrot.tracking.training import read_training
@@ -64,7 +65,7 @@ def test_a_step_is_in_the_curve_once_a_checkpoint_holds_it_and_at_once_in_the_li
     identity = "tiny/steps/seed0/tune"
     record = Record(tmp_path / "work")
     record.describe(slurm_job_id="17", slurm_nodes="gpu[1-2]", gpus=["H100", "H100"], nodes=2)
-    live = Live(identity, record.folder, server.uri)
+    live = Live(training_id(identity), record.folder, server.uri)
     record.grow(range(1, 4))
     live.send()
     record.grow(range(4, 8))
@@ -97,7 +98,7 @@ def record_of(record: Record, steps: int) -> list[tuple[str, int, int, str]]:
 def test_eight_trainings_at_once_lose_nothing(server: Server, tmp_path: Path):
     def training(number: int) -> Record:
         record = Record(tmp_path / f"work{number}")
-        live = Live(f"tiny/many{number}/seed0/tune", record.folder, server.uri)
+        live = Live(training_id(f"tiny/many{number}/seed0/tune"), record.folder, server.uri)
         for first in (1, 31):
             record.grow(range(first, first + 30), loss=number + 1)
             record.save(first + 20)
@@ -122,7 +123,7 @@ def test_a_server_that_goes_away_and_comes_back_has_the_whole_curve(
 ):
     record = Record(tmp_path / "work")
     record.grow(range(1, 4))
-    live = Live("tiny/away/seed0/tune", record.folder, server.uri)
+    live = Live(training_id("tiny/away/seed0/tune"), record.folder, server.uri)
     follow(
         live,
         told(
@@ -153,7 +154,7 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
     record.save(5)
     keep_metrics(record.folder / "checkpoint-5")
     record.grow([6, 7])
-    first = Live(identity, record.folder, server.uri)
+    first = Live(training_id(identity), record.folder, server.uri)
     first.send()
     first.ended("")  # the training was killed: its end of the pipe closed
     first.send()
@@ -163,7 +164,7 @@ def test_a_killed_and_resumed_training_has_one_run_and_every_step_once(server: S
 
     restore_metrics(record.folder, record.folder / "checkpoint-5")
     record.describe(settings=SETTINGS, slurm_job_id="2")
-    second = Live(identity, record.folder, server.uri)
+    second = Live(training_id(identity), record.folder, server.uri)
     record.grow(range(6, 11), loss=1.5)
     second.send()
     runs = runs_of(server.store)
@@ -209,7 +210,7 @@ def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_pa
         row = {"step": 0, "gpu_0_power_usage_watts": watts, "time": 1.7e9}
         (record.folder / f"system-{node}.jsonl").write_text(json.dumps(row) + "\n")
     record.save(3)
-    live = Live(identity, record.folder, server.uri)
+    live = Live(training_id(identity), record.folder, server.uri)
     live.send()
     (record.folder / "metrics.jsonl").open("a").write('{"step": 6, "loss": NaN, "lr": Infinity, "time": 1.7e9}\n')
     before = runs_of(server.store)[identity]
@@ -224,7 +225,7 @@ def test_an_import_completes_the_run_that_was_filled_live(server: Server, tmp_pa
     store = connect(server.uri)
     histories = []
     for _ in range(2):
-        store.put(read_training(identity, output))
+        store.put(read_training(training_id(identity), output))
         runs = runs_of(server.store)
         assert runs[identity].info.run_id == before.info.run_id
         assert runs[identity].info.status == "FINISHED"
@@ -242,7 +243,7 @@ def test_a_training_that_starts_anew_takes_the_place_of_the_old(server: Server, 
     for attempt, loss in enumerate((1.0, 2.0)):
         record = Record(tmp_path / f"work{attempt}")
         record.grow(range(1, 4), loss)
-        live = Live(identity, record.folder, server.uri)
+        live = Live(training_id(identity), record.folder, server.uri)
         live.ended(record.finish(tmp_path / f"output{attempt}"))
         live.send()
         runs.append(runs_of(server.store)[identity])
@@ -254,7 +255,7 @@ def test_a_server_that_is_never_there_costs_one_line(tmp_path: Path, capsys: pyt
     record = Record(tmp_path / "work")
     record.grow(range(1, 4))
     # Port 9 (discard) is served nowhere.
-    live = Live("tiny/never/seed0/tune", record.folder, "http://127.0.0.1:9")
+    live = Live(training_id("tiny/never/seed0/tune"), record.folder, "http://127.0.0.1:9")
     follow(live, told(nothing, nothing, nothing, lambda: record.finish(tmp_path / "output")), FAST)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 takes nothing: ")

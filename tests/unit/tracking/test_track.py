@@ -19,8 +19,8 @@ from parrot.cluster.doctor.storage import check_store
 from parrot.config.runs import Suite
 from parrot.errors import ConfigError
 from parrot.report.build import build
+from parrot.tracking.identity import TrackedRun, tracked_run
 from parrot.tracking.importer import import_runs, init_store
-from parrot.tracking.records import TrackedRun, tracked_run
 from parrot.tracking.store import EXPERIMENT, connect, original, segment
 from tests.helpers import tiny_results
 
@@ -166,7 +166,7 @@ def test_an_import_that_was_cut_off_is_completed(
         log_batch(self, *arguments, **values)
 
     with monkeypatch.context() as patch:
-        patch.setattr("parrot.tracking.store.POINTS_A_BATCH", 4)
+        patch.setattr("parrot.tracking.store.POINTS_PER_BATCH", 4)
         patch.setattr(MlflowClient, "log_batch", fails_in_the_middle)
         assert not import_runs(RUNS[:1], results)
     assert "took nothing: cut off" in capsys.readouterr().err

@@ -12,7 +12,8 @@ import pytest
 from parrot.errors import ConfigError
 from parrot.report.build import build
 from parrot.report.settings import ReportStage
-from parrot.tracking.records import TrackedRun, plan_run
+from parrot.tracking.identity import TrackedRun, stage2_id
+from parrot.tracking.records import plan_run
 from parrot.tracking.training import read_training
 from parrot.train.record import read_metrics, read_provenance
 from tests.helpers import tiny_results
@@ -77,7 +78,7 @@ def test_settings_of_no_training_are_named_with_their_cure(
     path = tmp_path / "provenance.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
     with pytest.raises(ConfigError, match=re.escape(f"{path}: settings: expected a training stage's; remove {path}")):
-        read_training("mini/parrot/seed0/tune", tmp_path)
+        read_training(stage2_id("mini", "parrot", 0), tmp_path)
 
 
 def swap_scores(results: Path) -> Path:
