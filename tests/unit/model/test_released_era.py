@@ -21,7 +21,7 @@ from tests.helpers.released_folders import read, released_copy
 from tests.helpers.tiny_model import tiny_model, tiny_processor
 
 PACKAGES = ("transformers==4.39.0", "tokenizers==0.15.2", "numpy==1.26.4", f"pillow=={version('pillow')}")
-SCRIPT = Path(__file__).with_name("released_era.py")
+SCRIPT = Path(__file__).parents[2] / "helpers/released_era.py"
 
 
 @pytest.fixture(scope="module")
