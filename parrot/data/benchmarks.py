@@ -13,8 +13,18 @@ import pandas as pd
 from parrot.config.catalog import Benchmark, Control, Kind, Language
 from parrot.config.limits import limits
 from parrot.constants import IMAGE
-from parrot.data.rejections import Rejection, reject
-from parrot.data.tsv import L2, ROTATION, SUBSETS, decode_picture, is_index, options, read_tsv, records
+from parrot.data.tsv import (
+    L2,
+    ROTATION,
+    SUBSETS,
+    Rejection,
+    decode_picture,
+    is_index,
+    options,
+    read_tsv,
+    records,
+    reject,
+)
 from parrot.errors import ConfigError
 
 REQUIRED: dict[Kind, tuple[str, ...]] = {

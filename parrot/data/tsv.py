@@ -12,16 +12,16 @@ import io
 import re
 import string
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
 from parrot.data.images import Inspection, inspect_image, open_image, open_picture
-from parrot.data.rejections import Rejection, reject
 from parrot.errors import ConfigError
-from parrot.io.files import atomic_path, read_content
+from parrot.io.files import atomic_path, atomic_write, read_content
 
 LETTERS = string.ascii_uppercase
 # Rotation k of question i has the index i + k * ROTATION.
@@ -182,3 +182,39 @@ def _lines(text: str, path: str | Path) -> list[list[str]]:
 def _is_foreign(cell: str) -> bool:
     """Whether `cell` holds bytes that are not UTF-8."""
     return not cell.isascii() and FOREIGN.search(cell) is not None
+
+
+REJECTION_COLUMNS = ("row", "index", "why")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row by its place among a file's rows, from 0, and its index where that can be told; and what is wrong."""
+
+    place: int
+    index: str
+    why: str
+
+    def __str__(self) -> str:
+        row = f"row {self.index}" if self.index else f"row number {self.place + 1}"
+        return f"{row}: {self.why}"
+
+
+def reject(found: Sequence[Rejection], path: str | Path, rejected: list[Rejection] | None) -> None:
+    """Add `found`, rows of the file `path`, to `rejected`; with None for it, ConfigError at the first one."""
+    if found and rejected is None:
+        raise ConfigError(f"{path}: {found[0]}")
+    if rejected is not None:
+        rejected += found
+
+
+def write_list(rejected: Sequence[Rejection], path: Path) -> None:
+    """Write `rejected` to `path` by place; no file where there is none."""
+    if not rejected:
+        path.unlink(missing_ok=True)
+        return
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+    writer.writerow(REJECTION_COLUMNS)
+    writer.writerows((row.place + 1, row.index, row.why) for row in sorted(rejected, key=lambda row: row.place))
+    atomic_write(path, out.getvalue())

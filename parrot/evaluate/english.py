@@ -14,8 +14,7 @@ from parrot.config.catalog import LANGUAGES, BackboneFolder, Benchmark, Language
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
 from parrot.data.benchmarks import read_language
-from parrot.data.rejections import Rejection, reject
-from parrot.data.tsv import LETTERS
+from parrot.data.tsv import LETTERS, Rejection, reject
 from parrot.errors import ConfigError
 from parrot.io.digests import file_sha256, read_lines
 

@@ -18,8 +18,7 @@ import pandas as pd
 from parrot.config.catalog import Benchmark, prediction_file
 from parrot.config.settings import JudgeSettings
 from parrot.config.staleness import key
-from parrot.data.rejections import Rejection
-from parrot.data.tsv import read_tsv, records, write_tsv
+from parrot.data.tsv import Rejection, read_tsv, records, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.predictions import read_predictions

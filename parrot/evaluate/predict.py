@@ -19,8 +19,7 @@ from torch import multiprocessing
 from parrot.config.catalog import BackboneFolder, list_file
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
-from parrot.data.rejections import write_list
-from parrot.data.tsv import write_tsv
+from parrot.data.tsv import write_list, write_tsv
 from parrot.errors import ConfigError, told
 from parrot.evaluate.any_model import AnyModelAsker, OwnWords
 from parrot.evaluate.asker import Asker

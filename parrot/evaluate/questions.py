@@ -12,8 +12,7 @@ from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.config.stages import PredictSettings
 from parrot.constants import IMAGE
 from parrot.data.benchmarks import read_language, without_control
-from parrot.data.rejections import Rejection, reject
-from parrot.data.tsv import as_vlmevalkit_reads, picture_id, records
+from parrot.data.tsv import Rejection, as_vlmevalkit_reads, picture_id, records, reject
 from parrot.errors import ConfigError
 from parrot.evaluate.english import Translate, translator
 from parrot.evaluate.prompts import as_asked, instructions, word_row

@@ -16,8 +16,7 @@ from parrot.config.limits import Limits
 from parrot.config.stages import Tokenisation
 from parrot.data.conversations import load
 from parrot.errors import ConfigError
-from parrot.fetch.integrity import inspect
-from parrot.fetch.set_integrity import Reader, inspect_set
+from parrot.fetch.integrity import Reader, inspect, inspect_set
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from tests.helpers.tiny_training import write_backbones, write_set
 

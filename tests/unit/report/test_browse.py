@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from parrot.config.catalog import LANGUAGES, Benchmark, list_file
-from parrot.data.rejections import Rejection, write_list
-from parrot.data.tsv import picture_id, read_tsv, write_tsv
+from parrot.data.tsv import Rejection, picture_id, read_tsv, write_list, write_tsv
 from parrot.errors import ConfigError
 from parrot.report import browse
 from parrot.report.answers import choose, read_answers
