@@ -205,16 +205,16 @@ def predict(
 
     import torch
 
-    from parrot.evaluate.any_model import load_any
     from parrot.evaluate.predict import predict as stage
-    from parrot.model.build import build, load
+    from parrot.model.build import build
+    from parrot.model.checkpoint import load, load_parrot
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.dtype]
     built: partial[Any]
     if asked.model is not None:
-        built = partial(load_any, asked.model.path, dtype)
+        built = partial(load, asked.model.path, dtype)
     elif model is not None:
-        built = partial(load, model, dtype)
+        built = partial(load_parrot, model, dtype)
     else:
         aligned = _settings(AlignSettings, "align", run, configfile, stage1_settings)
         built = partial(build, aligned, stage1, dtype)

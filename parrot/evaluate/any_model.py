@@ -5,49 +5,21 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    Blip2Config,
-    GenerationConfig,
-    StoppingCriteria,
-)
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers import StoppingCriteria
 
 from parrot.constants import IMAGE
 from parrot.data.tsv import decode_picture
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import Answer, use_accelerator
 from parrot.evaluate.questions import Question
-from parrot.model.build import pretrained
-from parrot.model.folder import check_folder, read_config
+from parrot.model.vlm import OwnWords
 
 PICTURES_AT_ONCE = 256  # decoded in main memory
-TOKEN_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
-
-
-class OwnWords:
-    """A model's own processor, which words a user's turn by the model's chat template, if it has one."""
-
-    def __init__(self, processor: Any):
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-
-    def format_prompt(self, query: str) -> str:
-        """The text for the processor that asks `query`, whose picture, if any, is an `<image>` line at its start."""
-        text = query.removeprefix(f"{IMAGE}\n")
-        if self.processor.chat_template is None:
-            return text
-        picture = [{"type": "image"}] if text != query else []
-        turn = {"role": "user", "content": [*picture, {"type": "text", "text": text}]}
-        return self.processor.apply_chat_template([turn], add_generation_prompt=True)
 
 
 class AnyModelAsker:
@@ -128,55 +100,3 @@ class _Steps(StoppingCriteria):
 def _answer(tokens: list[int], ends: list[int]) -> Answer:
     stop = next((place for place, token in enumerate(tokens) if token in ends), None)
     return Answer(tokens, "length") if stop is None else Answer(tokens[:stop], "eos")
-
-
-def load_any(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, OwnWords]:
-    """The model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
-
-    The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
-    ConfigError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
-    """
-    check_folder(folder, "image-text-to-text model")
-    config = read_config(Path(folder))
-    model = pretrained(AutoModelForImageTextToText, folder, dtype).eval()
-    try:
-        processor = _processor(folder, PROCESSOR_MAPPING[type(config)])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder}: no readable processor: {error}") from None
-    if isinstance(config, Blip2Config):
-        _show_blip2_the_picture(model, processor, folder)
-    tokenizer, text = processor.tokenizer, config.get_text_config()
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    # An encoder counts positions from the prompt's start, and what follows its end changes nothing.
-    tokenizer.padding_side = "right" if text.is_encoder_decoder else "left"
-    ids = {name: getattr(model.generation_config, name) or getattr(text, name, None) for name in TOKEN_IDS}
-    ids["eos_token_id"] = ids["eos_token_id"] or tokenizer.eos_token_id
-    model.generation_config = GenerationConfig(do_sample=False, pad_token_id=tokenizer.pad_token_id, **ids)
-    return model, OwnWords(processor)
-
-
-def _processor(folder: str | Path, kind: Any) -> Any:
-    """The processor of class `kind` for pictures and text: video parts need torchvision, and no question has one."""
-
-    class PicturesOnly(kind):
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [part for part in super().get_attributes() if part != "video_processor"]
-
-    parts = [AutoImageProcessor.from_pretrained(folder, backend="pil"), AutoTokenizer.from_pretrained(folder)]
-    settings, _ = PicturesOnly.get_processor_dict(folder)
-    return PicturesOnly.from_args_and_dict(parts, settings)
-
-
-def _show_blip2_the_picture(model: Any, processor: Any, folder: str | Path) -> None:
-    """Complete a checkpoint from when a picture's tokens went unsaid before every prompt, as mBLIP's."""
-    token = processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
-    if model.config.image_token_index is None:
-        model.config.image_token_index = token
-    rows = len(model.get_input_embeddings().weight)
-    if token != model.config.image_token_index or token >= rows:
-        raise ConfigError(
-            f"{folder}: tokenizer: expected {processor.image_token} to be token {model.config.image_token_index} of "
-            f"{rows}, found {token}"
-        )
-    processor.num_query_tokens = model.config.num_query_tokens

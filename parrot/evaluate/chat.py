@@ -14,7 +14,7 @@ from parrot.data.images import open_image
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import check_length, generate, use_accelerator
 from parrot.evaluate.streaming import TextStream
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Chat:
 
     def __init__(self, model_folder: str | Path, picture: str | Path, language: Language | None = None):
         opened = open_image(picture, str(picture))  # before the model is loaded
-        model, self.processor = load(model_folder)
+        model, self.processor = load_parrot(model_folder)
         if model.config.num_experts and model.config.router == "shuffled_text":
             raise ConfigError(f"{model_folder}: its router reads other questions (shuffled_text); here is none")
         if model.config.num_experts and model.config.router == "language" and language is None:

@@ -20,9 +20,9 @@ from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.progress import Progress
 from parrot.io.digests import append_line
 from parrot.io.files import make_folder
-from parrot.model.build import pretrained
 from parrot.model.folder import check_folder
 from parrot.model.tokenizer import read_tokenizer
+from parrot.model.weights import pretrained
 
 CODES: dict[Language, str] = {
     "en": "eng_Latn",

@@ -21,7 +21,7 @@ from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
 from parrot.data.tsv import write_list, write_tsv
 from parrot.errors import ConfigError, told
-from parrot.evaluate.any_model import AnyModelAsker, OwnWords
+from parrot.evaluate.any_model import AnyModelAsker
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.journal import Journal
@@ -33,6 +33,7 @@ from parrot.evaluate.shares import shares
 from parrot.io.files import check_folder, make_folder, real_path
 from parrot.io.lock import only_one
 from parrot.model import ParrotProcessor
+from parrot.model.vlm import OwnWords
 
 ROUTER_DECIMALS = 6
 Words = ParrotProcessor | OwnWords

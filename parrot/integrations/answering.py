@@ -12,7 +12,7 @@ from PIL import Image
 from parrot.config.catalog import LANGUAGES, Language
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 
 # Greedy whatever the folder's generation settings say: the released ones ask for sampling and a repetition penalty.
 GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
@@ -27,7 +27,7 @@ class Answerer:
 
     def __init__(self, folder: str | Path, dtype: str = "float32", device: str | torch.device | None = None):
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model, self.processor = load(folder, getattr(torch, dtype))
+        model, self.processor = load_parrot(folder, getattr(torch, dtype))
         router = model.config.router if model.config.num_experts else None
         if router == "shuffled_text":
             raise ConfigError(f"{folder}: its router reads other questions (shuffled_text), which are not passed on")

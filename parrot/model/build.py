@@ -23,14 +23,12 @@ from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import atomic_path
 from parrot.model.chat_template import SPECIAL_TOKENS, TURN_END
-from parrot.model.configuration_parrot import ParrotConfig, is_released
-from parrot.model.folder import be_quiet, check_folder, read_config, read_processor, unsharded
+from parrot.model.configuration_parrot import ParrotConfig
+from parrot.model.folder import check_folder, read_config, unsharded
 from parrot.model.modeling_parrot import STARTED_HERE, ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from parrot.model.projector import ParrotProjector
-from parrot.model.weights import check, check_finite, headers_of
-
-ALIGNMENT = 64  # bytes
+from parrot.model.weights import check, check_finite, headers_of, pretrained
 
 
 def build(
@@ -119,26 +117,6 @@ def _make_room(language: Any, tokenizer: Any, seed: int) -> None:
             language.resize_token_embeddings(needed)
 
 
-def load(
-    folder: str | Path, dtype: torch.dtype = torch.float32
-) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
-    """The model of a run's model folder or of a released checkpoint, in evaluation mode, and its processor.
-
-    ConfigError if the folder is none, or not whole.
-    """
-    be_quiet()
-    if is_released(folder):
-        # Only here, since it needs more than torch and transformers.
-        from parrot.model.convert import load_released
-
-        model, processor = load_released(folder, dtype=dtype)
-        check_finite(model.state_dict(), folder)
-        return aligned(model), processor
-    check_folder(folder, "Parrot model")
-    model = pretrained(ParrotForConditionalGeneration, folder, dtype)
-    return model.eval(), read_processor(Path(folder))
-
-
 def trainable(
     model: ParrotForConditionalGeneration, stage: Literal["align", "tune"], language_model: Tuning = "full"
 ) -> list[str]:
@@ -207,26 +185,3 @@ def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
     config = read_config(Path(folder))
     config = getattr(config, "vision_config", config)
     return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)
-
-
-def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
-    """A model of class `kind` from a folder that was checked; ConfigError where its weights are not finite."""
-    be_quiet()
-    model = kind.from_pretrained(folder, dtype=dtype, **arguments)
-    # Where ZeRO-3 splits the weights, each process looks at its own part.
-    check_finite({name: getattr(weight, "ds_tensor", weight) for name, weight in model.named_parameters()}, folder)
-    return aligned(model)
-
-
-def aligned(model: Any) -> Any:
-    """`model`, its weights where torch's own allocator puts tensors: at multiples of 64 bytes.
-
-    Weights that are read stay in the file's map, where its header and their neighbours put them, and some processors'
-    kernels sum in an order that depends on that: equal weights in two files then give other last digits. Beside a GPU
-    nothing is copied, since weights go there anyhow.
-    """
-    if not torch.cuda.is_available():
-        for parameter in model.parameters():
-            if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
-                parameter.data = parameter.data.clone()
-    return model

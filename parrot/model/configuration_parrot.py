@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-
-RELEASED_TYPE = "parrot_qwen2"  # model_type of the released checkpoints
 
 
 class ParrotConfig(PreTrainedConfig):
@@ -82,11 +78,12 @@ class ParrotConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers' own; ValueError for a released config.json, which says too little to be read by itself."""
-        if config_dict.get("model_type") == RELEASED_TYPE:
+        """As transformers' own, which takes any model's fields for its own; ValueError for another model_type."""
+        kind = config_dict.get("model_type", cls.model_type)
+        if kind != cls.model_type:
             raise ValueError(
-                f"model_type {RELEASED_TYPE}: a released checkpoint; load its local folder by "
-                "ParrotForConditionalGeneration.from_pretrained, or import it by `parrot import-released`"
+                f"model_type: expected {cls.model_type}, found {kind}; a released checkpoint's folder is loaded by "
+                "parrot.model.checkpoint.load and imported by `parrot import-released`"
             )
         return super().from_dict(config_dict, **kwargs)
 
@@ -102,13 +99,3 @@ def _sub_config(value: dict[str, Any] | PreTrainedConfig | None, default_type: s
         return value
     fields = dict(value or {})
     return CONFIG_MAPPING[fields.pop("model_type", default_type)](**fields)
-
-
-def is_released(folder: str | Path) -> bool:
-    """Whether `folder` is one of the released checkpoints, by its config.json."""
-    path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None  # a pipe would be waited for
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == RELEASED_TYPE

@@ -22,7 +22,6 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
-from transformers.utils import logging
 
 from parrot.config.base import validate
 from parrot.config.settings import ModelSettings
@@ -41,7 +40,7 @@ from parrot.model.tokenizer import (
     in_one_line,
     read_tokenizer,
 )
-from parrot.model.weights import check_file, headers
+from parrot.model.weights import be_quiet, check_file, headers
 
 Kind = Literal["Parrot model", "image-text-to-text model", "translation model", "language model", "vision encoder"]
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -291,12 +290,6 @@ def _sees_and_writes(config: Any) -> bool:
 
 def _sees(config: Any) -> bool:
     return type(config) in MODEL_MAPPING and hasattr(getattr(config, "vision_config", config), "patch_size")
-
-
-def be_quiet() -> None:
-    """No bar and no report of every load: they would hide the one line that a user may have to read."""
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 # How a config tells a kind, and the kind's check. A folder of several kinds is the first, unless meant for another.

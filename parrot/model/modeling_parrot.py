@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 
 from parrot.constants import IGNORED
 from parrot.model import placeholders
-from parrot.model.configuration_parrot import ParrotConfig, is_released
+from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
 from parrot.model.loss import cross_entropy_sum
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
@@ -244,27 +243,6 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         self.model = ParrotModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path | None,
-        *args: Any,
-        vision_tower: str | Path | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As transformers' own, and also from a released checkpoint's folder.
-
-        A released config.json only names its vision encoder, `mm_vision_tower`; where that is found neither in the
-        folder nor beside it, it is `vision_tower`. ConfigError names what is wrong with such a folder.
-        """
-        folder = pretrained_model_name_or_path
-        if folder is None or not is_released(folder):
-            return super().from_pretrained(folder, *args, **kwargs)
-        # Only here, since it reads by this class and needs more than torch and transformers.
-        from parrot.model.convert.opening import loading_arguments
-
-        return super().from_pretrained(None, *args, **loading_arguments(Path(folder), vision_tower, **kwargs))
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """See `ParrotModel.encode_images`."""

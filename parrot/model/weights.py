@@ -1,4 +1,4 @@
-"""Safetensors of a folder, single or sharded: checked by their headers before any tensor is read."""
+"""Safetensors of a folder, single or sharded: checked by their headers before any tensor is read, then loaded."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from parrot.errors import ConfigError
 from parrot.io.files import check_regular, read_object
 
+ALIGNMENT = 64  # bytes
 POINTER = b"version https://git-lfs"  # how the file begins that Git LFS leaves where it did not download
 CONVERT = (
     'python -c "import glob, torch, safetensors.torch as s; s.save_file({k: v.clone() for f in '
@@ -137,3 +138,32 @@ def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
             if not ends.isfinite().all():
                 found = ends[~ends.isfinite()][0].item()
                 raise ConfigError(f"{where}: {name}: expected finite weights, found {found}")
+
+
+def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
+    """A model of class `kind` from a folder that was checked; ConfigError where its weights are not finite."""
+    be_quiet()
+    model = kind.from_pretrained(folder, dtype=dtype, **arguments)
+    # Where ZeRO-3 splits the weights, each process looks at its own part.
+    check_finite({name: getattr(weight, "ds_tensor", weight) for name, weight in model.named_parameters()}, folder)
+    return aligned(model)
+
+
+def aligned(model: Any) -> Any:
+    """`model`, its weights where torch's own allocator puts tensors: at multiples of 64 bytes.
+
+    Weights that are read stay in the file's map, where its header and their neighbours put them, and some processors'
+    kernels sum in an order that depends on that: equal weights in two files then give other last digits. Beside a GPU
+    nothing is copied, since weights go there anyhow.
+    """
+    if not torch.cuda.is_available():
+        for parameter in model.parameters():
+            if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
+                parameter.data = parameter.data.clone()
+    return model
+
+
+def be_quiet() -> None:
+    """No bar and no report of every load: they would hide the one line that a user may have to read."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -38,7 +38,8 @@ from parrot.data.tsv import decode_picture
 from parrot.evaluate.generate import Answer
 from parrot.evaluate.questions import Question, read_sheets
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
-from parrot.model.build import build, load
+from parrot.model.build import build
+from parrot.model.checkpoint import load_parrot
 from tests.bench import prediction
 from tests.bench.asking import answer_questions
 from tests.bench.subjects import qwen_1_8b, qwen_7b
@@ -52,7 +53,7 @@ def mini(count: int) -> tuple[Built, list[Question]]:
     """The mini model, and `count` questions of each language about the same pictures."""
     run = Suite.load().run("parrot")
     folder = Path("results/mini/parrot/model")
-    built = load(folder) if folder.is_dir() else build(run.tune)
+    built = load_parrot(folder) if folder.is_dir() else build(run.tune)
     sheets = [sheet for sheet in read_sheets(run.predict, Path()) if sheet.file.stem.startswith("MMMB_")]
     plain = [sheet for sheet in sheets if "." not in sheet.file.stem]
     return (built[0].eval(), built[1]), [q for sheet in plain for q in sheet.questions[: count // len(plain)]]

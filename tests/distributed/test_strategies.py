@@ -13,7 +13,7 @@ import torch
 from parrot.config.hardware import TrainingHardware
 from parrot.config.settings import LoraSettings
 from parrot.config.stages import TuneSettings
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from parrot.train.stages import tune
 from tests.distributed.jobs import checkpoints, metrics, provenance, start, weights
 from tests.helpers.tiny_training import align_settings, tune_settings, write_backbones, write_set
@@ -76,7 +76,7 @@ def assert_agree(ours: Path, theirs: Path) -> None:
         assert found[name].dtype == tensor.dtype
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
     assert (ours / "model/config.json").read_bytes() == (theirs / "model/config.json").read_bytes()
-    load(ours / "model")
+    load_parrot(ours / "model")
 
 
 def test_stage_1_writes_the_projector_that_it_trained(folder):
@@ -136,7 +136,7 @@ def test_bfloat16_with_recomputed_activations_is_near_float32(strategy, folder, 
     coarse = [loss for loss in losses if loss == float(np.float16(loss))]
     assert not coarse, "sums of a few bfloat16 numbers fit into float16"
     assert {tensor.dtype for tensor in weights(output / "model").values()} == {torch.float32}
-    load(output / "model")
+    load_parrot(output / "model")
 
 
 def test_features_from_disk_and_another_strategy_in_the_way(folder, alone):

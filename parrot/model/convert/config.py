@@ -9,8 +9,9 @@ from transformers import PreTrainedConfig, Qwen2Config
 
 from parrot.config.base import validate
 from parrot.errors import ConfigError
-from parrot.model.configuration_parrot import RELEASED_TYPE, ParrotConfig
+from parrot.model.configuration_parrot import ParrotConfig
 
+RELEASED_TYPE = "parrot_qwen2"  # model_type of the released checkpoints
 PADDING = "<|endoftext|>"
 
 # What transformers 4.39's Qwen2Config has; rope_theta is nested here.
@@ -57,8 +58,8 @@ class _Released(BaseModel):
     moe_weight: float = 1.0
 
 
-def vision_tower(released: dict[str, Any], where: str) -> str:
-    """`mm_vision_tower`, the vision encoder's folder as the released code was given it."""
+def named_tower(released: dict[str, Any], where: str) -> str:
+    """Get `mm_vision_tower`, the vision encoder's folder as the released code was given it."""
     return validate(_Released, released, where).mm_vision_tower
 
 

@@ -20,10 +20,9 @@ from parrot.io.files import new_folder, read_object, write_json
 from parrot.model.chat_template import TURN_END
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import released_config
-from parrot.model.convert.names import passed_by, released_parts, shapes, spare
-from parrot.model.convert.opening import open_released, read_tensors
-from parrot.model.convert.tokenizer import write_tokenizer
-from parrot.model.convert.tower import tower_folder, tower_name, write_tower
+from parrot.model.convert.files import tower_folder, tower_name, write_tokenizer, write_tower
+from parrot.model.convert.mapping import passed_by, read_tensors, released_parts, shapes, spare
+from parrot.model.convert.opening import open_released
 from parrot.model.folder import check_processor, read_config, read_processor
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor

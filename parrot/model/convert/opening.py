@@ -1,4 +1,4 @@
-"""A released checkpoint's folder, read and checked: configuration, processor, generation settings and tensors."""
+"""Open a released checkpoint's folder: its configuration, processor, generation settings and weights, all checked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from torch import Tensor
+import torch
 from transformers import GenerationConfig, Qwen2Tokenizer
 
 from parrot.data.rgb import TRAITS
@@ -16,14 +16,15 @@ from parrot.errors import ConfigError
 from parrot.io.files import read_object
 from parrot.model.chat_template import TURN_END
 from parrot.model.configuration_parrot import ParrotConfig
-from parrot.model.convert.config import PADDING, parrot_config, vision_tower
+from parrot.model.convert.config import PADDING, named_tower, parrot_config
 from parrot.model.convert.files import find_vision_tower
-from parrot.model.convert.names import from_parts, layout, passed_by, spare
+from parrot.model.convert.mapping import read_tensors
 from parrot.model.folder import check_counts, check_pixels, read_config
 from parrot.model.image_processing_parrot import ParrotImageProcessor
+from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor
 from parrot.model.tokenizer import check_text, check_tokenizer_files, check_vocabulary, in_one_line
-from parrot.model.weights import Header, check, check_file, headers, reader
+from parrot.model.weights import check_file, headers
 
 # Settings that the released folder holds as JSON; an export writes them back.
 KEPT = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -37,6 +38,30 @@ class Opened(NamedTuple):
     generation_config: GenerationConfig
 
 
+def load_released(
+    folder: str | Path,
+    vision_tower: str | Path | None = None,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    **options: Any,
+) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
+    """Load the model of a released checkpoint's folder, in evaluation mode, and its processor.
+
+    Args:
+        folder: the checkpoint's folder.
+        vision_tower: the vision encoder's folder, for a checkpoint whose `mm_vision_tower` is neither in nor beside it.
+        dtype: of the model's weights; `auto` takes config.json's `torch_dtype`.
+        options: of transformers' `from_pretrained`, such as `attn_implementation`.
+
+    Raises:
+        ConfigError: names the first thing in the folder that is missing or wrong.
+    """
+    opened = open_released(Path(folder), vision_tower)
+    state, _ = read_tensors(Path(folder), opened.config)
+    fields = {"config": opened.config, "generation_config": opened.generation_config, "state_dict": state}
+    model = ParrotForConditionalGeneration.from_pretrained(None, dtype=dtype, **fields, **options)
+    return model.eval(), opened.processor
+
+
 def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -> Opened:
     """Everything but the weights of `folder`; `vision_tower_folder` as `find_vision_tower`'s `given`.
 
@@ -47,7 +72,7 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
     check_file(path)
     released = read_object(path)
     check_counts(path, ("num_hidden_layers", "num_experts"), len(headers(folder)))
-    tower = find_vision_tower(folder, vision_tower(released, str(path)), vision_tower_folder)
+    tower = find_vision_tower(folder, named_tower(released, str(path)), vision_tower_folder)
     check_counts(tower / "config.json", ("num_hidden_layers",), len(headers(folder)))
     vision = read_config(tower)
     vision = getattr(vision, "vision_config", vision)
@@ -106,44 +131,3 @@ def _generation_config(kept: dict[str, Any], processor: ParrotProcessor) -> Gene
     tokens = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
     settings = kept.get("generation_config.json", {})
     return GenerationConfig(**{name: value for name, value in settings.items() if name[0] != "_"} | tokens)
-
-
-def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """This model's tensors from the released weights of `folder`, and the released ones that it has no use for.
-
-    The latter are a tied head's second copy, and router and experts where `use_moe` is false: the released code
-    builds and saves those all the same. Nothing is read before names and shapes are checked.
-
-    Raises:
-        ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
-    """
-    found, parts, aside = headers(folder), layout(config), passed_by(config)
-    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare(config))
-    for part in parts.values():
-        _one_dtype(folder, found, list(part))
-    read = reader(found)
-    tensors = {
-        name: from_parts(name, [read(each) for each in part])
-        for name, part in parts.items()
-        if not aside.keys() & part.keys()
-    }
-    return tensors, {name: read(name) for name in found if name in aside or name in spare(config)}
-
-
-def loading_arguments(
-    folder: Path, vision_tower_folder: str | Path | None, config: ParrotConfig | None = None, **kwargs: Any
-) -> dict[str, Any]:
-    """What transformers' `from_pretrained` takes in place of `folder`; `kwargs` are what the caller asked for."""
-    if config is None:
-        opened = open_released(folder, vision_tower_folder)
-        config, kwargs = opened.config, {"generation_config": opened.generation_config} | kwargs
-    return {"config": config, "state_dict": read_tensors(folder, config)[0]} | kwargs
-
-
-def _one_dtype(folder: Path, found: dict[str, Header], names: list[str]) -> None:
-    """Stacked experts have one dtype."""
-    for name in names[1:]:
-        if found[name].dtype != found[names[0]].dtype:
-            raise ConfigError(
-                f"{folder}: {name}: expected {found[names[0]].dtype} like {names[0]}, found {found[name].dtype}"
-            )

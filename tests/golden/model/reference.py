@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from parrot.config.catalog import ConversationSet
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
-from parrot.model.convert.names import released_parts
+from parrot.model.convert.mapping import released_parts
 
 RELEASED_IMAGE_TOKEN = -200
 IGNORED = -100

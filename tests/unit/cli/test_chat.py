@@ -19,7 +19,7 @@ from parrot.cli import app as cli
 from parrot.evaluate.chat import Chat
 from parrot.evaluate.questions import Question
 from parrot.evaluate.streaming import TextStream
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from tests.bench.asking import answer_questions
 from tests.helpers.tiny_model import tiny_tokenizer
 from tests.helpers.tiny_training import talkative_model
@@ -71,7 +71,7 @@ def parrot_chat(folder: Path, monkeypatch, capfd) -> Callable[..., Said]:
 @pytest.fixture(scope="module")
 def predicted(folder: Path) -> dict[str, tuple[str, Any]]:
     """For each question the text and the answer that prediction gives, several at once and not streamed."""
-    model, processor = load(folder / "model")
+    model, processor = load_parrot(folder / "model")
     picture = base64.b64encode((folder / "picture.png").read_bytes()).decode()
     questions = [Question(f"<image>\n{question}", picture, "here", LIMIT, "en") for question in QUESTIONS]
     answers = answer_questions(model, processor, questions, batch=8)
@@ -135,7 +135,7 @@ def test_several_questions_load_and_encode_once(parrot_chat, predicted, monkeypa
     loaded, encoded = [], []
 
     def counting(path):
-        model, processor = load(path)
+        model, processor = load_parrot(path)
         encode = model.encode_images
         monkeypatch.setattr(model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
         loaded.append(path)
@@ -273,7 +273,7 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
     ids=lambda value: None,
 )
 def test_what_is_wrong_is_one_line_before_the_model_is_loaded(parrot_chat, monkeypatch, arguments, where, expected):
-    monkeypatch.setattr("parrot.model.build.pretrained", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("parrot.model.checkpoint.pretrained", lambda *_: pytest.fail("the model was loaded"))
     said = parrot_chat(*arguments, **where)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith(f"parrot: error: {expected}")

@@ -99,7 +99,7 @@ def test_the_batch_of_questions_is_given_or_the_configs(monkeypatch, tmp_path: P
     calls = []
     monkeypatch.setattr("parrot.evaluate.predict.predict", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr("parrot.model.build.build", lambda settings, projector, dtype: projector)
-    monkeypatch.setattr("parrot.model.build.load", lambda folder, dtype: folder)
+    monkeypatch.setattr("parrot.model.checkpoint.load_parrot", lambda folder, dtype: folder)
     options = ("--output", "out", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
     assert run(monkeypatch, "predict", model, "m", *options, *given) == 0
     ((settings, build, output, work, batch, processes),) = calls

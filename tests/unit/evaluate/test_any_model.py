@@ -15,9 +15,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import decode_picture, read_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.any_model import AnyModelAsker, OwnWords, load_any
+from parrot.evaluate.any_model import AnyModelAsker
 from parrot.evaluate.predict import predict
 from parrot.evaluate.questions import Question
+from parrot.model.checkpoint import load
+from parrot.model.vlm import OwnWords, load_vlm
 from tests.helpers.tiny_questions import COLOURS, LIMIT, picture, predict_settings
 from tests.helpers.tiny_training import write_backbones
 from tests.helpers.tiny_vlms import ARCHITECTURES
@@ -47,7 +49,7 @@ def questions(name: str) -> list[Question]:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_batched_answers_equal_batch_1_answers(folders: dict[str, Path], name: str) -> None:
-    asker = AnyModelAsker(*load_any(folders[name]), questions(name))
+    asker = AnyModelAsker(*load_vlm(folders[name]), questions(name))
     asker.see([picture(colour) for colour in COLOURS], BATCH)
     for places in (range(7), range(7, len(asker.questions))):
         together = asker.ask(places) if places else []
@@ -61,7 +63,7 @@ def test_batched_answers_equal_batch_1_answers(folders: dict[str, Path], name: s
 def test_answers_depend_on_the_picture(folders: dict[str, Path], name: str) -> None:
     texts = [f"<image>\nWhich colour{'?' * n}" for n in range(1, 9)]
     asked = [Question(text, picture(colour), "row", LIMIT, "en") for text in texts for colour in COLOURS]
-    asker = AnyModelAsker(*load_any(folders[name]), asked)
+    asker = AnyModelAsker(*load_vlm(folders[name]), asked)
     asker.see([picture(colour) for colour in COLOURS], BATCH)
     answers = [tuple(answer.tokens) for answer in asker.ask(range(len(asked)))]
     assert any(len(set(answers[place : place + 3])) > 1 for place in range(0, len(asked), 3))
@@ -69,7 +71,7 @@ def test_answers_depend_on_the_picture(folders: dict[str, Path], name: str) -> N
 
 @pytest.mark.parametrize("name", ["llava", "idefics3", "blip2"])
 def test_answers_are_those_of_transformers_alone(folders: dict[str, Path], name: str) -> None:
-    asker = AnyModelAsker(*load_any(folders[name]), questions(name)[:3])
+    asker = AnyModelAsker(*load_vlm(folders[name]), questions(name)[:3])
     asker.see([picture(colour) for colour in COLOURS], BATCH)
     model = AutoModelForImageTextToText.from_pretrained(folders[name])
     processor = AutoProcessor.from_pretrained(folders[name])
@@ -88,7 +90,7 @@ def test_answers_are_those_of_transformers_alone(folders: dict[str, Path], name:
 
 def test_files_have_the_columns_of_every_run(folders, settings, tmp_path: Path) -> None:
     for batch in (1, BATCH):
-        predict(settings, partial(load_any, folders["qwen2_vl"]), tmp_path / str(batch), tmp_path / "work", batch)
+        predict(settings, partial(load_vlm, folders["qwen2_vl"]), tmp_path / str(batch), tmp_path / "work", batch)
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
     assert len(names) == 8
     for name in names:
@@ -108,7 +110,7 @@ def test_sampling_and_penalties_of_a_release_are_left_out(folders, tmp_path: Pat
     path.write_text(json.dumps(json.loads(path.read_text()) | habits))
     answers = []
     for folder in (folders["llava"], tmp_path / "llava"):
-        asker = AnyModelAsker(*load_any(folder), questions("llava")[7:])
+        asker = AnyModelAsker(*load_vlm(folder), questions("llava")[7:])
         answers.append(asker.ask(range(3)))
     assert answers[0] == answers[1]
 
@@ -116,13 +118,13 @@ def test_sampling_and_penalties_of_a_release_are_left_out(folders, tmp_path: Pat
 def test_text_of_a_question_may_not_stand_for_a_picture(folders) -> None:
     asked = Question("<image>\nWhat is <|image_pad|>?", picture("red"), "a.tsv: row 3", LIMIT, "en")
     with pytest.raises(ConfigError, match=r"^a.tsv: row 3: expected no <\|image_pad\|> in the text"):
-        AnyModelAsker(*load_any(folders["qwen2_vl"]), [asked])
+        AnyModelAsker(*load_vlm(folders["qwen2_vl"]), [asked])
 
 
 def test_blip2_cannot_be_asked_without_a_picture(folders) -> None:
     asked = Question("What is it?", None, "a.tsv: row 3", LIMIT, "en")
     with pytest.raises(ConfigError, match=r"^a.tsv: row 3: Blip2\w+ cannot be asked without a picture"):
-        AnyModelAsker(*load_any(folders["blip2"]), [asked])
+        AnyModelAsker(*load_vlm(folders["blip2"]), [asked])
 
 
 def remove_weights(folder: Path) -> None:
@@ -160,14 +162,14 @@ def test_a_folder_that_cannot_be_asked_is_one_line(folders, tmp_path: Path, brea
     shutil.copytree(folders["llava"], folder)
     break_it(folder)
     with pytest.raises(ConfigError, match=expected) as caught:
-        load_any(folder)
+        load_vlm(folder)
     assert str(folder) in str(caught.value)
 
 
 def test_a_text_model_is_refused(tmp_path: Path) -> None:
     write_backbones(tmp_path)
     with pytest.raises(ConfigError, match=r"qwen/config\.json: model_type: expected an image-text-to-text model"):
-        load_any(tmp_path / "qwen")
+        load_vlm(tmp_path / "qwen")
 
 
 def test_a_blip2_whose_tokens_do_not_fit_is_refused(folders, tmp_path: Path) -> None:
@@ -175,11 +177,11 @@ def test_a_blip2_whose_tokens_do_not_fit_is_refused(folders, tmp_path: Path) -> 
     config = json.loads((tmp_path / "mblip/config.json").read_text()) | {"image_token_index": 5}
     (tmp_path / "mblip/config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=r"tokenizer: expected <image> to be token 5 of 280, found 258"):
-        load_any(tmp_path / "mblip")
+        load_vlm(tmp_path / "mblip")
 
 
-def test_bf16(folders) -> None:
-    model, words = load_any(folders["llava"], torch.bfloat16)
+def test_bf16_by_the_dispatcher(folders) -> None:
+    model, words = load(folders["llava"], torch.bfloat16)
     assert model.dtype == torch.bfloat16
     assert isinstance(words, OwnWords)
     asker = AnyModelAsker(model, words, questions("llava"))

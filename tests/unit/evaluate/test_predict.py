@@ -22,7 +22,7 @@ from parrot.evaluate.predict import predict
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.progress import Progress
 from parrot.evaluate.questions import read_sheets
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from tests.helpers.tiny_questions import COLOURS, LIMIT, picture, predict_settings, rows
 from tests.helpers.tiny_training import talkative_model
 
@@ -216,7 +216,7 @@ def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_pat
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
-        predict(settings, partial(load, tmp_path / "model"), tmp_path / "out", tmp_path / "work", 4)
+        predict(settings, partial(load_parrot, tmp_path / "model"), tmp_path / "out", tmp_path / "work", 4)
 
 
 def test_plain_progress_lines_come_while_nothing_is_answered(capfd: pytest.CaptureFixture[str]) -> None:

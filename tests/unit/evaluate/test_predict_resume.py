@@ -23,7 +23,7 @@ from parrot.evaluate.journal import Journal
 from parrot.evaluate.predict import predict
 from parrot.evaluate.questions import Question
 from parrot.evaluate.shares import shares
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from tests.helpers.tiny_questions import predict_settings
 from tests.helpers.tiny_training import talkative_model
 
@@ -35,7 +35,7 @@ from functools import partial
 from pathlib import Path
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.predict import predict
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from parrot.config.stages import PredictSettings
 
 folder, after = Path(sys.argv[1]), int(sys.argv[2])
@@ -47,7 +47,7 @@ def counted(self, places):
     return ask(self, places)
 Asker.ask = counted
 settings = PredictSettings.model_validate_json((folder / "settings.json").read_text())
-predict(settings, partial(load, folder / "model"), folder / "out", folder / "work", 2)
+predict(settings, partial(load_parrot, folder / "model"), folder / "out", folder / "work", 2)
 """
 
 
@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_killed_and_asked_again_it_repeats_one_batch_at_most(saved, settings, tmp_path, monkeypatch):
-    whole = partial(predict, settings, partial(load, saved))
+    whole = partial(predict, settings, partial(load_parrot, saved))
     whole(tmp_path / "whole", tmp_path / "elsewhere", BATCH)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "8"])
     assert done.returncode == -signal.SIGKILL
@@ -115,7 +115,7 @@ def test_a_restart_sees_the_pictures_of_what_is_left_alone(built, settings, tmp_
 
 def test_answers_to_other_questions_or_of_another_model_are_not_taken_up(saved, settings, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "8"])
-    model, processor = load(saved)
+    model, processor = load_parrot(saved)
     with torch.no_grad():
         model.lm_head.weight[3] += 0.1
     asked = asked_places(monkeypatch)
@@ -125,12 +125,12 @@ def test_answers_to_other_questions_or_of_another_model_are_not_taken_up(saved, 
     table.loc[0, "question"] = "Which colour is it?"
     write_tsv(table, tmp_path / "MMMB_en.tsv")
     asked.clear()
-    predict(settings, partial(load, saved), tmp_path / "b", tmp_path / "work", BATCH)
+    predict(settings, partial(load_parrot, saved), tmp_path / "b", tmp_path / "work", BATCH)
     assert len(asked) == 49
 
 
 def test_two_processes_write_the_same_answers(saved, settings, tmp_path):
-    build = partial(load, saved)
+    build = partial(load_parrot, saved)
     predict(settings, build, tmp_path / "one", tmp_path / "work", BATCH)
     predict(settings, build, tmp_path / "two", tmp_path / "work", BATCH, processes=2)
     for name in contents(tmp_path / "one").keys() - {"manifest.json"}:
@@ -140,7 +140,7 @@ def test_two_processes_write_the_same_answers(saved, settings, tmp_path):
 
 def load_and_answer_slowly(folder: Path):
     """The model of `folder`; one that takes minutes for an answer in a process of its own."""
-    model, processor = load(folder)
+    model, processor = load_parrot(folder)
     if multiprocessing.parent_process() is not None:
         model.register_forward_pre_hook(lambda *_: time.sleep(120))
     return model, processor

@@ -27,7 +27,8 @@ from transformers import (
 
 from parrot.config.settings import ExpertSettings
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.model.build import build, load
+from parrot.model.build import build
+from parrot.model.checkpoint import load_parrot
 from tests.helpers.tiny_model import SIDE
 from tests.helpers.tiny_training import common_settings
 
@@ -144,7 +145,7 @@ def test_siglip_and_llama_generate_alike_batched_alone_and_reloaded(built, tmp_p
     model, processor = built
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    loaded, loaded_processor = load(tmp_path)
+    loaded, loaded_processor = load_parrot(tmp_path)
     prompts = [processor.format_prompt(f"<image>\n{question}") for question in ("who is it?", "why")]
     images = [Image.new("RGB", (30, 20), "red"), Image.new("RGB", (20, 20), "blue")]
     inputs = processor(text=prompts, images=images, padding=True, return_tensors="pt")

@@ -28,7 +28,8 @@ from parrot.model import (
     ParrotModel,
     ParrotProcessor,
 )
-from parrot.model.build import build, load, projector_sha256, save_projector, trainable
+from parrot.model.build import build, projector_sha256, save_projector, trainable
+from parrot.model.checkpoint import load_parrot
 from tests.helpers.tiny_model import CLOSE, collate, pictures, row, tiny_config, tiny_processor, tiny_tokenizer
 from tests.helpers.tiny_training import common_settings
 
@@ -131,7 +132,7 @@ def test_save_and_load(backbones, tmp_path):
     model, processor = build(tune(backbones))
     model.save_pretrained(tmp_path, save_original_format=False)
     processor.save_pretrained(tmp_path)
-    loaded, loaded_processor = load(tmp_path)
+    loaded, loaded_processor = load_parrot(tmp_path)
     assert not loaded.training
     assert loaded.config.to_diff_dict() == model.config.to_diff_dict()
     state = loaded.state_dict()
@@ -175,7 +176,7 @@ def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path, files, message):
     if files == []:
         folder.mkdir()
     with pytest.raises(ConfigError, match=rf"model: {message}") as error:
-        load(folder)
+        load_parrot(folder)
     assert "\n" not in str(error.value)
 
 
@@ -189,8 +190,8 @@ def test_weights_that_are_not_whole_are_one_clear_line(backbones, tmp_path):
     save_file(state, weights, metadata={"format": "pt"})
     expected = r"model\.expert_block\.experts\.up_proj: expected \(2, 8, 16\) by config\.json, found nothing"
     with pytest.raises(ConfigError, match=expected):
-        load(tmp_path)
+        load_parrot(tmp_path)
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ConfigError, match="the weights cannot be read") as error:
-        load(tmp_path)
+        load_parrot(tmp_path)
     assert "\n" not in str(error.value)

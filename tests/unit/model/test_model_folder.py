@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from parrot.config.catalog import BackboneFolder
 from parrot.errors import ConfigError
 from parrot.fetch.integrity import inspect
-from parrot.model.build import build, load, save_projector
+from parrot.model.build import build, save_projector
+from parrot.model.checkpoint import load_parrot
 from parrot.model.folder import check_folder
 from tests.helpers.tiny_training import talkative_model, tune_settings, write_backbones
 from tests.helpers.tiny_vlms import ARCHITECTURES
@@ -344,7 +345,7 @@ def test_a_trained_model_that_is_not_whole_is_not_loaded(trained, tmp_path, case
     damage, expected = TRAINED[case]
     folder = break_copy(trained, tmp_path / "model", damage)
     with pytest.raises(ConfigError) as error:
-        load(folder)
+        load_parrot(folder)
     assert str(error.value).startswith(str(folder))
     assert expected in str(error.value)
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlamaConfig
 from parrot.cli import app as cli
 from parrot.errors import ConfigError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotModel
-from parrot.model.build import load
+from parrot.model.checkpoint import load_parrot
 from parrot.model.convert import load_released
 from parrot.model.convert.convert import export_released, import_released
 from tests.helpers.released_folders import change, cut_to_three_experts, read, released_copy, save, shard, tensors
@@ -126,8 +126,8 @@ def test_an_imported_folder_is_a_model_folder(golden, tmp_path, kind):
     source = released_copy(golden, tmp_path)
     KINDS[kind](source)
     import_released(source, tmp_path / "model")
-    expected, expected_processor = load(source)
-    model, processor = load(tmp_path / "model")
+    expected, expected_processor = load_parrot(source)
+    model, processor = load_parrot(tmp_path / "model")
     assert same_bytes(model.state_dict(), expected.state_dict())
     assert type(AutoModelForImageTextToText.from_pretrained(tmp_path / "model")) is ParrotForConditionalGeneration
     assert type(AutoProcessor.from_pretrained(tmp_path / "model")) is type(processor)
@@ -154,7 +154,7 @@ def test_loading_saving_and_exporting_is_import_and_export(golden, tmp_path):
 def test_a_change_after_import_reaches_the_export(golden, tmp_path):
     source = released_copy(golden, tmp_path, use_moe_residual=False, moe_top_k=2)
     import_released(source, tmp_path / "model")
-    model, _ = load(tmp_path / "model")
+    model, _ = load_parrot(tmp_path / "model")
     model.config.moe_weight = 0.5
     with torch.no_grad():
         model.model.expert_block.experts.down_proj[1].fill_(3)

@@ -13,7 +13,8 @@ import torch
 
 from parrot.errors import ConfigError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
-from parrot.model.configuration_parrot import is_released
+from parrot.model.checkpoint import load as load_any
+from parrot.model.checkpoint import model_type
 from parrot.model.convert import load_released
 from tests.helpers.released_folders import (
     WEIGHTS,
@@ -35,7 +36,7 @@ def folder(golden: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, **options) -> ParrotForConditionalGeneration:
-    return ParrotForConditionalGeneration.from_pretrained(folder, **options)
+    return load_released(folder, **options)[0]
 
 
 def test_every_tensor_is_where_it_belongs(folder):
@@ -97,14 +98,13 @@ def test_sizes_come_from_the_config(golden, tmp_path):
 
 
 def test_transformers_own_options(folder):
-    assert load(folder).dtype == torch.float32
+    assert load(folder, dtype="auto").dtype == torch.float32
     change(folder / "config.json", torch_dtype="bfloat16")
-    assert load(folder).dtype == torch.bfloat16
-    model, report = load(folder, dtype=torch.float16, attn_implementation="eager", output_loading_info=True)
+    assert load(folder).dtype == torch.float32
+    assert load(folder, dtype="auto").dtype == torch.bfloat16
+    model = load(folder, dtype=torch.float16, attn_implementation="eager")
     assert model.dtype == torch.float16
     assert model.config.text_config._attn_implementation == "eager"
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
     assert not model.training
 
 
@@ -288,15 +288,22 @@ def test_no_pickle_is_opened_and_no_code_is_run(folder, tmp_path):
     assert mark.exists()
 
 
-def test_a_released_config_alone_is_not_taken_for_ours(folder):
-    with pytest.raises(ValueError, match="import-released"):
-        ParrotConfig.from_pretrained(folder)
+@pytest.mark.parametrize("kind", [ParrotConfig, ParrotForConditionalGeneration])
+def test_a_released_folder_is_not_taken_for_ours_and_the_line_says_what_loads_it(folder, kind):
+    with pytest.raises(ValueError, match=r"found parrot_qwen2; .* parrot\.model\.checkpoint\.load"):
+        kind.from_pretrained(folder)
+
+
+def test_the_dispatcher_loads_a_released_folder(folder):
+    model, processor = load_any(folder)
+    assert all(torch.equal(tensor, load(folder).state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert processor.num_image_tokens == 17
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.write_text("[" * 100_000)])
-def test_a_config_that_cannot_be_read_is_no_released_one(make, tmp_path: Path):
+def test_a_config_that_cannot_be_read_names_no_model(make, tmp_path: Path):
     make(tmp_path / "config.json")
-    assert not is_released(tmp_path)
+    assert model_type(tmp_path) is None
 
 
 @pytest.mark.parametrize(

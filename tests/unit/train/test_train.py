@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from parrot.config.hardware import TrainingHardware
 from parrot.errors import ConfigError
-from parrot.model.build import build, load
+from parrot.model.build import build
+from parrot.model.checkpoint import load_parrot
 from parrot.train.stages import align, tune
 from tests.helpers.tiny_runs import assert_equal, at_step, metrics, sigterm
 from tests.helpers.tiny_training import align_settings, tune_settings, write_backbones, write_set
@@ -61,7 +62,7 @@ def test_align_changes_the_projector_only(folder, settings):
 
 def test_tune_leaves_the_vision_tower_alone(folder, settings, tuned):
     before, _ = build(settings, folder / "aligned/projector")
-    after, _ = load(tuned / "model")
+    after, _ = load_parrot(tuned / "model")
     weights = after.state_dict()
     for name, value in before.state_dict().items():
         assert torch.equal(value, weights[name]) == ("vision_tower" in name), name
@@ -80,7 +81,7 @@ def test_every_step_and_held_out_loss_is_recorded(settings, tuned):
 
 
 def test_held_out_loss_is_the_mean_over_the_supervised_tokens_of_a_languages_sets(folder, settings, tuned):
-    model, processor = load(tuned / "model")
+    model, processor = load_parrot(tuned / "model")
     total = count = 0
     english = [entry for entry in settings.validation if entry.language == "en"]
     for sample in (sample for entry in english for sample in json.loads(Path(entry.file).read_text())):

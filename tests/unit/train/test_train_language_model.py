@@ -16,7 +16,8 @@ from parrot.config.settings import ExpertSettings, LoraSettings, load_config, ov
 from parrot.config.stages import TuneSettings
 from parrot.errors import ConfigError
 from parrot.model import ParrotForConditionalGeneration
-from parrot.model.build import build, load, trainable
+from parrot.model.build import build, trainable
+from parrot.model.checkpoint import load_parrot
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.stages import align, tune
 from tests.helpers.tiny_model import CLOSE
@@ -124,7 +125,7 @@ def test_adapters_start_from_the_seed_and_change_nothing_yet(folder):
 
 def test_frozen_leaves_every_bit_of_the_language_model(folder, frozen):
     before, _ = build(settings_of(folder, "frozen"), folder / "aligned/projector")
-    after = load(frozen / "model")[0].state_dict()
+    after = load_parrot(frozen / "model")[0].state_dict()
     assert after.keys() == before.state_dict().keys()
     changed = {name for name, value in before.state_dict().items() if not torch.equal(value, after[name])}
     assert changed == {*PROJECTOR, *EXPERTS}
@@ -137,7 +138,7 @@ def test_lora_trains_adapters_and_leaves_the_base(folder, by_lora):
     assert state.keys() == names
     assert all(tensor.any() for tensor in state.values())
     before, _ = build(settings_of(folder, "lora"), folder / "aligned/projector")
-    after = load(by_lora / "model")[0].state_dict()
+    after = load_parrot(by_lora / "model")[0].state_dict()
     assert after.keys() == before.state_dict().keys()
     for name, value in before.state_dict().items():
         if name in PROJECTOR or name in EXPERTS:
@@ -153,7 +154,7 @@ def test_lora_trains_adapters_and_leaves_the_base(folder, by_lora):
 
 
 def test_the_adapter_on_the_backbones_is_the_merged_model(folder, by_lora):
-    merged, processor = load(by_lora / "model")
+    merged, processor = load_parrot(by_lora / "model")
     base, _ = build(settings_of(folder, "lora"))
     inputs = inputs_of(processor)
     with torch.no_grad():

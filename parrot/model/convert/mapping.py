@@ -7,13 +7,16 @@ an expert where this model stacks all experts' weights, the down projections tra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from parrot.errors import ConfigError
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import NO_EXPERTS
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
+from parrot.model.weights import Header, check, headers, reader
 
 _BLOCK = "model.expert_block."
 _EXPERTS = f"{_BLOCK}experts."
@@ -88,3 +91,34 @@ def from_parts(name: str, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack([part.mT if name.endswith(".down_proj") else part for part in parts])
     (tensor,) = parts
     return tensor
+
+
+def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """This model's tensors from the released weights of `folder`, and the released ones that it has no use for.
+
+    The latter are a tied head's second copy, and router and experts where `use_moe` is false: the released code
+    builds and saves those all the same. Nothing is read before names and shapes are checked.
+
+    Raises:
+        ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
+    """
+    found, parts, aside = headers(folder), layout(config), passed_by(config)
+    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare(config))
+    for part in parts.values():
+        _one_dtype(folder, found, list(part))
+    read = reader(found)
+    tensors = {
+        name: from_parts(name, [read(each) for each in part])
+        for name, part in parts.items()
+        if not aside.keys() & part.keys()
+    }
+    return tensors, {name: read(name) for name in found if name in aside or name in spare(config)}
+
+
+def _one_dtype(folder: Path, found: dict[str, Header], names: list[str]) -> None:
+    """Stacked experts have one dtype."""
+    for name in names[1:]:
+        if found[name].dtype != found[names[0]].dtype:
+            raise ConfigError(
+                f"{folder}: {name}: expected {found[names[0]].dtype} like {names[0]}, found {found[name].dtype}"
+            )
