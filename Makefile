@@ -19,8 +19,10 @@ demo: $(STAMP)  ## the whole chain at the mini scale: data, three runs, Table 1,
 	if [ -e .git ]; then dvc status -q data.dvc && git diff --exit-code data.dvc; \
 	else echo "no git here: the data equals data.dvc, which itself has not been compared with a commit"; fi
 
-test: $(STAMP)  ## unit tests first, the workflow end to end last
-	pytest tests/unit tests/golden tests/workflow
+test: $(STAMP)  ## unit and golden tests, two at a time, then the workflow end to end
+	# A file's tests stay in one process, which trains or builds once what they share.
+	pytest --numprocesses 2 --dist loadfile
+	pytest tests/workflow
 
 test-demo: $(STAMP) results/mini/scores.csv  ## what README says of the demo, on its results
 	pytest tests/demo
@@ -29,7 +31,7 @@ test-distributed: $(STAMP)  ## training on two processes by every strategy, stop
 	HF_HUB_OFFLINE=1 pytest tests/distributed
 
 test-common: $(STAMP) $(COMMON)  ## transformers' own tests of every model, over ours
-	HF_HUB_OFFLINE=1 pytest tests/common
+	HF_HUB_OFFLINE=1 pytest --override-ini strict_markers=false tests/common
 
 test-lmms: .venv-lmms/installed results/mini/scores.csv  ## lmms-eval on the demo's model
 	.venv-lmms/bin/python -m pytest tests/lmms

@@ -24,10 +24,14 @@ def screenshot(url: str, path: Path, width: int, height: int) -> None:
     chromium(url, f"--screenshot={path.resolve()}", f"--window-size={width},{height}")
 
 
+def installed() -> str | None:
+    """Return the path of Chromium, None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def chromium(url: str, *flags: str) -> str:
     """What Chromium, started with `flags`, prints of the page; ConfigError where there is none."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if binary is None:
+    if (binary := installed()) is None:
         raise ConfigError("Chromium is not installed: apt-get install chromium")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

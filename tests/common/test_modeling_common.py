@@ -19,9 +19,9 @@ common = upstream.common()
 # Every test that may be skipped and why. The first we skip, the others skip themselves.
 SKIPPED = {
     "test_generation_tester_mixin_inheritance": "the mixin is not in the source package; "
-    "tests/unit/test_model_generate*.py hold its checks",
+    "tests/unit/model/test_generate*.py hold its checks",
     "test_eager_matches_batched_and_grouped_inference_*": "for mixtures of transformers' kind, which choose by token; "
-    "tests/unit/model/test_model_experts.py holds all experts, and a choice of them, to the equations",
+    "tests/unit/model/test_experts.py holds all experts, and a choice of them, to the equations",
     "test_eager_matches_sdpa_inference_24_*": "the test finds output_attentions by an annotation of **kwargs; "
     "test_attention_outputs runs it",
     "test_can_load_with_*": "needs an accelerator",
@@ -41,7 +41,8 @@ SKIPPED = {
     "test_moe_models_record_router_logits": "for mixtures of transformers' kind",
     "test_output_router_logits_from_config": "for mixtures of transformers' kind",
     "test_resize_position_vector_embeddings": "no learnt positions in the language model",
-    "test_reverse_loading_mapping": "our own format needs no mapping; tests/unit/test_released_*.py hold the released",
+    "test_reverse_loading_mapping": "our own format needs no mapping; "
+    "tests/unit/model/test_released_*.py hold the released",
     "test_sdpa_can_dispatch_non_composite_models": "for models of one part; the composite's test runs",
     "test_sliding_window_mask": "no sliding window in these configs",
     "test_vision_axial_rope": "no rotary positions in the encoder",

@@ -18,6 +18,8 @@ from parrot.train.stages import tune
 from tests.distributed.jobs import checkpoints, metrics, provenance, start, weights
 from tests.helpers.tiny_training import align_settings, tune_settings, write_backbones, write_set
 
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
 ALONE = TrainingHardware(micro_batch=4)
 VARIANTS = {
     "full": {"eval_steps": 4},

@@ -23,6 +23,7 @@ def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process holds `folder`, until it is killed here."""
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "holding\n"
         yield holder
     finally:

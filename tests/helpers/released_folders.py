@@ -46,7 +46,7 @@ def shard(folder: Path, shards: int = 3) -> None:
     """Replace the single file by shards and their index, tensors dealt out in turn."""
     state = tensors(folder)
     (folder / WEIGHTS).unlink()
-    index = {}
+    index: dict[str, str] = {}
     for number in range(shards):
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         names = sorted(state)[number::shards]

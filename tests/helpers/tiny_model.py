@@ -98,7 +98,7 @@ def labels_of_last(batch: dict, count: int = 3) -> torch.Tensor:
     return labels
 
 
-def generate(model, batch: dict[str, Any], **options: Any) -> list[list[int]]:
+def generate(model: Any, batch: dict[str, Any], **options: Any) -> list[list[int]]:
     """`STEPS` tokens of each row, greedily."""
     output = model.generate(**batch, max_new_tokens=STEPS, do_sample=False, pad_token_id=0, **options)
     return output[:, batch["input_ids"].shape[1] :].tolist()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES, Benchmark, load_catalogue
+from parrot.config.catalog import LANGUAGES, Benchmark, Language, Scoring, load_catalogue
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import picture_id, write_tsv
@@ -109,7 +109,7 @@ def score_files(root: Path) -> list[Path]:
     return [root / "results" / run.name / "scores.csv" for run in RUNS]
 
 
-def _benchmark(root: Path, name: str, scoring: str) -> Benchmark:
+def _benchmark(root: Path, name: str, scoring: Scoring) -> Benchmark:
     return Benchmark(
         name=name,
         title=f"tiny-{name}",
@@ -122,7 +122,7 @@ def _benchmark(root: Path, name: str, scoring: str) -> Benchmark:
     )
 
 
-def _write_files(root: Path, benchmark: Benchmark, language: str) -> None:
+def _write_files(root: Path, benchmark: Benchmark, language: Language) -> None:
     rows = [_row(language, house, number) for house in range(len(HOUSES)) for number in range(8)]
     write_tsv(pd.DataFrame(rows, dtype=str), Path(benchmark.folder) / benchmark.files[language])
     stem = Path(benchmark.files[language]).stem

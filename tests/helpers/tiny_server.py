@@ -60,7 +60,9 @@ class Server:
 def runs_of(store: str) -> dict[str, MlflowRun]:
     """The store's runs by their id, each of which stands there once."""
     client = MlflowClient(store)
-    found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
     assert len({run.data.tags["parrot.id"] for run in found}) == len(found)
     return {run.data.tags["parrot.id"]: run for run in found}
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from parrot.config.catalog import BackboneFolder, ConversationSet
+from parrot.config.catalog import BackboneFolder, ConversationSet, Language
 from parrot.config.settings import ExpertSettings, Recipe, TuneRecipe
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
@@ -51,7 +51,7 @@ def _byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def write_set(folder: Path, name: str, language: str = "en", count: int = 20, **fields: Any) -> ConversationSet:
+def write_set(folder: Path, name: str, language: Language = "en", count: int = 20, **fields: Any) -> ConversationSet:
     """A conversation set of `count` samples on coloured squares; every fifth is text alone."""
     random = np.random.default_rng(sum(name.encode()))
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
 CONFIG = ("--profile", "slurm", "--configfile", "config/config.yaml", "--configfile", "config/small.yaml")
 
 

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
 ASKED = {
     "project": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=300000"},
     "tune": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=400000"},

@@ -11,6 +11,8 @@ import pytest
 
 from tests.slurm.jobs import Run, jobs, metrics, provenance, slurm
 
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
 STEPS = 20
 RUNS = ("parrot", "english")
 LANGUAGES = {"en", "zh", "pt", "ar", "tr", "ru"}

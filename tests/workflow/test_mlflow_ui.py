@@ -27,6 +27,7 @@ def write_records(folder: Path, name: str, stage: str = "tune") -> None:
     (folder / "scores.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
 
 
+@pytest.mark.browser
 def test_the_comparison_shows_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runs = []

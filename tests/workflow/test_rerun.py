@@ -16,6 +16,8 @@ import yaml
 
 from tests.helpers.project import new_project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory):

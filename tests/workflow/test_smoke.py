@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.project import new_project
 
+pytestmark = pytest.mark.slow
+
 SMOKE = Path(__file__).with_name("smoke.yaml")
 LANGUAGES = ["en", "zh", "pt", "ar", "tr", "ru"]
 

@@ -10,6 +10,8 @@ import pytest
 from parrot.errors import ConfigError
 from parrot.fetch.pin import confirm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pinned(tmp_path: Path, monkeypatch) -> Path:

@@ -134,6 +134,7 @@ document.body.append(told);
 """
 
 
+@pytest.mark.browser
 def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
     seen = json.loads(Elements(driven(page, STEPS, tmp_path)).texts["seen"][0])
     # In English all answers are right; else 12 of 16 with the picture, 2 with a wrong one, 14 in words.
@@ -158,6 +159,7 @@ def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.browser
 def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -> None:
     address = f"{page.as_uri()}#benchmark=MMMB&control=none&language=ar&outcome=unmatched&house=nobody"
     shown = Elements(rendered(address))
@@ -191,10 +193,12 @@ document.body.append(told);
 """
 
 
+@pytest.mark.browser
 def test_the_point_follows_an_options_letter_in_the_direction_of_the_line(page: Path, tmp_path: Path) -> None:
     assert Elements(driven(page, LETTER, tmp_path)).texts["seen"] == ["A. true A. false "]
 
 
+@pytest.mark.browser
 def test_translated_questions_run_as_english_does(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     stage = settings.model_copy(update={"translator": "parallel_rows"})
     browse.write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
@@ -204,6 +208,7 @@ def test_translated_questions_run_as_english_does(root: Path, settings: BrowseSt
     assert len([text for text in shown.texts["label"] if "Arabic" in text and "translated" in text]) == len(asked) == 16
 
 
+@pytest.mark.browser
 def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     folder = tmp_path / "predictions"
     shutil.copytree(root / "results/parrot/predictions", folder)
@@ -335,6 +340,7 @@ def test_what_does_not_fit_is_named(
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.browser
 def test_questions_without_options_show_their_answer_and_rated_ones_are_not_right_or_wrong(
     settings: BrowseStage, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_router_is_shown_absolutely_and_as_points_from_uniform(made: tuple[R
     assert "25.00 points off" in told
 
 
+@pytest.mark.browser
 def test_no_column_is_hidden_in_a_window_of_1280_pixels(made: tuple[ReportStage, Path], tmp_path: Path) -> None:
     settings, root = made
     build(settings, tiny_results.score_files(root), root / "results", tmp_path)

@@ -36,6 +36,8 @@ from tests.unit.mini.compose.composed_files import (
 )
 from tests.unit.mini.compose.marked_pictures import SHIPPED
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = [
     *("index", "question", "hint", "A", "B", "C", "D", "answer", "category", "l2-category", "split", "image"),
     *("house", "difficulty", "concept", "picture_text", "shuffled", "pair_id", "unseen_in_language", "answer_names"),

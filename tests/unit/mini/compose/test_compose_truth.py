@@ -22,6 +22,8 @@ from tests.unit.mini.compose.composed_files import (
 )
 from tests.unit.mini.compose.marked_pictures import SHIPPED, Shown, main_colour, read_marks
 
+pytestmark = pytest.mark.slow
+
 CONCEPTS = {entry["id"]: entry for entry in json.loads((SHIPPED / "concepts.json").read_text(encoding="utf-8"))}
 CATEGORIES = json.loads((SHIPPED / "categories.json").read_text(encoding="utf-8"))
 PHRASES = json.loads((SHIPPED / "phrases.json").read_text(encoding="utf-8"))

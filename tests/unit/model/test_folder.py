@@ -21,7 +21,7 @@ from parrot.model.checkpoint import load_parrot
 from parrot.model.folder import check_folder
 from tests.helpers.tiny_training import talkative_model, tune_settings, write_backbones
 from tests.helpers.tiny_vlms import ARCHITECTURES
-from tests.unit.model.test_model_backbones import save_encoder
+from tests.unit.model.test_backbones import save_encoder
 
 SHIPPED = Path(__file__).parents[3] / "workflow/resources/mini/backbones"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -1,4 +1,4 @@
-"""Ways to generate: sampling, beams, drafts, embeddings, kept caches. Greedy decoding is in test_model_generate.py."""
+"""Ways to generate: sampling, beams, drafts, embeddings, kept caches. Greedy decoding is in test_generate.py."""
 
 from __future__ import annotations
 
