@@ -91,7 +91,7 @@ $(COMMON): constraints.txt | $(STAMP)
 results/mini/scores.csv:
 	$(MAKE) demo
 
-# lmms-eval pins other versions, so it has an environment of its own, which finds everything else in .venv.
+# lmms-eval has an environment of its own (its requirements say why), which finds everything else in .venv.
 .venv-lmms/installed: tests/lmms/requirements.txt pyproject.toml $(STAMP)
 	$(BIN)/python -m venv --without-pip .venv-lmms
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > .venv-lmms/lib/python3.11/site-packages/venv.pth

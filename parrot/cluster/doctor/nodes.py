@@ -88,7 +88,7 @@ def _imported(told: dict, gpus: int) -> Finding:
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     found = f"{host}: {versions}" + (f"; {len(seen)} x {seen[0]}" if seen else "")
     if others:
-        return warning("imports", f"{found}; pinned are {listed(others)}", "results may differ in their last digits")
+        return warning("imports", f"{found}; tried were {listed(others)}", "results may differ in their last digits")
     return ok("imports", found)
 
 

@@ -1,4 +1,4 @@
-"""Installed packages against the pins of pyproject.toml."""
+"""Installed packages against the ranges of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Mapping
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
@@ -15,21 +16,21 @@ INSTALL = "pip install -c constraints.txt -e ."
 
 
 def check_packages() -> Finding:
-    """Whether everything that parrot needs is installed, at its pin."""
-    pins, missing, others = _pins(), [], []
-    for name, pin in pins.items():
+    """Check that everything parrot needs is installed, in versions that were run."""
+    ranges, missing, others = _ranges(), [], []
+    for name, versions in ranges.items():
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
             continue
-        if _release(found) != pin:
-            others.append(f"{name} {found} (pinned: {pin})")
+        if _release(found) not in versions:
+            others.append(f"{name} {found} (expected {versions})")
     if missing:
         return failed("packages", f"missing: {listed(missing)}", INSTALL)
     if others:
-        return warning("packages", f"not as pinned: {listed(others)}", INSTALL)
-    return ok("packages", f"{len(pins)} as pinned")
+        return warning("packages", f"in versions that were not tried: {listed(others)}", INSTALL)
+    return ok("packages", f"{len(ranges)} in versions that were tried")
 
 
 def needed(hardware: Hardware) -> list[str]:
@@ -44,24 +45,19 @@ def needed(hardware: Hardware) -> list[str]:
 
 
 def misfits(versions: Mapping[str, str]) -> list[str]:
-    """Those of the modules' versions that are not their pins, as what is pinned."""
-    pins = _pins("gpu", "flash")
-    wanted = {module: pins[name] for module in versions if (name := module.replace("_", "-")) in pins}
-    # Built from source, flash-attn leaves out what stands behind the third number.
-    return [
-        f"{module} {pin}"
-        for module, pin in wanted.items()
-        if _release(versions[module]) not in (pin, Version(pin.base_version))
-    ]
+    """Return the ranges of those modules whose version is outside."""
+    ranges = _ranges("gpu", "flash")
+    wanted = {module: ranges[name] for module in versions if (name := module.replace("_", "-")) in ranges}
+    return [f"{module} {expected}" for module, expected in wanted.items() if _release(versions[module]) not in expected]
 
 
-def _pins(*extras: str) -> dict[str, Version]:
-    """What parrot itself pins, and what its `extras` do."""
+def _ranges(*extras: str) -> dict[str, SpecifierSet]:
+    """Return the versions that parrot itself and its `extras` accept, by package."""
     lines = [Requirement(line) for line in importlib.metadata.requires("parrot") or []]
     asked = [line for line in lines if not line.marker or any(line.marker.evaluate({"extra": one}) for one in extras)]
-    return {line.name: Version(pin.version) for line in asked for pin in line.specifier}
+    return {line.name: line.specifier for line in asked}
 
 
 def _release(version: str) -> Version:
-    """The version without its build, such as +cpu or +cu130."""
+    """Return the version without its build, such as +cpu or +cu130."""
     return Version(Version(version).public)

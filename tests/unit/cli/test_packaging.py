@@ -1,4 +1,4 @@
-"""One set of pins, wherever they are written down."""
+"""What is needed, said once in pyproject.toml, and one lock of it, constraints.txt."""
 
 import re
 import subprocess
@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[3]
-PIN = re.compile(r"([A-Za-z0-9_.-]+)==([^\s;]+)")
-
-
-def pins(lines):
-    """Versions by normalised package name; every line must be an exact pin."""
-    matches = [PIN.fullmatch(line) for line in lines]
-    assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
-    return {re.sub(r"[-_.]+", "-", match[1]).lower(): match[2] for match in matches}
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +21,51 @@ def project():
 
 
 @pytest.fixture(scope="module")
-def constraints():
+def needed(project):
+    """Every requirement, of the package and of its extras."""
+    extras = project["optional-dependencies"].values()
+    return [Requirement(line) for line in [*project["dependencies"], *(line for extra in extras for line in extra)]]
+
+
+@pytest.fixture(scope="module")
+def lock():
+    """Versions by normalised name; every line is an exact pin."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return pins([line for line in lines if line and not line.startswith("#")])
+    pins = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([^\s;]+)", line) for line in lines if not line.startswith("#")]
+    assert all(pins)
+    return {canonicalize_name(pin[1]): Version(pin[2]) for pin in pins}
 
 
-def test_direct_dependencies_are_exact_and_in_the_constraints(project, constraints):
-    extras = project["optional-dependencies"]
-    direct = pins([*project["dependencies"], *extras["test"], *extras["sources"]])
-    assert direct.items() <= constraints.items()
+def test_every_requirement_has_a_lowest_version_and_one_that_is_too_new(needed):
+    for requirement in needed:
+        assert sorted(bound.operator for bound in requirement.specifier) == ["<", ">="], requirement
 
 
-def test_nothing_in_the_constraints_brings_cuda(constraints):
-    assert not [name for name in constraints if name.startswith("nvidia") or name == "triton"]
+def test_the_lock_holds_every_requirement_within_its_range(needed, lock):
+    for requirement in needed:
+        assert lock[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
-def test_conda_environment_has_the_same_pins(project):
+@pytest.mark.parametrize(("name", "tried"), [("torch", ["2.11.0", "2.13.0"]), ("transformers", ["5.17.0", "5.23.0"])])
+def test_ranges_begin_and_end_with_versions_that_were_tried(needed, name, tried):
+    (requirement,) = [one for one in needed if one.name == name]
+    assert all(version in requirement.specifier for version in tried)
+    earlier, later = (Version(version) for version in (tried[0], tried[-1]))
+    assert f"{earlier.major}.{earlier.minor - 1}" not in requirement.specifier
+    assert f"{later.major}.{later.minor + 1}" not in requirement.specifier
+
+
+def test_nothing_in_the_lock_brings_cuda(lock):
+    assert [name for name in lock if name.startswith("nvidia") or name == "triton"] == ["nvidia-ml-py"]
+
+
+def test_the_conda_environment_takes_python_and_the_lock_alone(project):
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip[0] == "--constraint constraints.txt"
-    assert pip[-1] == "--editable ."
-    extras = project["optional-dependencies"]
-    assert pins(pip[1:-1]) == pins([*project["dependencies"], *extras["gpu"]])
-    # What compiles against the installed torch is an extra alone, which a comment names.
-    assert list(pins(extras["flash"])) == ["flash-attn"]
-    assert "--no-build-isolation --constraint constraints.txt --editable '.[gpu,flash]'" in (
-        ROOT / "environment.yml"
-    ).read_text(encoding="utf-8")
-    assert "python=3.11" in environment["dependencies"]
+    assert environment["dependencies"] == [
+        "python=3.11",
+        "pip",
+        {"pip": ["--constraint constraints.txt", "--editable .[gpu]"]},
+    ]
     assert project["requires-python"] == ">=3.11,<3.12"
 
 
