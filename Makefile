@@ -57,7 +57,7 @@ ui: $(STAMP)  ## browse the runs with MLflow
 docs: $(STAMP)  ## pictures under docs/
 	python -m tools.docs
 
-schemas: $(STAMP)  ## config/*.schema.json from the pydantic models
+schemas: $(STAMP)  ## config/*.schema.json and config/README.md from the pydantic models
 	python -m tools.schemas
 
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones

@@ -1,4 +1,4 @@
-"""JSON schemas of everything under config/, for editors and for readers: `python -m tools.schemas` writes them."""
+"""JSON schemas of everything under config/, and a page of them: `python -m tools.schemas` writes both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from parrot.config.settings import Config
 from parrot.errors import in_one_line
 from parrot.io.files import atomic_write
 from parrot.report.settings import ReportItem
+from tools.config_readme import readme
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -58,3 +59,4 @@ if __name__ == "__main__":
     with in_one_line():
         for name, schema in schemas().items():
             atomic_write(Path("config") / name, text(schema))
+        atomic_write(Path("config/README.md"), readme(schemas()))

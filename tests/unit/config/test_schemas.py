@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tools.config_readme import readme
 from tools.schemas import schemas, text
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -17,6 +18,18 @@ def test_schemas_are_in_step_with_the_models():
     generated = {name: text(schema) for name, schema in schemas().items()}
     written = {path.name: path.read_text(encoding="utf-8") for path in CONFIG.glob("*.schema.json")}
     assert written == generated, "run `make schemas`"
+
+
+def test_the_page_is_in_step_with_the_schemas():
+    assert (CONFIG / "README.md").read_text(encoding="utf-8") == readme(schemas()), "run `make schemas`"
+
+
+def test_the_page_says_what_a_key_may_be():
+    page = readme(schemas())
+    assert "| `model.num_experts` | whole number >= 0 and <= 1024 | `6` | 0: no expert block" in page
+    assert "| `model.residual` | `released`, `paper` | `released` |" in page
+    assert "| `model.vision_tower` | text | **required** |" in page
+    assert "| `model.top_k` | whole number >= 1, or `null` | `null` |" in page
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
