@@ -1,3 +1,3 @@
 """Multilingual visual instruction tuning, reproduced from data to tables (arXiv 2406.02539)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import parrot
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -67,6 +69,20 @@ def test_the_conda_environment_takes_python_and_the_lock_alone(project):
         {"pip": ["--constraint constraints.txt", "--editable .[gpu]"]},
     ]
     assert project["requires-python"] == ">=3.11,<3.12"
+
+
+def test_every_place_names_the_same_version(project):
+    places = [parrot.__version__, yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]]
+    (newest, *_) = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert [*places, newest] == [project["version"]] * 3
+
+
+def test_hosted_jobs_run_targets_that_there_are():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {command.removeprefix("make ") for command in commands} <= targets
+    assert {"make lint", "make test", "make demo"} <= set(commands)
 
 
 LIGHT = [
