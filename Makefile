@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-demo test-distributed test-common test-lmms test-slurm lint bench ui docs schemas backbones sources data clean
+.PHONY: help demo test test-demo test-distributed test-common test-lmms test-slurm lint bench ui docs docs-site schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -57,8 +57,12 @@ ui: $(STAMP)  ## browse the runs with MLflow
 docs: $(STAMP)  ## pictures under docs/
 	python -m tools.docs
 
-schemas: $(STAMP)  ## config/*.schema.json and config/README.md from the pydantic models
+docs-site: $(STAMP)  ## the documentation as a site, in site/; strict: no dead link
+	mkdocs build --strict
+
+schemas: $(STAMP)  ## what is generated from the code: config/*.schema.json, config/README.md, docs/layers.svg
 	python -m tools.schemas
+	python -m tools.layers
 
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones
 	python -m parrot.mini.backbones
@@ -77,7 +81,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	# First and alone, so that an index's CPU build, where there is one, is what everything else finds installed.
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	touch $(STAMP)
 
 # Only transformers' source package holds its tests.

@@ -1,4 +1,4 @@
-"""The `parrot` command."""
+"""The `parrot` command, its subcommands and their options."""
 
 from parrot.cli.app import main
 

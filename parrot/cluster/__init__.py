@@ -1,1 +1,1 @@
-"""What a cluster is asked and told: launching, planning, examining."""
+"""Jobs on a cluster: launching them, planning what they take, examining what would stop them."""

@@ -1,1 +1,1 @@
-"""Settings, catalogues and runs, and what makes a result out of date."""
+"""Settings, catalogues and runs, and what makes a result stale."""

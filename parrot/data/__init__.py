@@ -1,1 +1,1 @@
-"""Data sets: composing, fetching, checking, and feeding them to the training."""
+"""Conversation sets, benchmarks and images: reading, checking, feeding them to a training."""

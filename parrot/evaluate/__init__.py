@@ -1,1 +1,1 @@
-"""Prediction and scoring of VLMEvalKit-style benchmarks."""
+"""Prediction, grading and scoring of VLMEvalKit-style benchmarks."""

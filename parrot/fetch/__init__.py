@@ -1,1 +1,1 @@
-"""The stage that brings data here and checks it."""
+"""Bringing data here and checking it."""

@@ -1,1 +1,1 @@
-"""Parrot in other evaluation suites: its models behind their interfaces, its predictions in their files."""
+"""Parrot in VLMEvalKit and lmms-eval: its models behind their interfaces, its predictions in their files."""

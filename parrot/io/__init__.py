@@ -1,1 +1,1 @@
-"""Whole files, locks, what is kept between starts, and addresses: the ground that everything stands on."""
+"""Files written whole, locks, digests, web addresses."""

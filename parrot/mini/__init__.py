@@ -1,4 +1,4 @@
-"""Maintainers: what the mini scale is made of."""
+"""Maintainers: what the mini scale's data and backbones are made of."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Tables, figures and the page of a scale's results, built from scores, predictions and records; never from a model."""
+"""Tables, figures and pages, built from scores, predictions and records; never from a model."""

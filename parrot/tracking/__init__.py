@@ -1,1 +1,1 @@
-"""MLflow's view of the records."""
+"""MLflow's view of the records, live and afterwards."""

@@ -1,1 +1,1 @@
-"""Training: one recipe for both stages."""
+"""Both stages of training, by one recipe."""
