@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parrot.config.base import Several, Strict, validate
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
 from parrot.config.limits import limits
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
@@ -31,7 +31,7 @@ def chat(
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; may be given again")] = None,
     instruction: Annotated[str | None, typer.Option(help="a sentence to close with, such as a benchmark's")] = None,
     language: Annotated[
-        str | None, typer.Option(help=f"the questions' language ({', '.join(LANGUAGES)}), where the router is told it")
+        str | None, typer.Option(help="the questions' language, such as en, where the router is told it")
     ] = None,
     interactive: Annotated[
         bool,

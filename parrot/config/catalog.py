@@ -14,16 +14,26 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
+from typing_extensions import TypeAliasType
 
 from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, Strict, Text, validate
 from parrot.config.strict_yaml import read_yaml
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE, LANGUAGES, nearest_language
 from parrot.errors import ConfigError
 from parrot.io.web import check_address
 
+
+def _of_the_table(code: str) -> str:
+    if code not in LANGUAGES:
+        raise ValueError(f"expected a language of parrot/languages.csv, found {code!r}; {nearest_language(code)}")
+    return code
+
+
+Language = TypeAliasType(
+    "Language", Annotated[str, AfterValidator(_of_the_table), WithJsonSchema({"enum": [*LANGUAGES], "type": "string"})]
+)
 Address = Annotated[str, AfterValidator(check_address)]
-Language = Literal["en", "zh", "pt", "ar", "tr", "ru"]
 Control = Literal["none", "shuffled", "text"]
 Tuning = Literal["full", "lora", "frozen"]
 Kind = Literal["multiple_choice", "yes_no", "judged"]
@@ -34,7 +44,6 @@ Repository = Annotated[
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-LANGUAGES: tuple[Language, ...] = ("en", "zh", "pt", "ar", "tr", "ru")
 Size = Annotated[int, Field(gt=0, le=1 << 24)]
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 DOWNLOADS = Path("data/hub")  # beside what the data pins hold

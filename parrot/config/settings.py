@@ -12,10 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from parrot.config.base import Distinct, LearningRate, Several, Share, Strict, Text
-from parrot.config.catalog import LANGUAGES, Address, Control, Language, Revision
+from parrot.config.catalog import Address, Control, Language, Revision
 from parrot.config.hardware import Hardware
 from parrot.config.limits import Limits
 from parrot.config.strict_yaml import read_yaml
+from parrot.constants import PAPER_LANGUAGES
 
 Tuning = Literal["full", "lora", "frozen"]
 
@@ -89,7 +90,7 @@ class DataSettings(Strict):
     """Names of conversation sets."""
 
     align: Distinct[Text] = Field(min_length=1, description="stage-1 caption sets")
-    languages: Distinct[Language] = Field(LANGUAGES, min_length=1, description="stage-2 languages")
+    languages: Distinct[Language] = Field(PAPER_LANGUAGES, min_length=1, description="stage-2 languages")
     instructions: dict[Language, Distinct[Text]] = Field(description="stage-2 instruction sets by language")
     validation: dict[Language, Distinct[Text]] = Field(
         default_factory=dict, description="held-out sets whose loss is recorded during stage 2"

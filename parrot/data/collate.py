@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.config.catalog import LANGUAGES
-from parrot.constants import IGNORED
+from parrot.constants import IGNORED, PAPER_LANGUAGES
 from parrot.data.feature_store import Features
 from parrot.data.images import open_image
 from parrot.errors import ConfigError
@@ -79,7 +78,7 @@ class Collator:
             ]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
         if pictured:
-            batch["language_ids"] = torch.tensor([LANGUAGES.index(row["language"]) for row in pictured])
+            batch["language_ids"] = torch.tensor([PAPER_LANGUAGES.index(row["language"]) for row in pictured])
         return {"ids": [row["id"] for row in rows], **batch}
 
     def _reads(self, row: dict[str, Any]) -> np.ndarray:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import LANGUAGES, BackboneFolder, Benchmark, Language
+from parrot.config.catalog import BackboneFolder, Benchmark, Language
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
+from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import LETTERS, Rejection, reject
 from parrot.errors import ConfigError

@@ -13,6 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, NllbTokenizer
 
 from parrot.config.catalog import BackboneFolder, Language
 from parrot.config.stages import PredictSettings
+from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
 from parrot.errors import ConfigError
 from parrot.evaluate.english import Translations
@@ -24,14 +25,6 @@ from parrot.model.folder import check_folder
 from parrot.model.tokenizer import read_tokenizer
 from parrot.model.weights import pretrained
 
-CODES: dict[Language, str] = {
-    "en": "eng_Latn",
-    "zh": "zho_Hans",
-    "pt": "por_Latn",
-    "ar": "arb_Arab",
-    "tr": "tur_Latn",
-    "ru": "rus_Cyrl",
-}
 MAX_NEW_TOKENS = 512
 
 
@@ -91,9 +84,9 @@ def load_translator(folder: str | Path) -> tuple[Any, Any]:
 @torch.inference_mode()
 def _translate(model: Any, tokenizer: Any, lines: list[str], language: Language) -> tuple[list[str], int]:
     """The lines in English, by beams if the release says so, and how many of them did not end."""
-    tokenizer.src_lang = CODES[language]
+    tokenizer.src_lang = LANGUAGES[language].nllb
     inputs = tokenizer(lines, padding=True, return_tensors="pt").to(model.device)
-    english = tokenizer.convert_tokens_to_ids(CODES["en"])
+    english = tokenizer.convert_tokens_to_ids(LANGUAGES["en"].nllb)
     tokens = model.generate(**inputs, forced_bos_token_id=english, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     ends = torch.tensor(model.generation_config.eos_token_id, device=model.device).flatten()
     # The first token starts every translation and may be the one that ends them.

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from parrot.config.catalog import LANGUAGES, Control, Scoring
+from parrot.config.catalog import Control, Scoring
 from parrot.config.settings import Conventions
+from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
 from parrot.errors import ConfigError
 from parrot.io.files import check_regular

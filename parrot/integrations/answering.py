@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES, Language
-from parrot.constants import IMAGE
+from parrot.config.catalog import Language
+from parrot.constants import IMAGE, PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.model.checkpoint import load_parrot
 
@@ -57,7 +57,9 @@ class Answerer:
         if self.told_language and shown:
             if language is None:
                 raise ConfigError(f"{self.folder}: its router is told the language, which is not known here")
-            inputs["language_ids"] = torch.full((len(shown),), LANGUAGES.index(language), device=self.model.device)
+            inputs["language_ids"] = torch.full(
+                (len(shown),), PAPER_LANGUAGES.index(language), device=self.model.device
+            )
         output = self.model.generate(**inputs, **{**GREEDY, **generation})
         answers = output[:, inputs["input_ids"].shape[1] :]
         return self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from parrot.config.catalog import prediction_file
 from parrot.config.stages import ScoreSettings
+from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.grading import stored_answers
@@ -24,7 +25,8 @@ REQUIRED = ("question", "prediction")
 # Columns of a prediction file that are not the benchmark's.
 OURS = ("picture", "prediction", "prompt_sha256", "stop_reason", "router_weights")
 # VLMEvalKit's names of Parrot's two benchmarks, whose published files are called the same in lower case.
-NAMES = [f"{name}_{suffix}" for name in ("MMMB", "MMBench_dev") for suffix in ("ar", "cn", "en", "pt", "ru", "tr")]
+SUFFIXES = [LANGUAGES[code].file_suffix for code in PAPER_LANGUAGES]
+NAMES = [f"{name}_{suffix}" for name in ("MMMB", "MMBench_dev") for suffix in SUFFIXES]
 DATASETS = {name.lower(): name for name in NAMES}
 LONGEST_CELL = 32_767
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE, LANGUAGES
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS
 from parrot.errors import ConfigError
@@ -21,8 +21,6 @@ from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
 from parrot.integrations.answering import Answerer, with_pictures
 
-# Ends of data sets' names, as they are written there: MMMB_cn is asked in Chinese, MMBench_DEV_CN by its text alone.
-LANGUAGE_OF: dict[str, Language] = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}
 Message = Sequence[Mapping[str, str]]
 
 
@@ -63,7 +61,7 @@ class Parrot:
         if _type(dataset) == "Y/N":
             prompt = build_yes_no_prompt(str(line["question"]))
         else:
-            language = LANGUAGE_OF.get(dataset[-3:])
+            language = self._language(dataset)
             prompt = build_prompt(_texts(line), self.instruction, language or "en", "dataset" if language else "group")
         pictures = [{"type": "image", "value": str(path)} for path in self.dump_image(line)]
         return [{"type": "text", "value": prompt}, *pictures]
@@ -78,9 +76,14 @@ class Parrot:
         """The answer to a message, shortened as the wrapper shortens it. ConfigError for an unreadable picture."""
         query, paths = prepare_inputs(message)
         pictures = [open_image(path, path) for path in paths]
-        language = LANGUAGE_OF.get((dataset or "")[-3:])
+        language = self._language(dataset or "")
         (answer,) = self.answerer.answer([query], [pictures], language, max_new_tokens=self.max_new_tokens)
         return wrapper_answer(answer.strip(string.whitespace), query)
+
+    def _language(self, dataset: str) -> Language | None:
+        """The language by which a data set's name ends, as it is written there: MMMB_cn, but not MMBench_DEV_CN."""
+        ends = {language: f"_{LANGUAGES[language].file_suffix}" for language in self.instruction}
+        return next((language for language, end in ends.items() if dataset.endswith(end)), None)
 
 
 def prepare_inputs(message: Message) -> tuple[str, list[str]]:

@@ -16,10 +16,9 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.config.catalog import LANGUAGES
 from parrot.config.settings import ImageReading, Tuning
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE, PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import atomic_path
 from parrot.model.chat_template import SPECIAL_TOKENS, TURN_END
@@ -80,7 +79,7 @@ def configuration(settings: AlignSettings | TuneSettings, vision: Any, language:
             vision_feature_layer=settings.vision_feature_layer,
             vision_feature_select=settings.vision_feature_select,
             moe_top_k=experts.pop("top_k", None),
-            num_languages=len(LANGUAGES),
+            num_languages=len(PAPER_LANGUAGES),
             **experts,
         )
     except ValueError as error:

@@ -3,7 +3,7 @@
 const CARDS = 24;
 const MARKS = { right: "✓", judged: "☆" };
 const LABELS = ["benchmark", "language", "category", "house", "control"];
-const { rows, pictures, words } = JSON.parse(document.getElementById("data").textContent);
+const { rows, pictures, words, rtl } = JSON.parse(document.getElementById("data").textContent);
 const form = document.querySelector("form");
 const list = document.getElementById("rows");
 let found = rows;
@@ -66,7 +66,7 @@ function card(row) {
   }
   fill(part(".told"), row.picture ? "" : row.scene, row.asked_in);
   part(".asked").lang = row.asked_in;
-  part(".asked").dir = row.asked_in === "ar" ? "rtl" : "ltr";
+  part(".asked").dir = rtl.includes(row.asked_in) ? "rtl" : "ltr";
   fill(part(".question"), row.question, row.asked_in);
   fill(part(".hint"), row.hint, row.asked_in);
   const choices = row.options.length ? row.options : [["", row.answer]];

@@ -12,13 +12,14 @@ from typing import Any
 from markupsafe import Markup
 
 from parrot.config.settings import Conventions
+from parrot.constants import LANGUAGES
 from parrot.evaluate.predictions import read_rejected
 from parrot.io.files import atomic_write
 from parrot.report.answers import Answer, choose, read_answers
 from parrot.report.settings import BrowseStage
 from parrot.report.template import FOLDER, environment
 from parrot.report.thumbnails import thumbnails
-from parrot.report.words import LANGUAGE_NAMES, WORDS, prompt_languages
+from parrot.report.words import WORDS, prompt_languages
 
 FILTERS = {
     "benchmark": "Benchmark",
@@ -36,7 +37,7 @@ SCORED = {
     "relative": "compares the judge's ratings with those of the reference answers",
 }
 KNOWN: dict[str, Mapping[str, str]] = {
-    "language": LANGUAGE_NAMES,
+    "language": {code: language.name for code, language in LANGUAGES.items()},
     "category": WORDS,
     "control": WORDS,
     "outcome": OUTCOMES,
@@ -56,6 +57,8 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         pictures |= thumbnails(benchmark, wanted - pictures.keys())
     known = KNOWN | {"benchmark": {benchmark.name: benchmark.called for benchmark in settings.benchmarks}}
     words = {field: _words(known.get(field, {}), field, shown) for field in FILTERS}
+    written = {answer.asked_in for answer in shown}
+    rtl = [code for code in LANGUAGES if code in written and LANGUAGES[code].direction == "rtl"]
     template = environment().get_template("browse.html.j2")
     script = (FOLDER / "browse.js").read_text(encoding="utf-8")
     page = template.render(
@@ -68,7 +71,7 @@ def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
         | {"prompt_language": prompt_languages(settings.prompt_language, settings.benchmarks)},
         # A filter between one thing is none.
         filters={field: (label, words[field]) for field, label in FILTERS.items() if len(words[field]) > 1},
-        data=_json({"rows": shown, "pictures": dict(sorted(pictures.items())), "words": words}),
+        data=_json({"rows": shown, "pictures": dict(sorted(pictures.items())), "words": words, "rtl": rtl}),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parrot.config.catalog import Language
+from parrot.constants import LANGUAGES
 from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.evaluate.significance import holm
 from parrot.report import differences, notes, tables
@@ -17,7 +18,7 @@ from parrot.report.render import interval, number, shown
 from parrot.report.scores import Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Comparison, Units
-from parrot.report.words import LANGUAGE_NAMES, WORDS
+from parrot.report.words import WORDS
 
 MEASURES = (*differences.MEASURES, "questions", "pictures")
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -87,7 +88,7 @@ def _measure(
     what += [item.houses.get(house, house)] if house != "all" else []
     where = f"mean of the other {COUNTS.get(len(others), len(others))} languages"
     if len(others) < 2:
-        where = f"in {LANGUAGE_NAMES[(*others, 'en')[0]]}"
+        where = f"in {LANGUAGES[(*others, 'en')[0]].name}"
     return Measure(benchmark, house, kind, others or asked, ", ".join(what), where)
 
 

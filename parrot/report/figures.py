@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.io.files import atomic_path
 from parrot.report import tables
 from parrot.report.router import mean_router_weights
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
-from parrot.report.words import LANGUAGE_NAMES
 from parrot.train.record import heldout_losses, training_loss
 
 # Distinguishable with any colour vision and in print (Paul Tol's bright scheme, grey first for the baseline).
 COLOURS = ("#9a9a9a", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222")
-MARKERS = "os^Dv*"
+MARKERS = "os^Dv*PXp<>"  # with the colours 77 pairs, more than are told apart
 # Keys are typed one by one in matplotlib.
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -66,7 +66,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
     benchmark, house = item.benchmarks[0], tables.houses(item, scores)[0]
     asked, runs = tables.languages(settings, [benchmark]), by_training(settings.runs)
     counted = tables.scoring(settings, benchmark)
-    figure, axes = plt.subplots(figsize=(8, 4))
+    figure, axes = plt.subplots(figsize=(max(8, 1.3 * len(asked)), 4))
     width = 0.8 / len(runs)
     spoken = []
     for position, run in enumerate(runs):
@@ -79,7 +79,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
         axes.errorbar(offsets, heights, _whiskers(cells), fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
         _mark_missing(axes, offsets, cells)
         spoken.append(f"{run.name}: " + ", ".join(_spoken(asked[i], cell) for i, cell in enumerate(cells)))
-    axes.set_xticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
+    axes.set_xticks(range(len(asked)), [LANGUAGES[language].name for language in asked])
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%), 95 % interval")
     axes.set_xlabel("language of the questions")
@@ -107,7 +107,7 @@ def _mark_missing(axes: Axes, offsets: np.ndarray, cells: Sequence[Cell]) -> Non
 
 
 def _spoken(language: str, cell: Cell) -> str:
-    return f"{LANGUAGE_NAMES[language]} {'missing' if cell.value is None else f'{cell.value:.1f}'}"
+    return f"{LANGUAGES[language].name} {'missing' if cell.value is None else f'{cell.value:.1f}'}"
 
 
 def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
@@ -120,18 +120,18 @@ def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
     weights = 100 * np.array([means[language] for language in asked])
     experts = weights.shape[1]
     deviations = weights - 100 / experts
-    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(10.4, 3.8), sharey=True)
+    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(10.4, max(3.8, 0.5 * len(asked) + 0.8)), sharey=True)
     figure.suptitle(item.title, x=0.01, ha="left", fontsize=12)
     _heat_map(absolute, weights, "mean router weight (%)", "Blues", (0, weights.max()))
     # Symmetrical, so that white is uniform; nothing to see stays white.
     most = max(np.abs(deviations).max(), 0.01)
     _heat_map(relative, deviations, f"points from uniform ({100 / experts:.1f} %)", "RdBu_r", (-most, most), "+.2f")
-    absolute.set_yticks(range(len(asked)), [LANGUAGE_NAMES[language] for language in asked])
+    absolute.set_yticks(range(len(asked)), [LANGUAGES[language].name for language in asked])
     absolute.set_ylabel("language of the questions")
     for axes in (absolute, relative):
         axes.set_xlabel(f"expert of {run.name}")
     spoken = "; ".join(
-        f"{LANGUAGE_NAMES[language]}: " + ", ".join(f"{weight:.1f}" for weight in row)
+        f"{LANGUAGES[language].name}: " + ", ".join(f"{weight:.1f}" for weight in row)
         for language, row in zip(asked, weights, strict=True)
     )
     furthest = f"The furthest from uniform is {np.abs(deviations).max():.2f} points off."
@@ -161,29 +161,40 @@ def _nothing(item: ReportItem, why: str) -> tuple[Figure, str]:
     return figure, why
 
 
+def _line_styles(languages: Iterable[str]) -> dict[str, dict[str, str]]:
+    """A colour and a marker for each language, the paper's the same in every figure."""
+    pairs = zip(itertools.cycle(COLOURS[1:]), itertools.cycle(MARKERS), strict=False)
+    styles = ({"color": colour, "marker": marker} for colour, marker in pairs)
+    return dict(zip(languages, styles, strict=False))
+
+
 def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
     runs = by_training([run for run in settings.runs if not run.asked])
     if not runs:
         return _nothing(item, "None of these runs was trained.")
     figure, panels = plt.subplots(1, len(runs), figsize=(max(4, 3 * len(runs)), 3.4), sharey=True, squeeze=False)
     spoken = []
+    by_run = {run.name: heldout_losses(results / run.name / "metrics.jsonl") for run in runs}
+    present = {language for curves in by_run.values() for language in curves}
+    styles = _line_styles(language for language in LANGUAGES if language in {*PAPER_LANGUAGES, *present})
+    unlabelled = set(present)
     for run, axes in zip(runs, panels[0], strict=True):
-        curves = heldout_losses(results / run.name / "metrics.jsonl")
+        curves = by_run[run.name]
         asked = [language for language in LANGUAGES if language in curves]
         trained = training_loss(results / run.name / "metrics.jsonl")
         label = "training, all its languages" if run is runs[0] else None
         axes.plot(*trained, color=COLOURS[0], linewidth=0.8, alpha=0.7, label=label)
         for language in asked:
-            index = LANGUAGES.index(language)
             steps, losses = curves[language]
-            label = f"held out, {LANGUAGE_NAMES[language]}" if run is runs[0] else None
-            axes.plot(steps, losses, color=COLOURS[1:][index], marker=MARKERS[index], markersize=4, label=label)
+            label = f"held out, {LANGUAGES[language].name}" if language in unlabelled else None
+            unlabelled.discard(language)
+            axes.plot(steps, losses, **styles[language], markersize=4, label=label)
         axes.set_title(f"{run.name}\n{run.label}", fontsize=9)
         axes.set_xlabel("optimiser step of stage 2")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(color="#dddddd", linewidth=0.6)
         ends = [f"training {loss:.2f}" for loss in trained[1][-1:]]
-        ends += [f"{LANGUAGE_NAMES[language]} {curves[language][1][-1]:.2f}" for language in asked]
+        ends += [f"{LANGUAGES[language].name} {curves[language][1][-1]:.2f}" for language in asked]
         spoken.append(f"{run.name} ends at {', '.join(ends) or 'no record'}")
     panels[0][0].set_ylabel("loss")
     panels[0][0].set_ylim(bottom=0)

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from parrot.constants import LANGUAGES
 from parrot.io.files import atomic_write
 from parrot.report import notes, samples, tables
 from parrot.report.answer import answer, by_languages, question
@@ -23,7 +24,7 @@ from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportStage
 from parrot.report.template import environment
 from parrot.report.units import Units
-from parrot.report.words import LANGUAGE_NAMES, WORDS
+from parrot.report.words import WORDS
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def write(
         several_seeds=[seeds for _, seeds in tables.several_seeds(settings)],
         sections=[_section(name, settings, grids, figures) for name in settings.items],
         samples=samples.choose(settings, results, units),
-        languages=LANGUAGE_NAMES,
+        languages=LANGUAGES,
         words=WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
         published=Markup(to_html(published)),
         published_note=published.note,

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import read_text
 from parrot.report.grid import Grid
@@ -30,7 +30,7 @@ def language_contrast(path: Path) -> Grid:
     for system in SYSTEMS:
         cells: list[Cell] = []
         for benchmark, table in TABLES.items():
-            wanted = [(system, benchmark, language, f"{PAPER} {table}") for language in LANGUAGES]
+            wanted = [(system, benchmark, language, f"{PAPER} {table}") for language in PAPER_LANGUAGES]
             absent = [identity for identity in wanted if identity not in values]
             if absent:
                 raise ConfigError(f"{path}: no value for {', '.join(absent[0])}")
@@ -41,7 +41,7 @@ def language_contrast(path: Path) -> Grid:
         "Per cent, as printed, for models of 7 billion parameters on the benchmarks' own photographs and questions. "
         "The mean over the five other languages is ours. Comparable only with runs of those models on those benchmarks."
     )
-    groups = tuple((benchmark, (*LANGUAGES, NON_ENGLISH)) for benchmark in TABLES)
+    groups = tuple((benchmark, (*PAPER_LANGUAGES, NON_ENGLISH)) for benchmark in TABLES)
     named = {benchmark: f"{benchmark} ({table})" for benchmark, table in TABLES.items()}
     named |= {"system": "Model", PAPER: f"The paper, {PAPER}"}
     named |= dict(zip(SYSTEMS, ("Parrot, English instructions only", "Parrot, six languages"), strict=True))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from parrot.config.catalog import LANGUAGES, Control, Language
+from parrot.config.catalog import Control, Language
+from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
 from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.report import differences, notes
@@ -90,7 +91,7 @@ def row(item: ReportItem, settings: ReportStage, lookup: Lookup) -> tuple[Cell, 
     for benchmark, columns in groups(item, settings):
         found = {language: lookup(benchmark, language) for language in languages(settings, [benchmark])}
         others = mean([cell for language, cell in found.items() if language != "en"])
-        cells += [others if column == NON_ENGLISH else found[column] for column in columns]  # type: ignore[index]
+        cells += [others if column == NON_ENGLISH else found[column] for column in columns]
     return tuple(cells)
 
 

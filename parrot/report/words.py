@@ -6,14 +6,6 @@ from collections.abc import Sequence
 
 from parrot.config.catalog import Benchmark
 
-LANGUAGE_NAMES = {
-    "en": "English",
-    "zh": "Chinese",
-    "pt": "Portuguese",
-    "ar": "Arabic",
-    "tr": "Turkish",
-    "ru": "Russian",
-}
 WORDS = {
     "non_english": "non-English mean",
     "all": "all pictures",

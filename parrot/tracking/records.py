@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.tracking.identity import TrackedRun, stage1_id
 from parrot.tracking.store import DesiredRun, Point, segment
@@ -108,8 +108,8 @@ def _of(houses: set[tuple[str, str]], benchmark: str) -> set[str]:
 
 
 def _non_english(numbers: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
-    """The mean of the other five languages, where all are there."""
-    others = {language for language in LANGUAGES if language != "en"}
+    """The mean of the other five languages of the paper, where all are there."""
+    others = {language for language in PAPER_LANGUAGES if language != "en"}
     by_cell: dict[tuple[str, str], dict[str, float]] = {}
     for (name, house, language), value in numbers.items():
         by_cell.setdefault((name, house), {})[language] = value

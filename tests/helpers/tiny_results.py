@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES, Benchmark, Language, Scoring, load_catalogue
+from parrot.config.catalog import Benchmark, Language, Scoring, load_catalogue
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
+from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import picture_id, write_tsv
 from parrot.evaluate.score import score
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
@@ -47,8 +48,8 @@ COMMON: dict[str, Any] = {
     "seed": 0,
 }
 RUNS = (
-    ReportedRun(name="parrot", languages=LANGUAGES, num_experts=2, recipe_key="a", **COMMON),
-    ReportedRun(name="no_experts", languages=LANGUAGES, num_experts=0, recipe_key="b", **COMMON),
+    ReportedRun(name="parrot", languages=PAPER_LANGUAGES, num_experts=2, recipe_key="a", **COMMON),
+    ReportedRun(name="no_experts", languages=PAPER_LANGUAGES, num_experts=0, recipe_key="b", **COMMON),
     ReportedRun(name="english", languages=("en",), num_experts=0, recipe_key="c", **COMMON),
 )
 ASKED = ReportedRun(
@@ -114,8 +115,8 @@ def _benchmark(root: Path, name: str, scoring: Scoring) -> Benchmark:
         name=name,
         title=f"tiny-{name}",
         folder=str(root / "benchmarks"),
-        files={language: f"{name}_{language}.tsv" for language in LANGUAGES},
-        instruction=dict.fromkeys(LANGUAGES, "?"),
+        files={language: f"{name}_{language}.tsv" for language in PAPER_LANGUAGES},
+        instruction=dict.fromkeys(PAPER_LANGUAGES, "?"),
         scoring=scoring,
         max_new_tokens=8,
         controls=("none", "shuffled", "text") if scoring == "vanilla" else ("none",),
@@ -157,7 +158,7 @@ def _row(language: str, house: int, number: int) -> dict[str, str]:
         "concept": NAMES["en"][number],
         "picture_text": names[0],
         "unseen_in_language": "1" if number == 7 and language != "en" else "0",
-        "answer_names": json.dumps({other: NAMES[other][number] for other in LANGUAGES}),
+        "answer_names": json.dumps({other: NAMES[other][number] for other in PAPER_LANGUAGES}),
     }
 
 
@@ -193,7 +194,7 @@ def _write_records(folder: Path, stage2: bool, samples: int) -> None:
         loss = {"loss": 4.0 / step, "lr": 0.001, "grad_norm": 1.0, "samples": 48 * step}
         lines.append({"step": step, **loss, "time": 1_700_000_000.0 + step})
         if stage2 and step % 2 == 0:
-            held_out = {f"eval_loss_{language}": 3.0 / step for language in LANGUAGES}
+            held_out = {f"eval_loss_{language}": 3.0 / step for language in PAPER_LANGUAGES}
             lines.append({"step": step, **held_out, "time": 1_700_000_000.5 + step})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

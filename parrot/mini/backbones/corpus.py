@@ -10,7 +10,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import PAPER_LANGUAGES
 from parrot.mini.compose.concepts import TRAIN_HOUSES
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
@@ -57,10 +58,10 @@ class Writer:
         return opening, self._lines(total * (1 - _OPENING), _SHARES, str(seed))
 
     def _lines(self, total: float, shares: Mapping[str, float], seed: str) -> list[Line]:
-        unit = total / len(LANGUAGES) / sum(shares.values())
+        unit = total / len(PAPER_LANGUAGES) / sum(shares.values())
         return [
             self.line(language, kind, rng)
-            for language in LANGUAGES
+            for language in PAPER_LANGUAGES
             for kind, share in shares.items()
             for rng in [random.Random(f"{seed} {language} {kind}")]
             for _ in range(round(unit * share))

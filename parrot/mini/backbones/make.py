@@ -12,7 +12,8 @@ import torch
 from transformers import CLIPImageProcessorPil
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from parrot.config.catalog import LANGUAGES, Benchmark, Language, load_catalogue
+from parrot.config.catalog import Benchmark, Language, load_catalogue
+from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import new_folder
 from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language
@@ -48,7 +49,7 @@ def make_language_model(material: Material, folder: Path) -> dict[str, Any]:
         write_provenance(
             partial,
             seed=SEED,
-            languages=LANGUAGES,
+            languages=PAPER_LANGUAGES,
             lines=[len(phase) for phase in phases],
             batch=language.BATCH,
             sources=sources(RESOURCES, *WORDS, *(f"pictures/{house}.zip" for house in TRAIN_HOUSES)),
@@ -66,7 +67,7 @@ def check_language_model(model: Any, tokenizer: Any, writer: corpus.Writer) -> d
             kind: language.accuracy(model, language.encode(tokenizer, [writer.ask(q, tongue, 0) for q in questions]))
             for kind, questions in asked.items()
         }
-        for tongue in LANGUAGES
+        for tongue in PAPER_LANGUAGES
     }
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import ROTATION, write_tsv
 from parrot.mini.compose.blocks import Block, BlockMaker
 from parrot.mini.compose.concepts import FAR_HOUSE, NEAR_HOUSE, VALIDATION_HOUSE
@@ -20,7 +21,6 @@ from parrot.mini.compose.material import Material
 from parrot.mini.compose.png import encode
 from parrot.mini.compose.questions import KINDS, Question, word
 
-SUFFIXES: dict[Language, str] = {language: "cn" if language == "zh" else language for language in LANGUAGES}
 LETTERS = "ABCD"
 
 # Rows of each kind, by benchmark and house.
@@ -64,7 +64,7 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
     pictures, pairs = _pictures(questions, material, rng), _pairs(questions)
     hidden = material.concepts.unseen_in_language()
     rows_by_language = {}
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         rows_by_language[language] = [
             {
                 **_row(question, language, material),
@@ -82,7 +82,7 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
             table.sort(key=lambda row: int(row["index"]))
         split = "dev" if name in CIRCULAR else "test"
         write_tsv(pd.DataFrame([{column: row.get(column, split) for column in COLUMNS} for row in table]),
-                  folder / f"{name}_{SUFFIXES[language]}.tsv")  # fmt: skip
+                  folder / f"{name}_{LANGUAGES[language].file_suffix}.tsv")  # fmt: skip
     return {
         "questions": len(questions),
         "rows": len(table),
@@ -100,7 +100,7 @@ COLUMNS = (
 
 def _row(question: Question, language: Language, material: Material) -> Row:
     worded = word(question, language, material.phrases)
-    answers = {other: word(question, other, material.phrases).answer for other in LANGUAGES}
+    answers = {other: word(question, other, material.phrases).answer for other in PAPER_LANGUAGES}
     return {
         "question": worded.question,
         "hint": "",

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import read_json
 
@@ -97,7 +98,7 @@ def load_concepts(
     if len(entries) < count:
         raise ConfigError(f"{path}: expected at least {count} concepts, found {len(entries)}")
     chosen = tuple(Concept(entry["id"], entry["category"], entry["names"]) for entry in entries[:count])
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         _check_names(path, chosen, language)
     used = {concept.category for concept in chosen}
     named = read_json(resources / "categories.json")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import write_json
 from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.mini.compose.draw import Drawer
@@ -100,7 +101,7 @@ def write_instructions(material: Material, folder: Path, instruction: Mapping[La
     seen = Drawer(material, TRAIN_HOUSES, [concept for concept in material.concepts.ids if concept not in hidden])
     shots: dict[str, list[Shot]] = {}
     counts: dict[Language, int] = {}
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         text_only = SAMPLES[language] // TEXT_ONLY_EVERY
         samples = []
         for kind, wanted in _quotas(SAMPLES[language] - text_only):
@@ -127,7 +128,7 @@ def write_validation(material: Material, folder: Path, instruction: Mapping[Lang
     drawer, album = Drawer(material, (VALIDATION_HOUSE,)), Album(folder / "images", material)
     questions = [q for kind, wanted in _quotas(VALIDATION_SAMPLES) for q in _draws(kind, wanted, drawer, rng)]
     shots = [album.add(question.house, question.scene, rng) for question in questions]
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         asked = [
             _ask(question, shot.name, language, material, instruction, random.Random(f"wording {number}"))
             for number, (question, shot) in enumerate(zip(questions, shots, strict=True))

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 from pathlib import Path
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.mini.compose.concepts import CATEGORIES, NUM_CONCEPTS, Concepts, load_concepts
 from parrot.mini.compose.phrases import Phrases, load_phrases
 from parrot.mini.compose.pictures import Houses
@@ -33,7 +33,7 @@ class Material:
 
     def _texts(self, subject: str, option: str) -> tuple[str, ...]:
         """An option's text in each language."""
-        return tuple(self.phrases.option(subject, option, language) for language in LANGUAGES)
+        return tuple(self.phrases.option(subject, option, language) for language in PAPER_LANGUAGES)
 
 
 @cache

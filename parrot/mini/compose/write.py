@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import new_folder, write_json
 from parrot.mini.compose.benchmarks import write_benchmarks
 from parrot.mini.compose.concepts import HOUSES
@@ -45,7 +46,7 @@ def _concept_counts(material: Material) -> dict[str, Any]:
         "categories": {category: len(members) for category, members in material.categories.items()},
         "unseen_in_language": sorted(material.concepts.unseen_in_language()),
         "name_is_part_of_anothers": clashing,
-        "languages": list(LANGUAGES),
+        "languages": list(PAPER_LANGUAGES),
     }
 
 

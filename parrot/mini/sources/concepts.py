@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
+from parrot.constants import PAPER_LANGUAGES
 from parrot.mini.sources.packages import GROUPS, NAMES, fetch, read_json
 
 CONCRETE = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
@@ -53,7 +54,7 @@ def _annotations(folder: Path) -> dict[Language, dict[str, str]]:
     """Text-to-speech names by language and character; CLDR keys carry no variation selector."""
     tarball = fetch(NAMES, folder)
     names: dict[Language, dict[str, str]] = {}
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         entries = read_json(tarball, f"annotations/{language}/annotations.json")["annotations"]["annotations"]
         names[language] = {key: entry["tts"][0] for key, entry in entries.items() if "tts" in entry}
     return names
@@ -65,7 +66,7 @@ def _codepoint(entry: dict) -> str:
 
 def _concept(entry: dict, annotations: dict[Language, dict[str, str]]) -> Concept:
     character = chr(int(_codepoint(entry), 16))
-    names = {language: _clean(annotations[language].get(character, "")) for language in LANGUAGES}
+    names = {language: _clean(annotations[language].get(character, "")) for language in PAPER_LANGUAGES}
     slug = re.sub(r"[^a-z0-9]+", "-", names["en"].lower()).strip("-")
     other = (re.sub(r"[^a-z0-9]+", "-", entry["name"].lower()), *entry["short_names"])
     return Concept(slug, _codepoint(entry), entry["category"], entry["subcategory"], names, other)
@@ -76,11 +77,13 @@ def _clean(name: str) -> str:
 
 
 def _unambiguous(concepts: list[Concept]) -> list[Concept]:
-    used = {lang: Counter(concept.names[lang].casefold() for concept in concepts) for lang in LANGUAGES}
+    used = {lang: Counter(concept.names[lang].casefold() for concept in concepts) for lang in PAPER_LANGUAGES}
     return [
-        concept for concept in concepts if all(used[lang][concept.names[lang].casefold()] == 1 for lang in LANGUAGES)
+        concept
+        for concept in concepts
+        if all(used[lang][concept.names[lang].casefold()] == 1 for lang in PAPER_LANGUAGES)
     ]
 
 
 def _short(concept: Concept) -> bool:
-    return all(len(concept.names[language]) <= LONGEST_NAME[language] for language in LANGUAGES)
+    return all(len(concept.names[language]) <= LONGEST_NAME[language] for language in PAPER_LANGUAGES)

@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from parrot.config.base import Several, Strict, explained
-from parrot.config.catalog import LANGUAGES, Language
+from parrot.config.catalog import Language
 from parrot.config.strict_yaml import read_yaml
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 
 FILE = Path(__file__).with_name("selection.yaml")
@@ -50,7 +51,7 @@ def read_selection(available: Sequence[str], path: Path = FILE) -> Selection:
         if (concept in selection.dropped) + listed.count(concept) > 1:
             raise ConfigError(f"{path}: {concept}: expected once, in one category or in `dropped`")
     for name, category in selection.categories.items():
-        if missing := [language for language in LANGUAGES if not category.names.get(language)]:
+        if missing := [language for language in PAPER_LANGUAGES if not category.names.get(language)]:
             raise ConfigError(f"{path}: categories.{name}.names: expected a name in {', '.join(missing)}")
     return selection
 

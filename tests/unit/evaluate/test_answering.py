@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.evaluate.questions import Question
 from parrot.integrations.answering import Answerer, with_pictures
@@ -115,7 +115,7 @@ def test_a_router_that_is_told_the_language(built, folder: Path, monkeypatch: py
         answerer.model, "generate", lambda **inputs: told.append(inputs["language_ids"]) or inputs["input_ids"]
     )
     answerer.answer(["<image>\nNe?", "<image>\nKim?"], [[picture("red")], [picture("blue")]], "tr")
-    assert told[0].tolist() == [LANGUAGES.index("tr")] * 2
+    assert told[0].tolist() == [PAPER_LANGUAGES.index("tr")] * 2
     with pytest.raises(ConfigError, match="its router is told the language, which is not known here"):
         answerer.answer(["<image>\nNe?"], [[picture("red")]])
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.catalog import LANGUAGES, Benchmark
+from parrot.config.catalog import Benchmark
+from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.information import by_kind, by_language, entropies, mutual_information
@@ -26,10 +27,10 @@ from tests.helpers import tiny_results
 from tests.helpers.tiny_manifest import sign
 
 LOG2_6 = 2.584962500721156
-FILES = dict(zip(LANGUAGES, ("en", "cn", "pt", "ar", "tr", "ru"), strict=True))
+FILES = dict(zip(PAPER_LANGUAGES, ("en", "cn", "pt", "ar", "tr", "ru"), strict=True))
 
 
-def benchmark(folder: Path, scoring: str = "vanilla", languages: tuple[str, ...] = LANGUAGES) -> Benchmark:
+def benchmark(folder: Path, scoring: str = "vanilla", languages: tuple[str, ...] = PAPER_LANGUAGES) -> Benchmark:
     """A benchmark that was predicted in `folder`."""
     made = Benchmark(
         name="MMMB",
@@ -270,7 +271,7 @@ def predicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, capsys):
-    for place, language in enumerate(LANGUAGES):
+    for place, language in enumerate(PAPER_LANGUAGES):
         write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), picture=str(i)) for i in range(40)])
     predicted(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from parrot.config.catalog import LANGUAGES
 from parrot.config.hardware import TrainingHardware
 from parrot.config.settings import ExpertSettings
 from parrot.config.stages import AlignSettings
+from parrot.constants import PAPER_LANGUAGES
 from parrot.data.collate import Collator, with_partners
 from parrot.data.conversations import load
 from parrot.evaluate.questions import Question
@@ -103,7 +103,7 @@ def test_partners_are_others(folder, settings):
         if label == -100 and token != processor.image_token_id
     ]
     assert batch["router_input_ids"].tolist() == [prompt]
-    assert batch["language_ids"].tolist() == [LANGUAGES.index(row["language"])]
+    assert batch["language_ids"].tolist() == [PAPER_LANGUAGES.index(row["language"])]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

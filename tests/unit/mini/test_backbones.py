@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, Qwen2ForCausalLM
 
-from parrot.config.catalog import LANGUAGES, Benchmark, Dataset, load_catalogue
+from parrot.config.catalog import Benchmark, Dataset, load_catalogue
+from parrot.constants import PAPER_LANGUAGES
 from parrot.io.digests import file_sha256
 from parrot.mini.backbones.contrastive import contrastive_loss, pixel_values
 from parrot.mini.backbones.corpus import Writer
@@ -94,7 +95,7 @@ def test_size():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 12e6
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", PAPER_LANGUAGES)
 def test_names_survive_the_tokenizer(language, tokenizer, material):
     for concept in material.concepts.ids:
         name = material.concepts.name(concept, language)
@@ -143,7 +144,7 @@ def test_each_line_is_of_one_language(lines):
 
 def test_no_line_is_a_benchmark_s_question(lines, material):
     asked = 0
-    for language in LANGUAGES:
+    for language in PAPER_LANGUAGES:
         reader = PromptReader(material.phrases, language)
         for line in lines:
             if line.language == language and line.prompt:
@@ -156,9 +157,9 @@ def test_no_line_is_a_benchmark_s_question(lines, material):
 def test_languages_are_drawn_apart(lines):
     drawn = {
         language: [line.kind + line.answer for line in lines if line.language == language and line.kind == "counting"]
-        for language in LANGUAGES
+        for language in PAPER_LANGUAGES
     }
-    assert len({tuple(answers) for answers in drawn.values()}) == len(LANGUAGES)
+    assert len({tuple(answers) for answers in drawn.values()}) == len(PAPER_LANGUAGES)
 
 
 # --- how they are made -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.mini.sources.houses import HOUSES
 from parrot.mini.sources.packages import GROUPS, NAMES
 
@@ -70,7 +70,7 @@ def test_pictures_decode_and_show_something_on_a_transparent_ground(house):
                 assert 64 * 64 * 0.03 < seen < 64 * 64, name
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", PAPER_LANGUAGES)
 def test_names_are_unique_and_not_empty(concepts, language):
     names = [concept["names"][language] for concept in concepts]
     assert all(name == name.strip() and name for name in names)
@@ -91,7 +91,7 @@ def test_russian_names_keep_their_short_i(concepts):
     assert names["hot-beverage"] == "горячий напиток"
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", PAPER_LANGUAGES)
 def test_no_category_name_holds_another_or_a_concepts_name(concepts, categories, language):
     names = {category: of[language].casefold() for category, of in categories.items()}
     held = [(one, other) for one in names for other in names if one != other and names[one] in names[other]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parrot.config.catalog import LANGUAGES
 from parrot.config.runs import Suite
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.evaluate.asker import Asker
 from parrot.evaluate.generate import Answer
@@ -37,11 +37,11 @@ def questions() -> list[Question]:
     """In six languages about three pictures and none, of 1 to 4 sentences."""
     shown = [
         Question(f"<image>\n{' '.join([ASKED[language]] * (1 + n % 4))}", picture(colour), "", LIMIT, language)
-        for language in LANGUAGES
+        for language in PAPER_LANGUAGES
         for n, colour in enumerate(COLOURS)
     ]
     return shown + [
-        Question(ASKED[language] * (1 + n), None, "", LIMIT, language) for n, language in enumerate(LANGUAGES)
+        Question(ASKED[language] * (1 + n), None, "", LIMIT, language) for n, language in enumerate(PAPER_LANGUAGES)
     ]
 
 

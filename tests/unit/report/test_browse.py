@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.config.catalog import LANGUAGES, Benchmark, list_file
+from parrot.config.catalog import Benchmark, list_file
+from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import Rejection, picture_id, read_tsv, write_list, write_tsv
 from parrot.errors import ConfigError
 from parrot.report import browse
@@ -293,7 +294,8 @@ def test_a_bounded_page_shows_whole_questions_the_same_for_every_run(
     assert {index // 10 for _, _, _, index in kept[0]} == {0, 1}
     sizes = Counter((benchmark, index) for benchmark, _, _, index in kept[0])
     assert all(
-        size == {"MMMB": 3, "MMBench_dev": 1}[benchmark] * len(LANGUAGES) for (benchmark, _), size in sizes.items()
+        size == {"MMMB": 3, "MMBench_dev": 1}[benchmark] * len(PAPER_LANGUAGES)
+        for (benchmark, _), size in sizes.items()
     )
 
 
@@ -308,7 +310,7 @@ def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: B
     assert len(chosen) == 48
     for number in {answer.index % 1_000_000 for answer in chosen}:
         assert {(a.index, a.language) for a in chosen if a.index % 1_000_000 == number} == {
-            (index, language) for index in (number, number + 1_000_000) for language in LANGUAGES
+            (index, language) for index in (number, number + 1_000_000) for language in PAPER_LANGUAGES
         }
     # One question is always shown.
     assert len(choose(answers, 1)) == 12

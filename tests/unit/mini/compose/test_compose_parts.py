@@ -11,7 +11,7 @@ import zlib
 import pytest
 from PIL import Image, ImageDraw
 
-from parrot.config.catalog import LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.mini.compose.colours import absent_colours, colour_of, main_colour
 from parrot.mini.compose.concepts import Concepts, load_concepts
@@ -78,12 +78,12 @@ def test_drawn_questions_are_never_reserved_and_always_decidable(material: Mater
         assert question.kind == kind
         assert not is_reserved(question.key)
         assert material.tell_apart(question.subject, question.options)
-        for language in LANGUAGES:
+        for language in PAPER_LANGUAGES:
             worded = word(question, language, material.phrases, rng.randrange(6))
             assert PromptReader(material.phrases, language).key(worded.prompt("?")) == question.key
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", PAPER_LANGUAGES)
 def test_wordings_are_distinct_complete_and_name_after_a_colon(language: str) -> None:
     """A name that stands after a colon and before punctuation needs no inflection."""
     phrases = json.loads((SHIPPED / "phrases.json").read_text(encoding="utf-8"))
