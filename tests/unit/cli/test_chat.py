@@ -266,7 +266,11 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
         (("?", "--instruction", ""), {}, "--instruction: expected some text, found none"),
         (("?", *["--option", "x"] * 27), {}, "--option: expected at most 26, found 27"),
         (("\udcff",), {}, "question: expected UTF-8 text"),
-        (("?", "--language", "de"), {}, "--language: (whole): expected 'en', 'zh', "),
+        (
+            ("?", "--language", "xx"),
+            {},
+            "--language: (whole): expected a language of parrot/languages.csv, ",
+        ),
         (("x" * (2**20 + 1),), {}, "question: expected at most 1048576 bytes (limits.text_bytes), found 1048577"),
         ((), {}, "expected a question, or --interactive"),
     ],
