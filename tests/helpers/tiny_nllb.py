@@ -15,9 +15,8 @@ from parrot.model.tokenizer import PROBES
 def write_nllb(folder: Path) -> None:
     letters = dict.fromkeys([*string.ascii_letters, *"什么颜色红绿蓝", *"".join(PROBES.values()).replace(" ", "")])
     vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "▁", *letters])}
-    tokenizer = NllbTokenizer(
-        vocab=vocabulary, merges=[], additional_special_tokens=[row.nllb for row in LANGUAGES.values()]
-    )
+    codes = [LANGUAGES[language].nllb for language in PAPER_LANGUAGES]
+    tokenizer = NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=codes)
     layers = {"layers": 2, "attention_heads": 2, "ffn_dim": 32}
     sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in layers.items()}
     torch.manual_seed(0)
