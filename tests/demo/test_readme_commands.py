@@ -53,13 +53,13 @@ def of(way: str) -> list[object]:
 
 @pytest.fixture(scope="module", name="project")
 def _project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the repository with the demo's results, and with the data set and the run that README adds."""
+    """A copy of the repository with the demo's results, and with the data set and the run that docs/runs.md adds."""
     project = new_project(tmp_path_factory.mktemp("commands") / "project")
     for name in MADE:
         (project / name).symlink_to(ROOT / name)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (entry,) = re.findall(r"```yaml\n(my_sft_tr:\n.*?)```", readme, re.DOTALL)
-    (run,) = re.findall(r"`(mine: \{data: .*?\}\}\})`", readme)
+    runs = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
+    (entry,) = re.findall(r"```yaml\n(my_sft_tr:\n.*?)```", runs, re.DOTALL)
+    (run,) = re.findall(r"`(mine: \{data: .*?\}\}\})`", runs)
     with open(project / "config/datasets.yaml", "a", encoding="utf-8") as file:
         file.write(f"\n{entry}")
     project.edit("config/runs.yaml", "\nfamilies:", f"\n{run}\nfamilies:")

@@ -24,7 +24,7 @@ from tests.bench.asking import answer_questions
 from tests.helpers.tiny_model import tiny_tokenizer
 from tests.helpers.tiny_training import talkative_model
 
-README = Path(__file__).parents[3] / "README.md"
+MODELS = Path(__file__).parents[3] / "docs/models.md"
 TR, ZH, EN = QUESTIONS = "Bu resimde ne var?", "图片里有什么？", "What is it?"
 LIMIT = 12
 
@@ -310,7 +310,7 @@ def test_a_damaged_model_folder_is_one_line(parrot_chat, folder: Path, tmp_path:
 
 
 def test_the_readmes_python_gives_the_same_answer(folder: Path, monkeypatch, capsys):
-    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", MODELS.read_text(encoding="utf-8"), re.DOTALL)
     path = "results/mini/parrot/model"
     assert path in code
     monkeypatch.chdir(folder)
