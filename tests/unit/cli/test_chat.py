@@ -141,7 +141,7 @@ def test_several_questions_load_and_encode_once(parrot_chat, predicted, monkeypa
         loaded.append(path)
         return model, processor
 
-    monkeypatch.setattr("parrot.evaluate.chat.load", counting)
+    monkeypatch.setattr("parrot.evaluate.chat.load_parrot", counting)
     said = parrot_chat(*QUESTIONS, "--max-new-tokens", str(LIMIT))
     assert said.out == "".join(f"> {question}\n{predicted[question][0]}\n" for question in QUESTIONS)
     assert (loaded, encoded) == ([Path("model")], [1])
