@@ -6,8 +6,8 @@ import re
 
 from parrot.config.catalog import Language
 from parrot.mini.compose.colours import COLOURS
-from parrot.mini.compose.keys import DIRECTIONS, FIXED_OPTIONS, Key, make_key
-from parrot.mini.compose.phrases import Phrases
+from parrot.mini.compose.material import Phrases
+from parrot.mini.compose.questions import DIRECTIONS, FIXED_OPTIONS, Key, make_key
 
 SUBJECTS = ("naming", "category", "colour", *DIRECTIONS, *FIXED_OPTIONS)
 _OPTION = re.compile(r"[A-D]\. ")

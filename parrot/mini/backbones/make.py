@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from parrot.config.catalog import Benchmark, Language, load_catalogue
 from parrot.constants import PAPER_LANGUAGES
-from parrot.io.files import new_folder
+from parrot.io.digests import file_sha256
+from parrot.io.files import new_folder, write_json
 from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language
+from parrot.mini.backbones.corpus import train_tokenizer
 from parrot.mini.backbones.pictures import Sampler
-from parrot.mini.backbones.provenance import sources, write_provenance
-from parrot.mini.backbones.tokenizer import train_tokenizer
 from parrot.mini.compose.blocks import BlockMaker
 from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.mini.compose.material import Material, load_material
@@ -125,3 +127,21 @@ def make(name: str) -> None:
         make_language_model(material, folder) if name == "qwen" else make_encoder(material, folder, CAPTIONS[name])
     )
     print(f"{name}: {figures}")
+
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow")
+
+
+def sources(resources: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of the shipped files, relative to `resources`, that a backbone was made from."""
+    return {name: file_sha256(resources / name) for name in sorted(names)}
+
+
+def write_provenance(folder: Path, **record: Any) -> None:
+    """Write provenance.json: what the caller says, the weights' digest, package versions and CPU seconds so far."""
+    packages = {name: version(name) for name in _PACKAGES}
+    digest = file_sha256(folder / "model.safetensors")
+    write_json(
+        folder / "provenance.json",
+        {**record, "sha256": digest, "packages": packages, "cpu_seconds": round(time.process_time())},
+    )

@@ -16,10 +16,9 @@ from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import ROTATION, write_tsv
 from parrot.mini.compose.blocks import Block, BlockMaker
 from parrot.mini.compose.concepts import FAR_HOUSE, NEAR_HOUSE, VALIDATION_HOUSE
-from parrot.mini.compose.keys import FIXED_OPTIONS
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.png import encode
-from parrot.mini.compose.questions import KINDS, Question, word
+from parrot.mini.compose.pictures import encode
+from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word
 
 LETTERS = "ABCD"
 

@@ -14,10 +14,9 @@ from typing import get_args
 
 from parrot.evaluate.matching import Matcher, infer
 from parrot.mini.compose.colours import COLOURS
-from parrot.mini.compose.keys import DIRECTIONS, FIXED_OPTIONS, Key, is_reserved, make_key
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.pictures import Layout, Scene
-from parrot.mini.compose.questions import Question
+from parrot.mini.compose.questions import DIRECTIONS, FIXED_OPTIONS, Key, Question, is_reserved, make_key
 
 Block = list[Question]
 

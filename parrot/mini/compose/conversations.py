@@ -13,11 +13,9 @@ from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import write_json
 from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
 from parrot.mini.compose.draw import Drawer
-from parrot.mini.compose.keys import FIXED_OPTIONS
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Scene
-from parrot.mini.compose.png import encode
-from parrot.mini.compose.questions import KINDS, Question, word
+from parrot.mini.compose.pictures import Scene, encode
+from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word
 
 # Seen about three times in stage 1's 200 steps of 48.
 CAPTIONS = 3000

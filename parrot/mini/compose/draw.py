@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from parrot.mini.compose.keys import FIXED_OPTIONS, is_reserved, make_key
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.pictures import Layout, Scene
-from parrot.mini.compose.questions import Question
+from parrot.mini.compose.questions import FIXED_OPTIONS, Question, is_reserved, make_key
 
 _TRIES = 50
 _DIRECTIONS: dict[Layout, tuple[str, str]] = {"horizontal": ("left", "right"), "vertical": ("top", "bottom")}

@@ -20,9 +20,9 @@ from parrot.mini.backbones.corpus import Writer
 from parrot.mini.backbones.language import Example, accuracy, batches, encode, loss_of, new_model
 from parrot.mini.backbones.make import CONCEPTS, RESOURCES, SEED
 from parrot.mini.backbones.pictures import Sampler, mirror
-from parrot.mini.compose.keys import is_reserved
 from parrot.mini.compose.material import load_material
 from parrot.mini.compose.pictures import Scene
+from parrot.mini.compose.questions import is_reserved
 from parrot.model.chat_template import format_prompt
 from tests.helpers.prompt_reader import PromptReader
 

@@ -18,9 +18,8 @@ from PIL import Image
 from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.errors import ConfigError
 from parrot.evaluate.matching import infer
-from parrot.mini.compose.keys import is_reserved
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.questions import KINDS
+from parrot.mini.compose.questions import KINDS, is_reserved
 from parrot.mini.compose.write import compose
 from tests.helpers.prompt_reader import PromptReader
 from tests.unit.mini.compose.composed_files import (

@@ -16,11 +16,9 @@ from parrot.errors import ConfigError
 from parrot.mini.compose.colours import absent_colours, colour_of, main_colour
 from parrot.mini.compose.concepts import Concepts, load_concepts
 from parrot.mini.compose.draw import Drawer
-from parrot.mini.compose.keys import Key, is_reserved, make_key
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Scene
-from parrot.mini.compose.png import encode
-from parrot.mini.compose.questions import KINDS, Question, word
+from parrot.mini.compose.pictures import Scene, encode
+from parrot.mini.compose.questions import KINDS, Key, Question, is_reserved, make_key, word
 from tests.helpers.prompt_reader import PromptReader
 from tests.unit.mini.compose.marked_pictures import SHIPPED
 
