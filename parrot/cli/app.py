@@ -12,9 +12,9 @@ import typer
 
 from parrot.cli.chat import chat
 from parrot.cli.clean import clean
+from parrot.cli.plan import plan
 from parrot.cli.runs import runs
 from parrot.cluster.launch import check_gpus
-from parrot.cluster.plan.command import plan
 from parrot.config import limits
 from parrot.config.base import validate
 from parrot.config.catalog import Control

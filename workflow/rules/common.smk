@@ -12,9 +12,10 @@ from parrot.config.settings import load_config, overlay
 from parrot.config.staleness import canonical, code_digest, key
 from parrot.errors import told
 from parrot.io.files import atomic_write
+from parrot.cluster.jobs import TRAININGS, count, jobs_of, to_do
 from parrot.cluster.plan.facts import read_facts
-from parrot.cluster.plan.jobs import TRAININGS, Job, Jobs, compared, count, known_targets
-from parrot.cluster.plan.took import took
+from parrot.cluster.plan.schedule import took
+from parrot.cluster.plan.summary import summarise
 from parrot.report.settings import browse_stage, report_stage
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.tracking.store import sqlite_file, store_uri
@@ -70,6 +71,16 @@ def load_suite():
     return suite
 
 
+def known_targets(suite):
+    """Every word that Snakemake takes for a target."""
+    return ("all", "align", "tables", "figures", *suite.targets)
+
+
+def compared(suite, target):
+    """The runs in a target's tables: its own, then its baselines."""
+    return (*suite.target(target), *suite.against(target))
+
+
 def asked_targets():
     return command_line().targets if command_line() else []
 
@@ -88,18 +99,14 @@ def may_start():
         stop(error)
 
 
-def planned(jobs, targets):
-    """What is about to run, in one line; with GPUs by a process of its own, as they need torch."""
-    jobs = [Job(job.rule.name, next(iter(job.wildcards), "")) for job in jobs if job.output]
+def planned(jobs):
+    """What is about to run, in one line."""
     is_local = workflow.nodes in (None, sys.maxsize)
-    if not (hardware.gpus and hardware.device == "cuda"):
-        at_once = max(1, workflow.cores // hardware.threads) if is_local else workflow.nodes
-        elsewhere = read_facts().seconds.get(suite.config.scale, {})
-        return f"plan: {count(jobs)}, {took(Jobs(suite, targets), jobs, elsewhere, [at_once]).about(at_once)}"
-    options = ["--configfile", settings_file(suite.raw), "--scheduled", settings_file(jobs)]
-    at_a_time = [] if is_local else ["--jobs", str(workflow.nodes)]
-    command = [sys.executable, "-m", "parrot", "plan", *targets, *options, *at_a_time]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
+    if hardware.gpus and hardware.device == "cuda":
+        return summarise(jobs, suite, 1 if is_local else workflow.nodes).line
+    at_once = max(1, workflow.cores // hardware.threads) if is_local else workflow.nodes
+    elsewhere = read_facts().seconds.get(suite.config.scale, {})
+    return f"plan: {count(to_do(jobs))}, {took(suite.config.scale, jobs, elsewhere, [at_once]).about(at_once)}"
 
 
 def announce(jobs):
@@ -109,10 +116,9 @@ def announce(jobs):
     if asked and any(word.startswith("--configfile") for word in sys.argv):
         options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
     try:
-        said = planned(jobs, targets)
+        said = planned(jobs)
     except Exception as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        said = f"plan: not known: {reason[-1] if reason else type(error).__name__}"
+        said = f"plan: not known: {str(error).strip() or type(error).__name__}"
     print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
@@ -175,7 +181,7 @@ work = f"work/{suite.config.scale}"
 
 
 onstart:
-    announce(list(workflow.dag.needrun_jobs()))
+    announce(jobs_of(workflow))
     make_store(workflow.dag.needrun_jobs())
 
 

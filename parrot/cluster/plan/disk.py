@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from parrot.cluster.plan.cost import Costs
-from parrot.cluster.plan.jobs import TRAININGS, Job, training
-from parrot.cluster.plan.memory import bytes_a_parameter
-from parrot.cluster.plan.samples import tokenised
+from parrot.cluster.jobs import TRAININGS, Job
+from parrot.cluster.plan.cost import Costs, tokenised
+from parrot.cluster.plan.memory import bytes_per_parameter
+from parrot.cluster.plan.shapes import training
 from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.config.runs import Run
 
@@ -49,7 +49,7 @@ def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
 def checkpoint_bytes(costs: Costs, job: Job) -> int:
     """One checkpoint: what the stage trains and its optimiser states."""
     of = training(costs.suite, job)
-    each = bytes_a_parameter(of.recipe.precision, of.hardware.strategy)
+    each = bytes_per_parameter(of.recipe.precision, of.hardware.strategy)
     return costs.shapes.parameters(of.run, of.stage).trained * (each.weight + each.optimizer)
 
 

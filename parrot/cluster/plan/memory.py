@@ -1,4 +1,4 @@
-"""What a training keeps in a GPU's memory, and the smallest GPU that holds it.
+"""What a training keeps in a GPU's memory, and which GPU holds it, for every strategy and way of tuning.
 
 Weights, gradients and optimiser states are exact for the strategy. Activations are an estimate, of the worst
 micro-batch: every sample as long as the recipe's `max_length`.
@@ -6,13 +6,16 @@ micro-batch: every sample as long as the recipe's `max_length`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from parrot.cluster.plan.facts import Device
-from parrot.cluster.plan.shapes import Parameters
+from parrot.cluster.jobs import TRAININGS, Job
+from parrot.cluster.plan.cost import Costs
+from parrot.cluster.plan.facts import Device, Facts
+from parrot.cluster.plan.hardware import PlannedHardware
+from parrot.cluster.plan.shapes import Parameters, Training, training
 from parrot.config.hardware import TrainingHardware
-from parrot.config.settings import Recipe
+from parrot.config.settings import Recipe, Tuning
 from parrot.model import ParrotConfig
 from parrot.model.loss import CHUNK
 
@@ -20,6 +23,17 @@ GIB = 1 << 30
 RESERVE = 2 * GIB  # CUDA's context, workspaces of its libraries, holes between tensors
 GATHERED = 500_000_000  # elements that ZeRO-2 gathers at a time, DeepSpeed's default
 LIVE = 1_000_000_000  # parameters that ZeRO-3 keeps gathered, its default
+TUNINGS: tuple[Tuning, ...] = ("full", "lora", "frozen")
+# Strategy and offload.
+WAYS = (
+    ("ddp", "none"),
+    ("zero2", "none"),
+    ("zero2", "optimizer"),
+    ("zero3", "none"),
+    ("zero3", "optimizer"),
+    ("zero3", "all"),
+    ("fsdp2", "none"),
+)
 
 
 class Bytes(NamedTuple):
@@ -44,7 +58,7 @@ class Memory(NamedTuple):
         return sum(self) + RESERVE
 
 
-def bytes_a_parameter(precision: Literal["fp32", "bf16"], strategy: str) -> Bytes:
+def bytes_per_parameter(precision: Literal["fp32", "bf16"], strategy: str) -> Bytes:
     """AdamW has two moments in float32. Beside them DeepSpeed keeps float32 weights, and bfloat16 ones to compute with;
     autocast keeps the float32 ones alone, and gradients like them."""
     if precision == "bf16" and strategy in ("zero2", "zero3"):
@@ -56,7 +70,7 @@ def memory(
     config: ParrotConfig, parameters: Parameters, recipe: Recipe, hardware: TrainingHardware, processes: int
 ) -> Memory:
     """What one of `processes` GPUs holds of a model with so many `parameters`."""
-    each = bytes_a_parameter(recipe.precision, hardware.strategy)
+    each = bytes_per_parameter(recipe.precision, hardware.strategy)
     weights, gradients, optimizer = (
         parameters.total * each.weight,
         parameters.trained * each.gradient,
@@ -123,3 +137,59 @@ def smallest(devices: Mapping[str, Device], needed: int, precision: Literal["fp3
         if device.memory * GIB >= needed and (device.bfloat16 or precision == "fp32")
     ]
     return min(holding, key=lambda name: devices[name].memory, default=None)
+
+
+class Fit(NamedTuple):
+    """GiB that each of so many GPUs needs for a stage, and the smallest device that has them (None: none does).
+
+    `is_configured`: the config asks for just that, on what the plan is for.
+    """
+
+    stage: str
+    tuning: Tuning | None
+    gpus: int
+    strategy: str
+    offload: str
+    micro_batch: int
+    gib: float
+    device: str | None
+    is_configured: bool
+
+
+def fits(jobs: Iterable[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> list[Fit]:
+    """For the largest model of each stage among the jobs, on one GPU and on those that a training takes."""
+    found = []
+    for of in _largest(jobs, costs):
+        for gpus in dict.fromkeys((1, on.all_gpus)):
+            for tuning in TUNINGS if of.stage == "tune" else (None,):
+                found += [_fit(of, costs, facts, gpus, on, tuning, *way) for way in WAYS]
+    return found
+
+
+def _largest(jobs: Iterable[Job], costs: Costs) -> list[Training]:
+    found: dict[str, Training] = {}
+    for job in jobs:
+        if job.rule in TRAININGS:
+            of = training(costs.suite, job)
+            size = costs.shapes.parameters(of.run, of.stage).total
+            if of.stage not in found or size > costs.shapes.parameters(found[of.stage].run, of.stage).total:
+                found[of.stage] = of
+    return list(found.values())
+
+
+def _fit(
+    of: Training,
+    costs: Costs,
+    facts: Facts,
+    gpus: int,
+    on: PlannedHardware,
+    tuning: Tuning | None,
+    strategy: str,
+    offload: str,
+) -> Fit:
+    hardware = of.hardware.model_copy(update={"strategy": strategy, "offload": offload})
+    parameters = costs.shapes.parameters(of.run, of.stage, tuning)
+    needed = memory(costs.shapes.config(of.run, of.stage), parameters, of.recipe, hardware, gpus).total
+    own = gpus == on.all_gpus and hardware == of.hardware and tuning in (None, of.run.config.tune.language_model)
+    device = smallest(facts.devices, needed, of.recipe.precision)
+    return Fit(of.stage, tuning, gpus, strategy, offload, hardware.micro_batch, needed / GIB, device, own)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from parrot.cluster.jobs import ON_GPUS, TRAININGS, Job, count, to_do
 from parrot.cluster.plan.cost import Costs, Work
 from parrot.cluster.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_bytes
 from parrot.cluster.plan.facts import Device, Facts
-from parrot.cluster.plan.jobs import ON_GPUS, TRAININGS, Job, Jobs, count
-from parrot.cluster.plan.schedule import wall_clock
-from parrot.cluster.plan.took import Took, took
-from parrot.cluster.plan.where import Where
+from parrot.cluster.plan.hardware import PlannedHardware
+from parrot.cluster.plan.schedule import Took, took, wall_clock
 
 UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak
 USUAL = 0.4
@@ -49,7 +48,7 @@ class Plan(NamedTuple):
     scale: str
     to_do: list[Job]
     jobs: dict[str, tuple[int, int]]
-    where: Where | None
+    where: PlannedHardware | None
     rows: list[Row]
     wall_clock: dict[str, float]
     wall_clock_at_once: dict[str, float]
@@ -62,34 +61,32 @@ class Plan(NamedTuple):
         return total(self.rows)
 
 
-def make(jobs: Jobs, targets: Sequence[str], costs: Costs, facts: Facts, on: Where | None) -> Plan:
-    """The plan of `targets`, whose jobs are `jobs`."""
-    to_do = jobs.to_do()
-    rules = dict.fromkeys(job.rule for job in jobs.steps)
-    counted = {
-        rule: (sum(job.rule == rule for job in to_do), sum(job.rule == rule for job in jobs.steps)) for rule in rules
-    }
-    rows = rows_of(to_do, costs, facts, on) if on else []
+def make(jobs: Sequence[Job], targets: Sequence[str], costs: Costs, facts: Facts, on: PlannedHardware | None) -> Plan:
+    """Make the plan of `targets`, whose jobs are `jobs`."""
+    left, scale = to_do(jobs), costs.suite.config.scale
+    rules = dict.fromkeys(job.rule for job in jobs)
+    counted = {rule: (sum(job.rule == rule for job in left), sum(job.rule == rule for job in jobs)) for rule in rules}
+    rows = rows_of(left, costs, facts, on) if on else []
     return Plan(
         targets=tuple(targets),
-        scale=jobs.suite.config.scale,
-        to_do=to_do,
+        scale=scale,
+        to_do=left,
         jobs=counted,
         where=on,
         rows=rows,
-        wall_clock=_wall_clock(jobs, to_do, rows, on, alone=True) if on else {},
-        wall_clock_at_once=_wall_clock(jobs, to_do, rows, on, alone=False) if on else {},
-        disk=disk(costs, to_do, on.at_a_time if on else 1),
-        took=None if on else took(jobs, to_do, facts.seconds.get(jobs.suite.config.scale, {})),
+        wall_clock=_wall_clock(left, rows, on, alone=True) if on else {},
+        wall_clock_at_once=_wall_clock(left, rows, on, alone=False) if on else {},
+        disk=disk(costs, left, on.at_a_time if on else 1),
+        took=None if on else took(scale, jobs, facts.seconds.get(scale, {})),
     )
 
 
-def rows_of(to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> list[Row]:
+def rows_of(left: Sequence[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> list[Row]:
     """Those of the jobs that run on GPUs."""
     device = facts.devices[on.device]
     is_measured = any(entry.device == on.device for entry in facts.measured)
     found = []
-    for job in to_do:
+    for job in left:
         if job.rule in ON_GPUS:
             work = costs.work(job)
             hours = {column(u): _hours(work, device, u) for u in UTILISATIONS}
@@ -112,13 +109,12 @@ def _hours(work: Work, device: Device, utilisation: float) -> float:
     return work.needed / (utilisation * device.peak(work.precision) * HOUR)
 
 
-def _wall_clock(jobs: Jobs, to_do: Sequence[Job], rows: Sequence[Row], on: Where, alone: bool) -> dict[str, float]:
-    after = {job: step.after for job, step in jobs.steps.items()}
+def _wall_clock(left: Sequence[Job], rows: Sequence[Row], on: PlannedHardware, alone: bool) -> dict[str, float]:
     gpus = {row.job: on.gpus_of(row.job) for row in rows}
     found = {}
     for name in rows[0].gpu_hours if rows else ():
-        hours = dict.fromkeys(to_do, 0.0) | {row.job: row.gpu_hours[name] / gpus[row.job] for row in rows}
-        found[name] = wall_clock(hours, after, on.at_a_time, gpus if alone else None, of=on.all_gpus)
+        hours = dict.fromkeys(left, 0.0) | {row.job: row.gpu_hours[name] / gpus[row.job] for row in rows}
+        found[name] = wall_clock(left, hours, on.at_a_time, gpus if alone else None, of=on.all_gpus)
     return found
 
 
@@ -127,9 +123,9 @@ def total(rows: Sequence[Row]) -> dict[str, float]:
     return {name: sum(row.gpu_hours[name] for row in rows) for name in (rows[0].gpu_hours if rows else ())}
 
 
-def line(jobs: Jobs, to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where) -> str:
-    """What is about to be submitted, `to_do` of `jobs`, in one line; its wall-clock is that on a training's GPUs."""
-    rows = rows_of(to_do, costs, facts, on)
+def line(left: Sequence[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> str:
+    """Say in one line what the jobs `left` take; the wall-clock is that on a training's GPUs."""
+    rows = rows_of(left, costs, facts, on)
     hours, name = total(rows), facts.devices[on.device].name
     least = "" if all(row.is_known for row in rows) else "at least "
     if MEASURED in hours:
@@ -137,9 +133,9 @@ def line(jobs: Jobs, to_do: Sequence[Job], costs: Costs, facts: Facts, on: Where
         by, said = MEASURED, f"at rates measured on {name}{rest}"
     else:
         by, said = column(USUAL), f"at {column(USUAL)} of {name}'s peak (not measured)"
-    clock = _wall_clock(jobs, to_do, rows, on, alone=True).get(by, 0)
+    clock = _wall_clock(left, rows, on, alone=True).get(by, 0)
     spent = f"{hours.get(by, 0):,.0f} GPU-hours, {clock:,.0f} h on {on.alone}, {said}"
-    return f"plan: {count(to_do)}, {least}{spent}, {disk(costs, to_do, on.at_a_time).total / 1e12:.1f} TB disk"
+    return f"plan: {count(left)}, {least}{spent}, {disk(costs, left, on.at_a_time).total / 1e12:.1f} TB disk"
 
 
 def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:
@@ -148,9 +144,16 @@ def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence
         "targets": plan.targets,
         "scale": plan.scale,
         "jobs": {rule: {"to_do": left, "all": every} for rule, (left, every) in plan.jobs.items()},
+        "to_do": [{"rule": job.rule, "name": job.name, "reason": job.reason} for job in plan.to_do],
         "where": plan.where._asdict() if plan.where else None,
         "rows": [
-            {**row.job._asdict(), **row.work._asdict(), "gpu_hours": row.gpu_hours, "is_measured": row.is_measured}
+            {
+                "rule": row.job.rule,
+                "name": row.job.name,
+                **row.work._asdict(),
+                "gpu_hours": row.gpu_hours,
+                "is_measured": row.is_measured,
+            }
             | {"checkpoints": row.checkpoints, "model": row.model}
             for row in plan.rows
         ],

@@ -1,23 +1,47 @@
-"""A run's model by its sizes alone: no weights are read, and the backbones need not be on this machine."""
+"""Trainings, and their models by sizes alone: no weights are read, and the backbones need not be on this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen2Config
 
-from parrot.cluster.plan.jobs import Stage
+from parrot.cluster.jobs import Job
 from parrot.config.catalog import BackboneFolder, TextShape, VisionShape
+from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import Run, Suite
-from parrot.config.settings import Tuning
+from parrot.config.settings import Recipe, Tuning
 from parrot.config.staleness import key
 from parrot.errors import ConfigError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import configuration, trainable
 from parrot.model.folder import kind_of, read_config
 from parrot.train.adapters import add_adapters
+
+Stage = Literal["align", "tune"]
+
+
+class Training(NamedTuple):
+    """What a training job is, and what it reads: names of conversation sets."""
+
+    run: Run
+    stage: Stage
+    recipe: Recipe
+    hardware: TrainingHardware
+    sets: tuple[str, ...]
+
+
+def training(suite: Suite, job: Job) -> Training:
+    """Return the training that `job`, of a rule of `TRAININGS`, is."""
+    if job.rule == "project":
+        run = suite.with_stage1(job.name)
+        return Training(run, "align", run.config.align, run.config.hardware.align, run.config.data.align)
+    run = suite.run(job.name)
+    data = run.config.data
+    sets = tuple(name for language in data.languages for name in data.instructions[language])
+    return Training(run, "tune", run.config.tune, run.config.hardware.tune, sets)
 
 
 class Parameters(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
-from parrot.cluster.plan.against import Aim, Implied
+from parrot.cluster.jobs import AFTER_OTHERS, MISSING, count
 from parrot.cluster.plan.disk import GIGABYTE
 from parrot.cluster.plan.facts import Facts
-from parrot.cluster.plan.fits import Fit
-from parrot.cluster.plan.jobs import count
+from parrot.cluster.plan.goals import GoalUtilisation, ImpliedUtilisation
+from parrot.cluster.plan.hardware import PlannedHardware
+from parrot.cluster.plan.memory import Fit
 from parrot.cluster.plan.plan import MEASURED, USUAL, Plan, Row, column
-from parrot.cluster.plan.took import Took, minutes
-from parrot.cluster.plan.where import Where
+from parrot.cluster.plan.schedule import Took, minutes
 
 EXA = 10**18
 WIDTH = 120
@@ -20,7 +20,13 @@ STAGES = {"align": "stage 1", "tune": "stage 2"}
 OFFLOADED = {"none": "", "optimizer": " *", "all": " **"}
 
 
-def text(plan: Plan, facts: Facts, fits: Sequence[Fit], held: Sequence[Implied], aims: Sequence[Aim]) -> str:
+def text(
+    plan: Plan,
+    facts: Facts,
+    fits: Sequence[Fit],
+    implied: Sequence[ImpliedUtilisation],
+    goals: Sequence[GoalUtilisation],
+) -> str:
     """The whole plan, in aligned tables of at most 120 columns."""
     parts = [_jobs(plan)]
     if plan.where is None:
@@ -32,7 +38,7 @@ def text(plan: Plan, facts: Facts, fits: Sequence[Fit], held: Sequence[Implied],
         parts += [_hardware(plan.where, facts)]
         parts += [_hours(plan, plan.where)] if plan.rows else []
         parts.append(_calibration(plan.where, facts))
-    parts += [_disk(plan), _fits(fits, facts), _published(held, facts), _aims(aims, facts)]
+    parts += [_disk(plan), _fits(fits, facts), _published(implied, facts), _goals(goals, facts)]
     parts += [_estimated(plan.rows), _unknown(plan.rows)]
     return "\n\n".join(_wrapped(part) for part in parts if part)
 
@@ -45,11 +51,15 @@ def _wrapped(part: str) -> str:
 def _jobs(plan: Plan) -> str:
     done = sum(every - left for left, every in plan.jobs.values())
     each = [f"{rule} {left}" for rule, (left, _) in plan.jobs.items() if left]
-    return (
-        f"{' '.join(plan.targets)} at the {plan.scale} scale: {count(plan.to_do)} to do, {done} done"
-        + (f"\n  {', '.join(each)}" if each else "")
-        + "\n  What exists counts as done; whether it is out of date, `snakemake -n` says."
-    )
+    # What misses its files, and what only waits for such, is no news.
+    stale = [job for job in plan.to_do if job.reason not in (MISSING, AFTER_OTHERS)]
+    again = sum(job.reason == AFTER_OTHERS for job in plan.to_do)
+    parts = [f"{' '.join(plan.targets)} at the {plan.scale} scale: {count(plan.to_do)} to do, {done} done"]
+    parts += [f"  {', '.join(each)}"] if each else []
+    if stale:
+        why = ", ".join(f"{job.rule} {job.name}".rstrip() + f" ({job.reason})" for job in stale)
+        parts.append(f"  Out of date: {why}" + (f"; and behind what is to do: {again}" if again else ""))
+    return "\n".join(parts)
 
 
 def _took(found: Took) -> str:
@@ -62,7 +72,7 @@ def _took(found: Took) -> str:
     return "\n".join(parts)
 
 
-def _hardware(where: Where, facts: Facts) -> str:
+def _hardware(where: PlannedHardware, facts: Facts) -> str:
     device = facts.devices[where.device]
     half = "bfloat16" if device.bfloat16 else "float16"
     nodes = f"{where.nodes} node{'s' * (where.nodes > 1)} x {where.gpus} {device.name}"
@@ -74,7 +84,7 @@ def _hardware(where: Where, facts: Facts) -> str:
     )
 
 
-def _hours(plan: Plan, where: Where) -> str:
+def _hours(plan: Plan, where: PlannedHardware) -> str:
     columns = list(plan.wall_clock)
     head = ["row", "job", "precision", "10^18 FLOP", *columns, "left, GB", "checkpoints"]
     lines = [_row(row, columns) for row in plan.rows]
@@ -102,7 +112,7 @@ def _row(row: Row, columns: Sequence[str]) -> list[str]:
     return [name, row.job.rule, row.work.precision, _number(row.work.needed / EXA), *hours, *sizes]
 
 
-def _calibration(where: Where, facts: Facts) -> str:
+def _calibration(where: PlannedHardware, facts: Facts) -> str:
     entries = [entry for entry in facts.measured if entry.device == where.device]
     name = facts.devices[where.device].name
     if not entries:
@@ -152,9 +162,9 @@ def _fits(fits: Sequence[Fit], facts: Facts) -> str:
     )
 
 
-def _published(held: Sequence[Implied], facts: Facts) -> str:
+def _published(implied: Sequence[ImpliedUtilisation], facts: Facts) -> str:
     lines = []
-    for each in held:
+    for each in implied:
         entry, name = each.published, facts.devices[each.published.device].name
         shares = [f"{100 * share:.0f} %" for share in (each.needed, each.with_recomputation, each.by_rule_of_thumb)]
         lines.append(
@@ -166,16 +176,16 @@ def _published(held: Sequence[Implied], facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _aims(aims: Sequence[Aim], facts: Facts) -> str:
+def _goals(goals: Sequence[GoalUtilisation], facts: Facts) -> str:
     lines = []
-    for aim in aims:
-        goal, name = aim.goal, facts.devices[aim.goal.device].name
+    for each in goals:
+        goal, name = each.goal, facts.devices[each.goal.device].name
         measured = f"not measured on {name}"
-        if aim.measured_gpu_hours is not None:
-            verdict = "reached" if aim.measured_gpu_hours <= goal.gpu_hours else "missed"
-            measured = f"{aim.measured_gpu_hours:.0f} at the measured rates, {verdict}"
+        if each.measured_gpu_hours is not None:
+            verdict = "reached" if each.measured_gpu_hours <= goal.gpu_hours else "missed"
+            measured = f"{each.measured_gpu_hours:.0f} at the measured rates, {verdict}"
         lines.append(
-            f"Goal for {goal.run}: at most {goal.gpu_hours:g} {name} hours, which takes {100 * aim.utilisation:.0f} % "
+            f"Goal for {goal.run}: at most {goal.gpu_hours:g} {name} hours, which takes {100 * each.utilisation:.0f} % "
             f"utilisation; {measured}."
         )
     return "\n".join(lines)

@@ -1,16 +1,18 @@
-"""What a run's training is held against: a published one, which the plan never reads, and a goal."""
+"""The utilisation that a published training implies, and that a goal takes; no figure of the plan comes from either."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
+from parrot.cluster.jobs import Job
 from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.facts import Facts, Goal, Published
-from parrot.cluster.plan.jobs import Job, Jobs
 from parrot.cluster.plan.plan import HOUR
+from parrot.config.runs import Suite
 
 
-class Implied(NamedTuple):
+class ImpliedUtilisation(NamedTuple):
     """The shares of the devices' peak that a published time implies, by three counts of what was computed: the
     operations that training needs, those with what gradient checkpointing computes again, and 8 operations a
     parameter and token, frozen or not."""
@@ -22,7 +24,7 @@ class Implied(NamedTuple):
     by_rule_of_thumb: float
 
 
-class Aim(NamedTuple):
+class GoalUtilisation(NamedTuple):
     """The share of the device's peak that a goal asks for, and GPU-hours at the rates measured on it, if any."""
 
     goal: Goal
@@ -30,25 +32,27 @@ class Aim(NamedTuple):
     measured_gpu_hours: float | None
 
 
-def implied(jobs: Jobs, costs: Costs, facts: Facts) -> list[Implied]:
+def implied_by_published(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[ImpliedUtilisation]:
     """For each published time of a run among the jobs."""
     found = []
     for entry in facts.published:
-        if (trainings := _trainings(jobs, entry)) is not None:
+        if (trainings := _trainings(jobs, entry, costs.suite)) is not None:
             works = [costs.work(job) for job in trainings]
             seconds = entry.gpus * entry.hours * HOUR
             capacity = seconds * facts.devices[entry.device].peak(works[0].precision)
             needed = sum(work.needed for work in works)
             again, thumb = (sum(work.recomputed for work in works), sum(work.by_rule_of_thumb for work in works))
-            found.append(Implied(entry, needed, needed / capacity, (needed + again) / capacity, thumb / capacity))
+            found.append(
+                ImpliedUtilisation(entry, needed, needed / capacity, (needed + again) / capacity, thumb / capacity)
+            )
     return found
 
 
-def aims(jobs: Jobs, costs: Costs, facts: Facts) -> list[Aim]:
+def asked_by_goals(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[GoalUtilisation]:
     """For each goal of a run among the jobs."""
     found = []
     for goal in facts.goals:
-        if (trainings := _trainings(jobs, goal)) is not None:
+        if (trainings := _trainings(jobs, goal, costs.suite)) is not None:
             works = {job: costs.work(job) for job in trainings}
             needed, first = sum(work.needed for work in works.values()), next(iter(works.values()))
             capacity = goal.gpu_hours * HOUR * facts.devices[goal.device].peak(first.precision)
@@ -57,14 +61,13 @@ def aims(jobs: Jobs, costs: Costs, facts: Facts) -> list[Aim]:
             if all(rates.values()):
                 hours = [works[job].needed / (1e12 * entry.rate * HOUR) for job, entry in rates.items() if entry]
                 measured = sum(hours)
-            found.append(Aim(goal, needed / capacity, measured))
+            found.append(GoalUtilisation(goal, needed / capacity, measured))
     return found
 
 
-def _trainings(jobs: Jobs, entry: Published | Goal) -> list[Job] | None:
+def _trainings(jobs: Collection[Job], entry: Published | Goal, suite: Suite) -> list[Job] | None:
     """Both trainings of the run that `entry` names; None unless the jobs hold them, of that language model."""
-    suite = jobs.suite
     tune = Job("tune", entry.run)
-    if tune not in jobs.steps or suite.run(entry.run).config.model.language_model != entry.language_model:
+    if tune not in jobs or suite.run(entry.run).config.model.language_model != entry.language_model:
         return None
     return [Job("project", suite.run(entry.run).stage1_key or ""), tune]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from parrot.cluster.jobs import TRAININGS, Job
 from parrot.cluster.plan.facts import Facts
-from parrot.cluster.plan.jobs import TRAININGS, Job
 from parrot.config.hardware import Hardware
 
 
-class Where(NamedTuple):
+class PlannedHardware(NamedTuple):
     """What the jobs run on: a device of config/plan.yaml, nodes and GPUs a node of a training, jobs at a time."""
 
     device: str
@@ -34,17 +34,17 @@ class Where(NamedTuple):
         return self.all_gpus if job.rule in TRAININGS else self.gpus
 
 
-def where(
+def planned_hardware(
     hardware: Hardware,
     facts: Facts,
     gpu: str | None = None,
     nodes: int | None = None,
     gpus: int | None = None,
     at_a_time: int = 1,
-) -> Where | None:
+) -> PlannedHardware | None:
     """The config's hardware, or what is given in its place; None where there are no GPUs at all."""
     number = gpus or hardware.gpus * (hardware.device == "cuda") or int(gpu is not None)
     if not number:
         return None
     name = gpu or hardware.gpu_model or facts.default
-    return Where(facts.device(name), nodes or hardware.nodes, number, at_a_time)
+    return PlannedHardware(facts.device(name), nodes or hardware.nodes, number, at_a_time)
