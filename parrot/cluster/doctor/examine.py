@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from parrot.cluster.doctor import accounting, cluster, machine, nodes, packages
-from parrot.cluster.doctor import profile as profiles
-from parrot.cluster.doctor.data import check_data
+from parrot.cluster.doctor import machine, nodes, slurm, submission
 from parrot.cluster.doctor.finding import Finding, failed, ok, warning
-from parrot.cluster.doctor.fit import fit
-from parrot.cluster.doctor.room import check_room
-from parrot.cluster.doctor.storage import check_store
-from parrot.cluster.doctor.submission import check_submission
+from parrot.cluster.doctor.mlflow import check_store
+from parrot.cluster.doctor.requests import Request, fit, requests
+from parrot.cluster.jobs import Listing, find_profile, list_jobs
+from parrot.cluster.plan.summary import summarise
 from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.config.strict_yaml import read_yaml
 from parrot.errors import ConfigError
 from parrot.tracking.store import store_uri
 
@@ -28,35 +28,49 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
     read = "profile"
     try:
         if profile is not None:
-            path = profiles.find_profile(profile)
-            settings = profiles.read_profile(path)
+            path = find_profile(profile)
+            settings = _read_profile(path)
             yield ok("profile", str(path))
         read = "config"
-        suite = _load(configfiles or profiles.files_of(settings))
+        suite = _load(configfiles or _files_of(settings))
     except ConfigError as error:
         yield failed(read, str(error), "correct it; nothing else was checked")
         return
     yield ok("config", f"scale {suite.config.scale}, runs {', '.join(suite.config.report.runs)}")
     yield machine.check_python()
-    yield packages.check_packages()
-    yield check_data(map(suite.run, suite.config.report.runs))
-    yield from check_room(profile, configfiles)
+    yield machine.check_packages()
+    yield machine.check_data(map(suite.run, suite.config.report.runs))
+    listed = _listed(profile, configfiles)
+    yield from machine.check_room(_disk(listed, suite))
     if profile is None:
         yield machine.check_threads(suite.config.hardware)
         yield nodes.check_imports_here(suite.config.hardware)
         yield check_store(store_uri(), elsewhere=False)
         return
-    answers = cluster.controller()
+    answers = slurm.controller()
     yield answers
     if answers.status == "failed":
         return
-    try:
-        asked = profiles.requests(profile, configfiles, str(settings.get("slurm-qos", "")))
-    except ConfigError as error:
-        yield failed("workflow", str(error), "correct it")
+    if isinstance(listed, ConfigError):
+        yield failed("workflow", str(listed), "correct it")
         return
+    asked = requests(listed.jobs, str(settings.get("slurm-qos", "")))
     yield ok("workflow", f"jobs of {', '.join(dict.fromkeys(request.rule for request in asked))}")
     yield from _examine_cluster(settings, asked, suite, wait)
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    """What the profile says; ConfigError where it is not YAML or not for Slurm."""
+    profile = read_yaml(path)
+    if profile.get("executor") != "slurm":
+        raise ConfigError(f"{path}: executor: expected slurm, found {profile.get('executor', 'none')}")
+    return profile
+
+
+def _files_of(profile: dict[str, Any]) -> list[str]:
+    """The config files that the profile names."""
+    named = profile.get("configfile", profile.get("configfiles", []))
+    return [named] if isinstance(named, str) else [str(each) for each in named]
 
 
 def _load(configfiles: list[str]) -> Suite:
@@ -66,21 +80,39 @@ def _load(configfiles: list[str]) -> Suite:
     return suite
 
 
+def _listed(profile: str | None, configfiles: list[str]) -> Listing | ConfigError:
+    """All jobs of the report, or why the workflow does not list them."""
+    try:
+        return list_jobs(["all"], profile, configfiles)
+    except ConfigError as error:
+        return error
+
+
+def _disk(listed: Listing | ConfigError, suite: Suite) -> dict[str, int] | ConfigError:
+    """Bytes that are still to be written, by kind, or why that is not known."""
+    if isinstance(listed, ConfigError):
+        return listed
+    try:
+        return summarise(listed.jobs, suite, listed.at_a_time).disk
+    except ConfigError as error:
+        return error
+
+
 def _examine_cluster(
-    settings: dict[str, Any], asked: list[profiles.Request], suite: Suite, wait: int | None
+    settings: dict[str, Any], asked: list[Request], suite: Suite, wait: int | None
 ) -> Iterator[Finding]:
-    known = cluster.partitions()
-    yield from cluster.check_partitions({request.partition for request in asked}, known)
-    where = {request.partition: cluster.named(request.partition, known) for request in asked}
+    known = slurm.partitions()
+    yield from slurm.check_partitions({request.partition for request in asked}, known)
+    where = {request.partition: slurm.named(request.partition, known) for request in asked}
     fitting = []
     for request in asked:
         findings = fit(request, where[request.partition]) if where[request.partition] else []
         yield from findings
         if findings and findings[0].status != "failed":
             fitting.append(request)
-    yield from check_submission(fitting)
-    yield from accounting.check_account(asked)
-    yield accounting.check_status(settings)
+    yield from submission.check_submission(fitting)
+    yield from submission.check_account(asked)
+    yield submission.check_status(settings)
     hosts = {node.host for partitions in where.values() for partition in partitions for node in partition.nodes}
     elsewhere = {host.partition(".")[0] for host in hosts} - {os.uname().nodename.partition(".")[0]}
     yield check_store(store_uri(), bool(elsewhere))
@@ -88,9 +120,7 @@ def _examine_cluster(
         yield from _examine_nodes(asked, fitting, suite, wait)
 
 
-def _examine_nodes(
-    asked: list[profiles.Request], fitting: list[profiles.Request], suite: Suite, wait: int
-) -> Iterator[Finding]:
+def _examine_nodes(asked: list[Request], fitting: list[Request], suite: Suite, wait: int) -> Iterator[Finding]:
     """What the nodes of every partition see, and what those import that the largest of the jobs `asked` runs on."""
     by_size = sorted(fitting, key=_size)
     for request in {each.partition: each for each in by_size}.values():
@@ -101,5 +131,5 @@ def _examine_nodes(
         yield warning("imports", "not checked: no nodes have what a training asks for", "see above")
 
 
-def _size(request: profiles.Request) -> tuple[int, int]:
+def _size(request: Request) -> tuple[int, int]:
     return request.nodes, request.gpus

@@ -1,15 +1,25 @@
-"""The machine that the doctor runs on: its Python and its cores."""
+"""The machine that the doctor runs on: its Python, packages and cores, the data that is there, and room on disk."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
-from parrot.cluster.doctor.finding import Finding, failed, ok, warning
+from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
 from parrot.config.hardware import Hardware
+from parrot.config.runs import Run
+from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
+from parrot.errors import ConfigError
+
+INSTALL = "pip install -c constraints.txt -e ."
 
 
 def check_python() -> Finding:
@@ -29,3 +39,122 @@ def check_threads(hardware: Hardware) -> Finding:
         found = f"a job takes {hardware.threads}, this machine has {cores} cores"
         return warning("threads", found, "lower hardware.threads, or run on Slurm")
     return ok("threads", f"a job takes {hardware.threads} of {cores} cores")
+
+
+def check_packages() -> Finding:
+    """Check that everything parrot needs is installed, in versions that were run."""
+    ranges, missing, others = _ranges(), [], []
+    for name, versions in ranges.items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if _release(found) not in versions:
+            others.append(f"{name} {found} (expected {versions})")
+    if missing:
+        return failed("packages", f"missing: {listed(missing)}", INSTALL)
+    if others:
+        return warning("packages", f"in versions that were not tried: {listed(others)}", INSTALL)
+    return ok("packages", f"{len(ranges)} in versions that were tried")
+
+
+def needed(hardware: Hardware) -> list[str]:
+    """Modules that a training of this hardware imports."""
+    stages = (hardware.align, hardware.tune)
+    modules = ["torch", "transformers"]
+    if any(stage.strategy in ("zero2", "zero3") for stage in stages):
+        modules.append("deepspeed")
+    if any(stage.attention == "flash_attention_2" for stage in stages):
+        modules.append("flash_attn")
+    return modules
+
+
+def misfits(versions: Mapping[str, str]) -> list[str]:
+    """Return the ranges of those modules whose version is outside."""
+    ranges = _ranges("gpu", "flash")
+    wanted = {module: ranges[name] for module in versions if (name := module.replace("_", "-")) in ranges}
+    return [f"{module} {expected}" for module, expected in wanted.items() if _release(versions[module]) not in expected]
+
+
+def _ranges(*extras: str) -> dict[str, SpecifierSet]:
+    """Return the versions that parrot itself and its `extras` accept, by package."""
+    lines = [Requirement(line) for line in importlib.metadata.requires("parrot") or []]
+    asked = [line for line in lines if not line.marker or any(line.marker.evaluate({"extra": one}) for one in extras)]
+    return {line.name: line.specifier for line in asked}
+
+
+def _release(version: str) -> Version:
+    """Return the version without its build, such as +cpu or +cu130."""
+    return Version(Version(version).public)
+
+
+def check_data(runs: Iterable[Run]) -> Finding:
+    """What `runs` name: there; made or downloaded by the rule `fetch`, which runs on this machine; or missing."""
+    named: dict[str, Dataset | Benchmark] = {}
+    for run in runs:
+        named |= {**run.fetch.datasets, **run.fetch.benchmarks}
+    given: list[str] = []
+    online: list[str] = []
+    made: list[str] = []
+    for name, entry in named.items():
+        for path, source in _files(entry):
+            if not Path(path).exists():
+                kind = {"composed": made, "local": given, "shipped": given}.get(source, online)
+                kind.append(f"{path} ({name})")
+    if given:
+        return failed("data", f"missing: {listed(given)}", "put them there, or name others in the config")
+    if online and os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        found = f"to be downloaded: {listed(online)}, but HF_HUB_OFFLINE is set"
+        return failed("data", found, "unset it; compute nodes never download, whatever it is")
+    if online:
+        advice = "get them with `parrot fetch`, on a machine with network: compute nodes never download"
+        return warning("data", f"to be downloaded: {listed(online)}", advice)
+    later = ", some of which the first run makes" if made else " are here"
+    return ok("data", f"{len(named)} data sets, backbones and benchmarks{later}")
+
+
+def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
+    """What must be there, and where it comes from: a download brings no pictures."""
+    source = entry.source if isinstance(entry.source, str) else "download"
+    match entry:
+        case ConversationSet():
+            yield entry.file, source
+            yield entry.images, source if source == "composed" else "local"
+        case BackboneFolder():
+            yield f"{entry.path}/config.json", source
+        case Benchmark():
+            yield from ((f"{entry.folder}/{file}", source) for file in entry.files.values())
+
+
+def check_room(sizes: Mapping[str, int] | ConfigError) -> list[Finding]:
+    """Compare free space with the bytes that are still to be written, by kind, or say why these are not known.
+
+    Quotas are not known either.
+    """
+    if isinstance(sizes, ConfigError):
+        free = shutil.disk_usage(".").free
+        found = f"{_size(free)} free at {Path.cwd()}; how much is needed is not known: {sizes}"
+        return [warning("disk", found, "correct it, or see to it that there is room for data and checkpoints")]
+    others = sizes["total"] - sizes["data"] - sizes["models"]
+    by_disk: dict[int, dict[Path, int]] = {}
+    # Each of these folders may be a link to a file system of its own.
+    for folder, size in {Path("data"): sizes["data"], Path("work"): others, Path("results"): sizes["models"]}.items():
+        by_disk.setdefault(os.stat(_there(folder)).st_dev, {})[folder] = size
+    return [_enough(list(each), sum(each.values())) for each in by_disk.values()]
+
+
+def _enough(folders: list[Path], needed: int) -> Finding:
+    free = shutil.disk_usage(_there(folders[0])).free
+    found = f"{', '.join(map(str, folders))}: {_size(needed)} still to be written, {_size(free)} free"
+    if needed > free:
+        return failed("disk", found, "make room, link a folder to a larger file system, or ask for fewer runs")
+    return ok("disk", found)
+
+
+def _there(folder: Path) -> Path:
+    return folder if folder.exists() else Path.cwd()
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size < 1e12 else f"{size / 1e12:.1f} TB"

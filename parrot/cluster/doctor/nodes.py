@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from parrot.cluster.doctor.command import Answer, ask
-from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
-from parrot.cluster.doctor.packages import misfits, needed
-from parrot.cluster.doctor.profile import Request
+from parrot.cluster.doctor.finding import Answer, Finding, ask, failed, listed, ok, warning
+from parrot.cluster.doctor.machine import misfits, needed
+from parrot.cluster.doctor.requests import Request
 from parrot.config.hardware import Hardware
 
 JOB_MINUTES = 5

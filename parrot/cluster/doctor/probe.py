@@ -8,7 +8,7 @@ import json
 import os
 import sys
 
-from parrot.cluster.doctor.storage import check_store
+from parrot.cluster.doctor.mlflow import check_store
 from parrot.tracking.store import store_uri
 
 

@@ -21,7 +21,6 @@ from parrot.config.runs import Run, Suite
 from parrot.config.stages import PredictSettings
 from parrot.constants import IGNORED
 from parrot.data.benchmarks import read_language
-from parrot.data.conversations import samples
 from parrot.data.samples import Reading
 from parrot.model.flops import STAGE_2, Part, Question, Sample, prediction_flops, recomputed_flops, training_flops
 
@@ -188,6 +187,8 @@ def _tokenised(path: Path, visual: int, max_length: int) -> list[Group]:
 
 
 def _json(entry: ConversationSet) -> list[Group]:
+    from parrot.data.conversations import samples  # brings datasets along, for what few plans need
+
     counts = {1: [0, 0, 0], 0: [0, 0, 0]}
     for sample in samples(entry, Reading(entry), images=False):
         sums = counts[int("image" in sample)]

@@ -54,7 +54,7 @@ def _reckon(jobs: list[Job], suite: Suite, at_a_time: int) -> Summary:
 
     costs, facts = Costs(suite), read_facts()
     on = planned_hardware(suite.config.hardware, facts, at_a_time=at_a_time)
-    sizes = disk(costs, jobs, at_a_time)
+    sizes = disk(costs, jobs, on.at_a_time if on else 1)
     return Summary(line(jobs, costs, facts, on) if on else "", {**sizes._asdict(), "total": sizes.total})
 
 

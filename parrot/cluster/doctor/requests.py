@@ -1,13 +1,72 @@
-"""Whether what jobs ask for fits the nodes of their partition and its time limit."""
+"""What jobs ask Slurm for, and whether it fits the nodes of their partition and its time limit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from parrot.cluster.doctor.cluster import Node, Partition
 from parrot.cluster.doctor.finding import Finding, failed, ok, warning
-from parrot.cluster.doctor.profile import Request
+from parrot.cluster.doctor.slurm import Node, Partition
+from parrot.cluster.jobs import Job
 from parrot.config.hardware import GPU_MODEL
+
+
+@dataclass(frozen=True)
+class Request:
+    """What jobs of one rule ask for; GPUs, cores and memory are a node's, memory in MB."""
+
+    rule: str
+    partition: str  # "": the cluster's default
+    nodes: int
+    gpus: int
+    gpu_model: str  # "": any
+    cpus: int
+    memory: int
+    minutes: int
+    account: str
+    qos: str
+    constraint: str = ""
+
+    @property
+    def places(self) -> list[str]:
+        """Partition, account and the like, as far as they are named, as Slurm's commands take them."""
+        named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
+        return [f"--{name}={value}" for name, value in named.items() if value]
+
+    @property
+    def gpu_options(self) -> list[str]:
+        """A node's GPUs, as Slurm's commands take them."""
+        return [f"--gres=gpu:{f'{self.gpu_model}:' if self.gpu_model else ''}{self.gpus}"] if self.gpus else []
+
+
+def requests(jobs: Iterable[Job], qos: str) -> list[Request]:
+    """Return what those of `jobs` ask for that are submitted, done or not, without repeats.
+
+    `qos` is the profile's for all jobs, "" for none.
+    """
+    return list(dict.fromkeys(_request(job, qos) for job in jobs if not job.is_local))
+
+
+def _request(job: Job, qos: str) -> Request:
+    asked = job.resources
+    nodes = int(asked.get("nodes", 1))
+    model, gpus = str(asked.get("gpu_model", "")), -(-int(asked.get("gpu", 0)) // nodes)
+    if (gres := str(asked.get("gres", ""))).startswith("gpu:"):
+        *model_of_gres, count = gres.removeprefix("gpu:").split(":")
+        model, gpus = "".join(model_of_gres), int(count)
+    return Request(
+        rule=job.rule,
+        partition=str(asked.get("slurm_partition", "")),
+        nodes=nodes,
+        gpus=gpus,
+        gpu_model=model,
+        cpus=int(asked.get("cpus_per_task", job.threads)),
+        memory=int(asked.get("mem_mb", 0)),
+        minutes=int(asked.get("runtime", 0)),
+        account=str(asked.get("slurm_account", "")),
+        qos=qos or str(asked.get("qos", "")),
+        constraint=str(asked.get("constraint", "")),
+    )
 
 
 def fit(request: Request, where: list[Partition]) -> list[Finding]:

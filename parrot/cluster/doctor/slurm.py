@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from parrot.cluster.doctor.command import ask
-from parrot.cluster.doctor.finding import Finding, failed, ok
+from parrot.cluster.doctor.finding import Finding, ask, failed, ok
 
 COMMANDS = ("sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")
 # Of %t, without the mark behind it. "*" marks a node that does not answer; saving power ("~") it is there on demand.
