@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from parrot.cluster.jobs import Job
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
 
@@ -74,3 +76,16 @@ def tiny_suite(folder: Path, runs: str = "parrot: {}\nasked: {model: {hf: words}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     (folder / "runs.yaml").write_text(runs)
     return Suite(overlay(overlay(load_config(CONFIG) | {"data": {}}, OVER), over), folder)
+
+
+def tiny_jobs(suite: Suite, *runs: str) -> list[Job]:
+    """The jobs of training and evaluating runs, none of them done."""
+    found: dict[Job, None] = {}
+    for run in runs:
+        data, stage1 = Job("fetch", suite.run(run).data_key), Job("project", suite.run(run).stage1_key or "")
+        tune, predict, score, browse = (Job(rule, run) for rule in ("tune", "predict", "score", "browse"))
+        shown, tracked = Job("by_target", run), Job("track_target", run)
+        after = {data: (), stage1: (data,), tune: (data, stage1), predict: (tune, data), score: (predict,)}
+        after |= {shown: (data, predict, score, tune), browse: (predict, data), tracked: (shown, score, browse, tune)}
+        found |= dict.fromkeys(replace(job, after=before, reason="missing") for job, before in after.items())
+    return list(found)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from parrot.cluster.plan.jobs import Jobs, known_targets
+
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 
 

@@ -14,9 +14,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
+from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
 from parrot.config.hardware import Hardware
 from parrot.config.runs import Run
-from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
 from parrot.errors import ConfigError
 
 INSTALL = "pip install -c constraints.txt -e ."

@@ -114,7 +114,7 @@ class Costs:
         names = {benchmark.name for benchmark in settings.benchmarks}
         entries = {name: self.suite.benchmarks[name] for name in run.config.evaluate.benchmarks}
         entries = {name: entry for name, entry in entries.items() if entry.name in names}
-        by_benchmark = {name: asked(entry, settings.controls) for name, entry in entries.items()}
+        by_benchmark = {name: question_groups(entry, settings.controls) for name, entry in entries.items()}
         needed = sum(
             each.questions * sum(prediction_flops(config, [each.question], 0).values())
             + sum(prediction_flops(config, [], each.pictures).values())
@@ -205,7 +205,7 @@ def _json(entry: ConversationSet) -> list[Group]:
     ]
 
 
-class Asked(NamedTuple):
+class QuestionGroup(NamedTuple):
     """So many questions that are alike, under all languages and controls of a benchmark, and its distinct pictures."""
 
     questions: int
@@ -213,13 +213,13 @@ class Asked(NamedTuple):
     pictures: int
 
 
-def asked(benchmark: Benchmark, controls: tuple[Control, ...]) -> list[Asked]:
+def question_groups(benchmark: Benchmark, controls: tuple[Control, ...]) -> list[QuestionGroup]:
     """What a benchmark asks under those of `controls` that it has: with pictures, then in words alone."""
     here = [control for control in controls if control in benchmark.controls]
     with_pictures = sum(control != "text" for control in here)
     rows, pictures, text, answer = _benchmark(benchmark) if here else (0, 0, 0, 0)
-    shown = Asked(with_pictures * rows, Question(text, answer), pictures)
-    words = Asked((len(here) - with_pictures) * rows, Question(text, answer, pictures=0), 0)
+    shown = QuestionGroup(with_pictures * rows, Question(text, answer), pictures)
+    words = QuestionGroup((len(here) - with_pictures) * rows, Question(text, answer, pictures=0), 0)
     return [each for each in (shown, words) if each.questions]
 
 

@@ -92,7 +92,8 @@ LIGHT = [
     "parrot.cli.app",
     "parrot.tracking.identity",
     "parrot.cluster.doctor.examine",
-    "parrot.cluster.plan.jobs",
+    "parrot.cluster.plan.schedule",
+    "parrot.cluster.plan.summary",
 ]
 
 

@@ -4,11 +4,11 @@ import getpass
 
 import pytest
 
-from parrot.cluster.doctor import accounting, cluster, command
-from parrot.cluster.doctor.finding import Finding, listed
-from parrot.cluster.doctor.fit import fit
-from parrot.cluster.doctor.profile import Request
-from parrot.cluster.doctor.submission import check_submission
+from parrot.cluster.doctor import slurm as cluster
+from parrot.cluster.doctor.finding import Finding, ask, listed
+from parrot.cluster.doctor.requests import Request, fit, requests
+from parrot.cluster.doctor.submission import check_account, check_status, check_submission
+from parrot.cluster.jobs import Job
 from tests.helpers.fake_slurm import FakeSlurm
 
 REQUEST = Request(
@@ -39,12 +39,12 @@ def test_a_finding_is_one_line():
 
 
 def test_a_command_that_hangs_is_left_behind():
-    answer = command.ask("sleep", "60", seconds=0.1)
+    answer = ask("sleep", "60", seconds=0.1)
     assert (answer.code, answer.why) == (None, "it did not answer in time")
 
 
 def test_a_command_that_is_missing_is_said_so():
-    assert command.ask("no-such-command").why == "no-such-command: No such file or directory"
+    assert ask("no-such-command").why == "no-such-command: No such file or directory"
 
 
 def test_controller(slurm):
@@ -104,6 +104,26 @@ def test_no_partition_named_and_no_default(slurm):
 )
 def test_time_limits(limit, minutes):
     assert cluster.minutes(limit) == minutes
+
+
+def test_what_each_kind_of_job_asks_for():
+    """By the resources' names of the rules and of Slurm's plugin; GPUs and memory are a node's."""
+    two_nodes = {"nodes": 2, "gres": "gpu:h100:8", "mem_mb": 400000, "runtime": 1440}
+    places = {"slurm_partition": "gpu,small", "slurm_account": "lab", "constraint": "ib"}
+    one_node = {"gpu": 4, "gpu_model": "a100", "qos": "long", "runtime": 60, "mem_mb": 8000}
+    jobs = [
+        Job("project", "0a", threads=16, resources=two_nodes | places),
+        Job("score", "parrot", resources={"runtime": 60, "mem_mb": 8000}),
+        Job("fetch", "0b", is_local=True, resources={"runtime": 720, "mem_mb": 2000}),
+        Job("predict", "parrot", threads=2, resources=one_node),
+        Job("predict", "english", threads=2, resources=one_node),
+    ]
+    assert requests(jobs, "") == [
+        Request("project", "gpu,small", 2, 8, "h100", 16, 400000, 1440, "lab", "", "ib"),
+        Request("score", "", 1, 0, "", 1, 8000, 60, "", ""),
+        Request("predict", "", 1, 4, "a100", 2, 8000, 60, "", "long"),
+    ]
+    assert {request.qos for request in requests(jobs, "short")} == {"short"}
 
 
 def test_what_fits(slurm):
@@ -188,7 +208,7 @@ def test_what_slurm_refuses(slurm):
 
 def test_account_without_accounting(slurm):
     asked = [REQUEST, Request(**{**vars(REQUEST), "account": "mine", "qos": "long"})]
-    assert lines(accounting.check_account(asked)) == [
+    assert lines(check_account(asked)) == [
         "ok       account     none named, and no accounting that would ask for one",
         "warning  account     account mine, qos long: cannot be checked, accounting does not answer; "
         "try: srun --account=... --qos=... true",
@@ -216,39 +236,39 @@ def test_account_without_accounting(slurm):
 def test_account(slurm, account, qos, line):
     slurm.says("sacctmgr", "lab|normal,long\nguests|normal")
     asked = [Request(**{**vars(REQUEST), "account": account, "qos": qos})]
-    assert lines(accounting.check_account(asked)) == [line]
+    assert lines(check_account(asked)) == [line]
 
 
 def test_no_account_at_all(slurm):
     slurm.says("sacctmgr", "")
-    assert lines(accounting.check_account([REQUEST])) == [
+    assert lines(check_account([REQUEST])) == [
         f"warning  account     accounting knows no account of {getpass.getuser()}; "
         "ask who runs the cluster for one, unless jobs need none"
     ]
 
 
 def test_status_command_without_accounting(slurm):
-    assert str(accounting.check_status({})) == (
+    assert str(check_status({})) == (
         "failed   status      slurm-status-command: sacct, as the profile names none, but accounting does not answer; "
         "write slurm-status-command: squeue"
     )
-    assert str(accounting.check_status({"slurm-status-command": "squeue"})) == (
+    assert str(check_status({"slurm-status-command": "squeue"})) == (
         "ok       status      slurm-status-command: squeue; accounting does not answer"
     )
 
 
 def test_status_command_with_accounting(slurm):
     slurm.says("sacct", "")
-    assert str(accounting.check_status({"slurm-status-command": "sacct"})) == (
+    assert str(check_status({"slurm-status-command": "sacct"})) == (
         "ok       status      slurm-status-command: sacct; accounting answers"
     )
 
 
 def test_squeue_that_forgets_jobs_too_soon(slurm):
     slurm.says("scontrol", "MinJobAge               = 60 sec")
-    assert str(accounting.check_status({"slurm-status-command": "squeue"})) == (
+    assert str(check_status({"slurm-status-command": "squeue"})) == (
         "warning  status      slurm-status-command: squeue, which forgets a finished job after 60 s; "
         "ask for a longer MinJobAge, or lower slurm-init-seconds-before-status-checks"
     )
     shorter = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
-    assert accounting.check_status(shorter).status == "ok"
+    assert check_status(shorter).status == "ok"

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from parrot.cluster.doctor import nodes, packages
-from parrot.cluster.doctor.profile import Request
+from parrot.cluster.doctor import machine, nodes
+from parrot.cluster.doctor.requests import Request
 from parrot.config.hardware import Hardware
 from tests.helpers.fake_slurm import SRUN, FakeSlurm
 
@@ -137,7 +137,7 @@ def test_flash_attention_alone_is_installed_behind_all_else(slurm):
 def test_flash_attention_of_another_release_is_named(monkeypatch, version, told):
     ranges = ["torch>=2.11,<2.14", 'flash-attn>=2.8.3,<2.9; extra == "flash"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ranges)
-    assert packages.misfits({"torch": "2.13.0+cu130", "flash_attn": version}) == told
+    assert machine.misfits({"torch": "2.13.0+cu130", "flash_attn": version}) == told
 
 
 def test_a_version_that_was_not_tried(slurm, monkeypatch):
@@ -181,6 +181,6 @@ def test_a_server_is_asked_from_the_nodes_too(slurm, monkeypatch):
 
 
 def test_what_a_training_imports():
-    assert packages.needed(hardware()) == ["torch", "transformers"]
+    assert machine.needed(hardware()) == ["torch", "transformers"]
     asked = {"micro_batch": 1, "strategy": "zero3", "attention": "flash_attention_2"}
-    assert packages.needed(hardware(tune=asked)) == ["torch", "transformers", "deepspeed", "flash_attn"]
+    assert machine.needed(hardware(tune=asked)) == ["torch", "transformers", "deepspeed", "flash_attn"]

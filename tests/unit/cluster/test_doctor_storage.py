@@ -1,7 +1,6 @@
 """`parrot doctor`: data, room on disk and MLflow's store."""
 
 import base64
-import json
 import os
 import sqlite3
 import threading
@@ -11,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from parrot.cluster.doctor import room, storage
-from parrot.cluster.doctor.command import Answer
-from parrot.cluster.doctor.data import check_data
+from parrot.cluster.doctor import machine, mlflow
+from parrot.cluster.doctor.machine import check_data, check_room
 from parrot.config.runs import Suite
+from parrot.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 HOST = os.uname().nodename
@@ -67,50 +66,39 @@ def test_data_to_download(suite, here, monkeypatch):
     )
 
 
-def plan(monkeypatch, answer):
-    asked = []
-    monkeypatch.setattr(room, "ask", lambda *command, seconds: asked.append(command[3:]) or answer)
-    return asked
-
-
 def test_room_on_disks(here, monkeypatch):
     other = next(path for path in (Path("/dev/shm"), Path("/run"), Path("/proc")) if differs(path, here))
     (here / "data").symlink_to(other)
     sizes = {"data": 2_500_000_000, "checkpoints": 10**9, "models": 0, "total": 10**16}
-    asked = plan(monkeypatch, Answer(0, out=json.dumps({"disk": sizes})))
     free = {Path("data"): 3 * 10**9, here: 2 * 10**12}
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[place]))
-    assert [str(each) for each in room.check_room("slurm", ["a.yaml", "b.yaml"])] == [
-        "ok       disk        data: 2.5 GB still to be written, 3.0 GB free",
-        "failed   disk        work, results: 10000.0 TB still to be written, 2.0 TB free; "
-        "make room, link a folder to a larger file system, or ask for fewer runs",
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[place]))
+    assert [(found.status, found.check, found.found) for found in check_room(sizes)] == [
+        ("ok", "disk", "data: 2.5 GB still to be written, 3.0 GB free"),
+        ("failed", "disk", "work, results: 10000.0 TB still to be written, 2.0 TB free"),
     ]
-    asked_for = "plan all --profile slurm --configfile a.yaml --configfile b.yaml --json"
-    assert [" ".join(command) for command in asked] == [asked_for]
 
 
 def differs(path, other):
     return path.is_dir() and path.stat().st_dev != other.stat().st_dev
 
 
-def test_no_plan(here, monkeypatch):
-    plan(monkeypatch, Answer(1, err="parrot: error: wrong"))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(free=5 * 10**9))
-    assert [str(each) for each in room.check_room(None, [])] == [
-        f"warning  disk        5.0 GB free at {here}; parrot plan does not say how much is needed: "
-        "parrot: error: wrong; correct it, or see to it that there is room for data and checkpoints"
-    ]
+def test_room_for_nobody_knows_how_much(here, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=5 * 10**9))
+    (found,) = check_room(ConfigError("wrong"))
+    assert (found.status, found.check) == ("warning", "disk")
+    assert found.found.startswith(f"5.0 GB free at {here}; ")
+    assert found.found.endswith(": wrong")
 
 
 def test_store_in_a_file(here):
     uri = f"sqlite:///{here}/mlflow.db"
-    assert str(storage.check_store(uri, elsewhere=False)) == (
+    assert str(mlflow.check_store(uri, elsewhere=False)) == (
         f"ok       mlflow      {here}/mlflow.db, made by the first run"
     )
     with sqlite3.connect(here / "mlflow.db") as database:
         database.execute("create table experiments (name text)")
-    assert str(storage.check_store(uri, elsewhere=False)) == f"ok       mlflow      {here}/mlflow.db"
-    assert str(storage.check_store(uri, elsewhere=True)) == (
+    assert str(mlflow.check_store(uri, elsewhere=False)) == f"ok       mlflow      {here}/mlflow.db"
+    assert str(mlflow.check_store(uri, elsewhere=True)) == (
         f"warning  mlflow      {here}/mlflow.db: on this machine's own disk, where other nodes log nothing; "
         f"curves come when a run is finished; to see them live, {SERVER}"
     )
@@ -118,24 +106,24 @@ def test_store_in_a_file(here):
 
 def test_file_that_is_no_store(here):
     (here / "mlflow.db").write_text("no database")
-    assert str(storage.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=False)) == (
+    assert str(mlflow.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=False)) == (
         f"failed   mlflow      {here}/mlflow.db: not a store of MLflow's: file is not a database; move it away"
     )
-    assert str(storage.check_store(f"sqlite:///{here}/none/mlflow.db", elsewhere=False)) == (
+    assert str(mlflow.check_store(f"sqlite:///{here}/none/mlflow.db", elsewhere=False)) == (
         f"failed   mlflow      {here}/none/mlflow.db: its folder cannot be written to; set MLFLOW_TRACKING_URI"
     )
 
 
 def test_store_in_a_file_on_a_network(here, monkeypatch):
-    monkeypatch.setattr(storage, "network_file_system", lambda path: "nfs4")
-    assert str(storage.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=True)) == (
+    monkeypatch.setattr(mlflow, "network_file_system", lambda path: "nfs4")
+    assert str(mlflow.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=True)) == (
         f"warning  mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it: jobs leave it alone; "
         f"runs appear in it when all is done; to see curves live, {SERVER}"
     )
 
 
 def test_server_that_only_this_machine_finds():
-    assert str(storage.check_store("http://me:secret@localhost:5050", elsewhere=True)) == (
+    assert str(mlflow.check_store("http://me:secret@localhost:5050", elsewhere=True)) == (
         "failed   mlflow      http://localhost:5050: other nodes find nothing at localhost; "
         f"name this machine: MLFLOW_TRACKING_URI=http://{HOST}:5050"
     )
@@ -180,7 +168,7 @@ def test_server(monkeypatch, user, code, line):
     threading.Thread(target=server.handle_request, daemon=True).start()
     where = f"127.0.0.1:{server.server_port}"
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    found = storage.check_store(f"http://{user}@{where}", elsewhere=False)
+    found = mlflow.check_store(f"http://{user}@{where}", elsewhere=False)
     assert str(found) == line.replace("{}", f"http://{where}", 1).replace("{}", where)
     server.server_close()
 
@@ -189,14 +177,14 @@ def test_server_that_does_not_answer():
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.server_close()
     uri = f"http://127.0.0.1:{server.server_port}"
-    assert str(storage.check_store(uri, elsewhere=False)) == (
+    assert str(mlflow.check_store(uri, elsewhere=False)) == (
         f"failed   mlflow      {uri} does not answer: [Errno 111] Connection refused; "
         "start it, under a name and at a port that are reached from there"
     )
 
 
 def test_store_of_another_kind():
-    assert str(storage.check_store("postgresql://me:secret@db/mlflow", elsewhere=True)) == (
+    assert str(mlflow.check_store("postgresql://me:secret@db/mlflow", elsewhere=True)) == (
         "warning  mlflow      postgresql://db/mlflow: cannot be checked, and jobs do not log to it; "
         "set MLFLOW_TRACKING_URI to a server's http address or to sqlite:///PATH"
     )

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from parrot.cli import app as cli
+from parrot.cluster.jobs import Job, list_jobs
 from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.disk import disk
 from parrot.cluster.plan.facts import Facts, read_facts
-from parrot.cluster.plan.jobs import Job, Jobs
+from parrot.cluster.plan.hardware import planned_hardware
 from parrot.cluster.plan.plan import line, make
 from parrot.cluster.plan.schedule import wall_clock
-from parrot.cluster.plan.where import where
 from parrot.config.base import validate
 from parrot.config.runs import Suite
 from parrot.errors import ConfigError
-from tests.helpers.tiny_plan import tiny_suite
+from tests.helpers.tiny_plan import tiny_jobs, tiny_suite
 
 # Operations of one of tiny_plan's samples.
 VISION = 2 * 4 * 12 + 2 * 5 * (4 * 16 + 2 * 4 * 8) + 2 * (2 * 25 * 4)  # patches, one layer, its attention
@@ -80,16 +80,16 @@ def test_a_model_that_is_asked_as_it_is_is_not_counted(costs: Costs):
 
 @pytest.mark.parametrize("files", [("config/config.yaml",), ("config/config.yaml", "config/paper.yaml")])
 def test_every_run_of_the_suite_can_be_planned(files: tuple[str, ...], tmp_path: Path):
-    suite = Suite.load(files)
-    every, facts = Jobs(suite, suite.targets, tmp_path), read_facts()
-    on = where(suite.config.hardware, facts, None, None, None, 1)
-    made = make(every, suite.targets, Costs(suite, work=tmp_path), facts, on)
-    assert made.jobs["predict"] == (len(suite.overrides), len(suite.overrides))
+    suite, known = Suite.load(files), read_facts()
+    every = list_jobs(suite.targets, configfiles=files).jobs
+    on = planned_hardware(suite.config.hardware, known)
+    made = make(every, suite.targets, Costs(suite, work=tmp_path), known, on)
+    assert made.jobs["predict"][1] == len(suite.overrides)
 
 
 def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):
-    jobs = Jobs(costs.suite, ["parrot"], tmp_path)
-    on = where(costs.suite.config.hardware, facts(), at_a_time=4)
+    jobs = tiny_jobs(costs.suite, "parrot")
+    on = planned_hardware(costs.suite.config.hardware, facts(), at_a_time=4)
     plan = make(jobs, ["parrot"], costs, facts(), on)
     hours = {row.job.rule: row.gpu_hours for row in plan.rows}
     assert hours["project"]["50 %"] == pytest.approx(100 * ALIGNED / (0.5 * 100) / 3600)
@@ -104,8 +104,8 @@ def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):
 
 def test_hours_on_a_training_s_gpus_alone(tmp_path: Path):
     costs = Costs(tiny_suite(tmp_path, "parrot: {}\nenglish: {data: {languages: [en]}}\n"), work=tmp_path)
-    jobs = Jobs(costs.suite, ["parrot", "english"], tmp_path)
-    plan = make(jobs, [], costs, facts(), where(costs.suite.config.hardware, facts(), at_a_time=16))
+    jobs = tiny_jobs(costs.suite, "parrot", "english")
+    plan = make(jobs, [], costs, facts(), planned_hardware(costs.suite.config.hardware, facts(), at_a_time=16))
     hours = {(row.job.rule, row.job.name): row.gpu_hours["50 %"] for row in plan.rows}
     stage1 = next(hours.pop(job) for job in list(hours) if job[0] == "project") / 4
     tuned = [hours.pop(("tune", run)) / 4 for run in ("parrot", "english")]
@@ -120,38 +120,39 @@ def test_measured_rates_take_the_nearest_size(costs: Costs, tmp_path: Path):
     rates = [(rule, size, rate) for rule in ("project", "tune") for size, rate in ((1e-6, 2e-11), (1, 1))]
     measured = [{**RATE, "rule": rule, "parameters": size, "rate": rate} for rule, size, rate in rates]
     known = facts(measured=measured)
-    jobs = Jobs(costs.suite, ["parrot"], tmp_path)
-    plan = make(jobs, ["parrot"], costs, known, where(costs.suite.config.hardware, known))
+    jobs = tiny_jobs(costs.suite, "parrot")
+    plan = make(jobs, ["parrot"], costs, known, planned_hardware(costs.suite.config.hardware, known))
     hours = {row.job.rule: row.gpu_hours["measured"] for row in plan.rows}
     assert hours["project"] == pytest.approx(100 * ALIGNED / 20 / 3600)
     assert hours["predict"] == pytest.approx((20 * ANSWERED + 5 * VISION) / (0.4 * 10) / 3600)  # at the usual 40 %
     assert [row.is_measured for row in plan.rows] == [True, True, False]
     assert plan.total["measured"] == pytest.approx(sum(hours.values()))
-    assert "measured" not in make(jobs, [], costs, known, where(costs.suite.config.hardware, known, "fast")).total
+    assert (
+        "measured"
+        not in make(jobs, [], costs, known, planned_hardware(costs.suite.config.hardware, known, "fast")).total
+    )
 
 
 def test_the_line_before_submission(costs: Costs, tmp_path: Path):
-    on = where(costs.suite.config.hardware, facts(), gpu="fast", nodes=1, gpus=1)
-    jobs = Jobs(costs.suite, ["parrot"], tmp_path)
-    to_do = jobs.to_do()
-    said = line(jobs, to_do, costs, facts(), on)
+    on = planned_hardware(costs.suite.config.hardware, facts(), gpu="fast", nodes=1, gpus=1)
+    jobs = tiny_jobs(costs.suite, "parrot")
+    said = line(jobs, costs, facts(), on)
     hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
     on_one = f"{round(hours / 3600)} GPU-hours, {round(hours / 3600)} h on 1 GPU alone, "
     assert said == f"plan: 8 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
     measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("project", "tune", "predict")]
-    said = line(jobs, to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
+    said = line(jobs, costs, facts(measured=measured), planned_hardware(costs.suite.config.hardware, facts()))
     needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
     assert f", {round(needed / 100 / 3600)} GPU-hours, " in said
     assert ", at rates measured on Slow, " in said
     measured = measured[:2]
-    said = line(jobs, to_do, costs, facts(measured=measured), where(costs.suite.config.hardware, facts()))
+    said = line(jobs, costs, facts(measured=measured), planned_hardware(costs.suite.config.hardware, facts()))
     assert "measured on Slow, others at 40 % of its peak, " in said
-    assert "at least 0 GPU-hours" in line(jobs, [Job("predict", "asked")], costs, facts(), on)
+    assert "at least 0 GPU-hours" in line([Job("predict", "asked")], costs, facts(), on)
 
 
 def test_disk(costs: Costs, tmp_path: Path):
-    to_do = Jobs(costs.suite, ["parrot"], tmp_path).to_do()
-    found = disk(costs, to_do, at_a_time=1)
+    found = disk(costs, tiny_jobs(costs.suite, "parrot"), at_a_time=1)
     language = 2 * 40 + 64 + 12 + 96 + 12
     vision = 12 + 4 + 20 + 8 + 8 + 2 * (4 * 20 + 40 + 36 + 16)  # patches, class, positions, norms, two layers
     projector = 2 * (16 + 4)
@@ -165,30 +166,31 @@ def test_disk(costs: Costs, tmp_path: Path):
 
 def test_features_that_are_kept_take_disk(tmp_path: Path):
     costs = Costs(tiny_suite(tmp_path, hardware={"align": {"features": "disk"}}), work=tmp_path)
-    to_do = Jobs(costs.suite, ["align"], tmp_path).to_do()
-    assert disk(costs, to_do, at_a_time=1).features == 100 * 5 * 4 * 2
+    stage1 = [job for job in tiny_jobs(costs.suite, "parrot") if job.rule == "project"]
+    assert disk(costs, stage1, at_a_time=1).features == 100 * 5 * 4 * 2
 
 
 @pytest.mark.parametrize(("at_a_time", "hours"), [(1, 10), (2, 6), (3, 6)])
 def test_wall_clock(at_a_time: int, hours: float):
-    a, b, c, d = (Job("tune", name) for name in "abcd")
-    after = {a: (), b: (a,), c: (a,), d: (a, Job("fetch", "done"))}
-    assert wall_clock({a: 2.0, b: 4.0, c: 3.0, d: 1.0}, after, at_a_time) == hours  # d fits behind c, beside b
+    a = Job("tune", "a")
+    b, c, d = Job("tune", "b", (a,)), Job("tune", "c", (a,)), Job("tune", "d", (a, Job("fetch", "done")))
+    assert wall_clock([a, b, c, d], {a: 2.0, b: 4.0, c: 3.0, d: 1.0}, at_a_time) == hours  # d fits behind c, beside b
 
 
 @pytest.mark.parametrize(("of", "hours"), [(4, 9), (6, 8), (7, 6)])
 def test_wall_clock_on_so_many_gpus(of: int, hours: float):
-    a, b, c, d = (Job("tune", name) for name in "abcd")
-    after = {a: (), b: (a,), c: (a,), d: (a,)}
+    a = Job("tune", "a")
+    b, c, d = (Job("tune", name, (a,)) for name in "bcd")
     # Behind a: all in turn; b, then both others; b and c, then d before b ends.
-    assert wall_clock({a: 2.0, b: 4.0, c: 2.0, d: 1.0}, after, 16, {a: 4, b: 4, c: 3, d: 3}, of) == hours
+    assert wall_clock([a, b, c, d], {a: 2.0, b: 4.0, c: 2.0, d: 1.0}, 16, {a: 4, b: 4, c: 3, d: 3}, of) == hours
 
 
 def test_the_longest_chain_starts_first():
-    short, first, second = (Job("tune", name) for name in ("short", "first", "second"))
-    assert wall_clock({short: 2.0, first: 1.0, second: 3.0}, {short: (), first: (), second: (first,)}, 1) == 6
-    assert wall_clock({short: 2.0, first: 1.0, second: 3.0}, {short: (), first: (), second: (first,)}, 2) == 4
-    assert wall_clock({}, {short: ()}, 1) == 0
+    short, first = Job("tune", "short"), Job("tune", "first")
+    jobs = [short, first, second := Job("tune", "second", (first,))]
+    assert wall_clock(jobs, {short: 2.0, first: 1.0, second: 3.0}, 1) == 6
+    assert wall_clock(jobs, {short: 2.0, first: 1.0, second: 3.0}, 2) == 4
+    assert wall_clock(jobs, {}, 1) == 0
 
 
 def test_devices_by_slurm_s_names():
@@ -203,10 +205,10 @@ def test_devices_by_slurm_s_names():
 
 def test_without_gpus_there_are_no_hours(tmp_path: Path):
     hardware = tiny_suite(tmp_path, hardware={"gpus": 0}).config.hardware
-    assert where(hardware, facts()) is None
-    assert where(hardware, facts(), gpu="fast") == ("fast", 2, 1, 1)
+    assert planned_hardware(hardware, facts()) is None
+    assert planned_hardware(hardware, facts(), gpu="fast") == ("fast", 2, 1, 1)
     stand_ins = tiny_suite(tmp_path, hardware={"device": "cpu"}).config.hardware
-    assert where(stand_ins, facts()) is None
+    assert planned_hardware(stand_ins, facts()) is None
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[str, str]:

@@ -8,13 +8,12 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
+from parrot.cluster.jobs import Job
 from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.facts import read_facts
-from parrot.cluster.plan.fits import fits
-from parrot.cluster.plan.jobs import Jobs
-from parrot.cluster.plan.memory import GIB, kept_activations, memory, smallest
+from parrot.cluster.plan.hardware import planned_hardware
+from parrot.cluster.plan.memory import GIB, fits, kept_activations, memory, smallest
 from parrot.cluster.plan.shapes import Parameters, Shapes
-from parrot.cluster.plan.where import where
 from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.config.settings import Recipe
@@ -145,7 +144,8 @@ def test_shapes_give_the_published_numbers_of_parameters(paper, backbone, billio
 
 def test_which_gpu_holds_the_paper_s_model(paper):
     suite, known = paper.suite, read_facts()
-    found = fits(Jobs(suite, ["parrot"]), paper, known, where(suite.config.hardware, known))
+    jobs = [Job("project", suite.run("parrot").stage1_key), Job("tune", "parrot")]
+    found = fits(jobs, paper, known, planned_hardware(suite.config.hardware, known))
     by = {(fit.stage, fit.tuning, fit.gpus, fit.strategy, fit.offload): fit for fit in found}
     # Sixteen bytes of each of 8 billion trained parameters do not fit one card of 80 GB, unless they are offloaded.
     whole = [by["tune", "full", 1, strategy, "none"] for strategy in ("ddp", "zero2", "zero3", "fsdp2")]

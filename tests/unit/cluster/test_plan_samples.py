@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.cluster.plan.samples import Asked, Group, asked, groups
+from parrot.cluster.plan.cost import Group, QuestionGroup, groups, question_groups
 from parrot.config.catalog import Benchmark, ConversationEstimate, ConversationSet, SampleEstimate
 from parrot.data.conversations import load
 from parrot.data.tsv import write_tsv
@@ -86,12 +86,12 @@ def quiz(tmp_path: Path) -> Benchmark:
 
 def test_a_benchmark_on_disk_is_counted(quiz: Benchmark):
     text = 25 + 36 // 3
-    shown, words = asked(quiz, ("none", "shuffled", "text"))
-    assert shown == Asked(24, Question(text, 3), 3)
-    assert words == Asked(12, Question(text, 3, pictures=0), 0)
-    assert asked(quiz, ("none",)) == [Asked(12, Question(text, 3), 3)]
+    shown, words = question_groups(quiz, ("none", "shuffled", "text"))
+    assert shown == QuestionGroup(24, Question(text, 3), 3)
+    assert words == QuestionGroup(12, Question(text, 3, pictures=0), 0)
+    assert question_groups(quiz, ("none",)) == [QuestionGroup(12, Question(text, 3), 3)]
 
 
 def test_controls_that_a_benchmark_lacks_ask_nothing(quiz: Benchmark):
-    assert asked(quiz.model_copy(update={"controls": ("none",)}), ("text",)) == []
-    assert asked(quiz.model_copy(update={"folder": "none"}), ("none",)) == []
+    assert question_groups(quiz.model_copy(update={"controls": ("none",)}), ("text",)) == []
+    assert question_groups(quiz.model_copy(update={"folder": "none"}), ("none",)) == []

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.utils.validation import _validate_metric_name
 
-from parrot.cluster.doctor.storage import check_store
+from parrot.cluster.doctor.mlflow import check_store
 from parrot.config.runs import Suite
 from parrot.errors import ConfigError
 from parrot.report.build import build
