@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Annotated, Any
 
@@ -31,12 +32,14 @@ def plan(
     listed = list_jobs(targets, profile, configfile or [])
     suite, facts = Suite.load((*DEFAULT_CONFIG, *listed.configfiles)), read_facts()
     on = planned_hardware(suite.config.hardware, facts, gpu, nodes, gpus, jobs or listed.at_a_time)
+    gc.disable()  # while torch is imported: nothing of it goes, and looking for what might takes a second
     from parrot.cluster.plan.cost import Costs
     from parrot.cluster.plan.goals import asked_by_goals, implied_by_published
     from parrot.cluster.plan.memory import fits
     from parrot.cluster.plan.plan import as_dict, make
     from parrot.cluster.plan.text import text
 
+    gc.enable()
     costs = Costs(suite)
     made = make(listed.jobs, targets, costs, facts, on)
     extras: tuple[Any, ...] = ([], [], [])

@@ -6,6 +6,7 @@ and nothing is locked, executed or recorded. The workflow itself hands its DAG t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -180,6 +181,7 @@ def _place(job: Any, requested: list[str]) -> tuple[int, str]:
 def main() -> None:
     """Print the jobs that Snakemake's command line, without its executor, asks for, as one line of JSON."""
     words = sys.argv[1:]
+    gc.disable()  # nothing that is made here goes before the process does
     # By these the workflow checks what it is asked for.
     sys.argv = ["snakemake", *words]
     from snakemake.api import SnakemakeApi

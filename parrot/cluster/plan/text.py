@@ -51,14 +51,15 @@ def _wrapped(part: str) -> str:
 def _jobs(plan: Plan) -> str:
     done = sum(every - left for left, every in plan.jobs.values())
     each = [f"{rule} {left}" for rule, (left, _) in plan.jobs.items() if left]
-    # What misses its files, and what only waits for such, is no news.
-    stale = [job for job in plan.to_do if job.reason not in (MISSING, AFTER_OTHERS)]
-    again = sum(job.reason == AFTER_OTHERS for job in plan.to_do)
+    why: dict[str, list[str]] = {}
+    for job in plan.to_do:
+        why.setdefault(job.reason, []).append(f"{job.rule} {job.name}".rstrip())
+    # What misses its files is no news, and what comes after others follows from these.
+    stale = [f"{reason}: {', '.join(names)}" for reason, names in why.items() if reason not in (MISSING, AFTER_OTHERS)]
     parts = [f"{' '.join(plan.targets)} at the {plan.scale} scale: {count(plan.to_do)} to do, {done} done"]
     parts += [f"  {', '.join(each)}"] if each else []
-    if stale:
-        why = ", ".join(f"{job.rule} {job.name}".rstrip() + f" ({job.reason})" for job in stale)
-        parts.append(f"  Out of date: {why}" + (f"; and behind what is to do: {again}" if again else ""))
+    parts += [f"  Out of date, {each}" for each in stale]
+    parts += [f"  Done, but comes after what is to do: {len(why[AFTER_OTHERS])}"] if AFTER_OTHERS in why else []
     return "\n".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.disk import disk
 from parrot.cluster.plan.facts import Facts, read_facts
 from parrot.cluster.plan.hardware import planned_hardware
-from parrot.cluster.plan.plan import line, make
+from parrot.cluster.plan.plan import as_dict, line, make
 from parrot.cluster.plan.schedule import wall_clock
+from parrot.cluster.plan.text import text
 from parrot.config.base import validate
 from parrot.config.runs import Suite
 from parrot.errors import ConfigError
@@ -149,6 +151,24 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     said = line(jobs, costs, facts(measured=measured), planned_hardware(costs.suite.config.hardware, facts()))
     assert "measured on Slow, others at 40 % of its peak, " in said
     assert "at least 0 GPU-hours" in line([Job("predict", "asked")], costs, facts(), on)
+
+
+def test_what_is_out_of_date_is_named_with_the_reason(costs: Costs):
+    jobs = tiny_jobs(costs.suite, "parrot")
+    reasons = {"fetch": "", "project": "", "tune": "settings or code changed", "predict": "after others"}
+    jobs = [replace(job, reason=reasons.get(job.rule, "missing")) for job in jobs]
+    plan = make(jobs, ["parrot"], costs, facts(), None)
+    assert text(plan, facts(), [], [], []).splitlines()[:4] == [
+        "parrot at the tiny scale: 6 jobs (1 training) to do, 2 done",
+        "  tune 1, predict 1, score 1, by_target 1, browse 1, track_target 1",
+        "  Out of date, settings or code changed: tune parrot",
+        "  Done, but comes after what is to do: 1",
+    ]
+    assert as_dict(plan, [], [], [])["to_do"][0] == {
+        "rule": "tune",
+        "name": "parrot",
+        "reason": "settings or code changed",
+    }
 
 
 def test_disk(costs: Costs, tmp_path: Path):
