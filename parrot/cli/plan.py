@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from parrot.cluster.jobs import list_jobs
-from parrot.cluster.plan.facts import read_facts
-from parrot.cluster.plan.hardware import planned_hardware
+from parrot.cluster.plan.facts import planned_hardware, read_facts
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 
 
@@ -34,7 +33,7 @@ def plan(
     on = planned_hardware(suite.config.hardware, facts, gpu, nodes, gpus, jobs or listed.at_a_time)
     gc.disable()  # while torch is imported: nothing of it goes, and looking for what might takes a second
     from parrot.cluster.plan.cost import Costs
-    from parrot.cluster.plan.goals import asked_by_goals, implied_by_published
+    from parrot.cluster.plan.goals import goal_utilisations, implied_utilisations
     from parrot.cluster.plan.memory import fits
     from parrot.cluster.plan.plan import as_dict, make
     from parrot.cluster.plan.text import text
@@ -45,5 +44,5 @@ def plan(
     extras: tuple[Any, ...] = ([], [], [])
     if on is not None:
         every = (listed.jobs, costs, facts)
-        extras = (fits(*every, on), implied_by_published(*every), asked_by_goals(*every))
+        extras = (fits(*every, on), implied_utilisations(*every), goal_utilisations(*every))
     print(json.dumps(as_dict(made, *extras), indent=1) if as_json else text(made, facts, *extras))

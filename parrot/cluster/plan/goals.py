@@ -32,7 +32,7 @@ class GoalUtilisation(NamedTuple):
     measured_gpu_hours: float | None
 
 
-def implied_by_published(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[ImpliedUtilisation]:
+def implied_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[ImpliedUtilisation]:
     """For each published time of a run among the jobs."""
     found = []
     for entry in facts.published:
@@ -48,7 +48,7 @@ def implied_by_published(jobs: Collection[Job], costs: Costs, facts: Facts) -> l
     return found
 
 
-def asked_by_goals(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[GoalUtilisation]:
+def goal_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[GoalUtilisation]:
     """For each goal of a run among the jobs."""
     found = []
     for goal in facts.goals:

@@ -11,8 +11,7 @@ from typing import Literal, NamedTuple
 
 from parrot.cluster.jobs import TRAININGS, Job
 from parrot.cluster.plan.cost import Costs
-from parrot.cluster.plan.facts import Device, Facts
-from parrot.cluster.plan.hardware import PlannedHardware
+from parrot.cluster.plan.facts import Device, Facts, PlannedHardware
 from parrot.cluster.plan.shapes import Parameters, Training, training
 from parrot.config.hardware import TrainingHardware
 from parrot.config.settings import Recipe, Tuning

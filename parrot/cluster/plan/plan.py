@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from parrot.cluster.jobs import ON_GPUS, TRAININGS, Job, count, to_do
 from parrot.cluster.plan.cost import Costs, Work
 from parrot.cluster.plan.disk import CHECKPOINTS, Disk, checkpoint_bytes, disk, model_bytes
-from parrot.cluster.plan.facts import Device, Facts
-from parrot.cluster.plan.hardware import PlannedHardware
+from parrot.cluster.plan.facts import Device, Facts, PlannedHardware
 from parrot.cluster.plan.schedule import Took, took, wall_clock
 
 UTILISATIONS = (0.2, 0.3, 0.4, 0.5)  # of the device's published peak

@@ -48,8 +48,7 @@ def summarise(jobs: Iterable[Job], suite: Suite, at_a_time: int) -> Summary:
 def _reckon(jobs: list[Job], suite: Suite, at_a_time: int) -> Summary:
     from parrot.cluster.plan.cost import Costs
     from parrot.cluster.plan.disk import disk
-    from parrot.cluster.plan.facts import read_facts
-    from parrot.cluster.plan.hardware import planned_hardware
+    from parrot.cluster.plan.facts import planned_hardware, read_facts
     from parrot.cluster.plan.plan import line
 
     costs, facts = Costs(suite), read_facts()

@@ -7,9 +7,8 @@ from textwrap import wrap
 
 from parrot.cluster.jobs import AFTER_OTHERS, MISSING, count
 from parrot.cluster.plan.disk import GIGABYTE
-from parrot.cluster.plan.facts import Facts
+from parrot.cluster.plan.facts import Facts, PlannedHardware
 from parrot.cluster.plan.goals import GoalUtilisation, ImpliedUtilisation
-from parrot.cluster.plan.hardware import PlannedHardware
 from parrot.cluster.plan.memory import Fit
 from parrot.cluster.plan.plan import MEASURED, USUAL, Plan, Row, column
 from parrot.cluster.plan.schedule import Took, minutes

@@ -14,8 +14,7 @@ from parrot.cli import app as cli
 from parrot.cluster.jobs import Job, list_jobs
 from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.disk import disk
-from parrot.cluster.plan.facts import Facts, read_facts
-from parrot.cluster.plan.hardware import planned_hardware
+from parrot.cluster.plan.facts import Facts, planned_hardware, read_facts
 from parrot.cluster.plan.plan import as_dict, line, make
 from parrot.cluster.plan.schedule import wall_clock
 from parrot.cluster.plan.text import text

@@ -10,8 +10,7 @@ from transformers import Qwen2Config
 
 from parrot.cluster.jobs import Job
 from parrot.cluster.plan.cost import Costs
-from parrot.cluster.plan.facts import read_facts
-from parrot.cluster.plan.hardware import planned_hardware
+from parrot.cluster.plan.facts import planned_hardware, read_facts
 from parrot.cluster.plan.memory import GIB, fits, kept_activations, memory, smallest
 from parrot.cluster.plan.shapes import Parameters, Shapes
 from parrot.config.hardware import TrainingHardware
