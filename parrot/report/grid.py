@@ -47,15 +47,8 @@ class Grid:
         return [(group, column) for group, columns in self.groups for column in columns]
 
     def word(self, name: str) -> str:
+        """Return `name` as the reader sees it."""
         return self.words.get(name, name)
-
-    @property
-    def sections(self) -> dict[str, Rows]:
-        """Rows by their first label, which is then left out of the labels."""
-        sections: dict[str, Rows] = {}
-        for labels, cells in self.rows:
-            sections.setdefault(labels[0], []).append((labels[1:], cells))
-        return sections
 
 
 def to_csv(grid: Grid) -> str:

@@ -1,178 +1,197 @@
-"""A grid as Markdown, LaTeX (booktabs) and HTML; a missing cell says so in all three."""
+"""A grid as Markdown, LaTeX (booktabs), HTML and text, laid out by pandas; a missing cell says so in all of them.
+
+Names are what they are wherever tables are read: none is markup, a link or a formula.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html import escape
+from typing import Any
 
-from parrot.report.escape import markdown, one_line, tex
-from parrot.report.grid import Grid, Rows
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from parrot.report.grid import Grid
 from parrot.report.scores import Cell
+from parrot.report.template import FOLDER
 
 ABSENT = "missing"
+MARKDOWN_SPECIAL = re.compile(r"[\\`*~|#\[\]]")
+# What GitHub makes a link of without any brackets: addresses, and names of hosts and mail boxes.
+MARKDOWN_LINK = re.compile(r"(?<=[a-z])://|\bwww\.|@", re.IGNORECASE)
+# pandas' escape="latex" leaves <, > and |, which LaTeX's default fonts print as something else, and does no captions.
+TEX_SPECIAL = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {c: f"\\{c}" for c in "&%$#_{}"}
+)
+HtmlStyler = Styler.from_custom_template(str(FOLDER), html_table="table.html.j2")
 
 
 def number(value: float) -> str:
-    """One decimal, with a true minus sign and no negative zero."""
+    """Return one decimal, with a true minus sign and no negative zero."""
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def shown(cell: Cell) -> str:
-    """The cell's number in words, without its interval."""
+    """Return the cell's number in words, without its interval."""
     return ABSENT if cell.value is None else cell.text or number(cell.value)
 
 
 def interval(cell: Cell) -> str:
-    """The 95 % interval in words that stay readable with negative bounds, or an empty string."""
+    """Return the 95 % interval in words that stay readable with negative bounds, or an empty string."""
     return "" if cell.low is None or cell.high is None else f"{number(cell.low)} to {number(cell.high)}"
 
 
-def to_markdown(grid: Grid) -> str:
-    """GitHub-flavoured Markdown: one table a section and column group, so that it fits a page."""
-    parts = [f"**{markdown(grid.title)}**", markdown(grid.note)]
-    heads = list(grid.heads[1:])
-    for section, rows in grid.sections.items():
-        start = 0
-        for group, columns in grid.groups:
-            stop = start + len(columns)
-            names = [markdown(grid.word(name)) for name in (*heads, *columns)]
-            lines = [_pipe(names), _pipe(["---"] * len(heads) + ["---:"] * len(columns))]
-            for labels, cells in _without_repeats(rows):
-                named = [markdown(grid.word(label)) for label in labels]
-                lines.append(_pipe([*named, *map(_markdown_cell, cells[start:stop])]))
-            parts += [markdown(f"{grid.word(group)}, {grid.word(section)}"), "\n".join(lines)]
-            start = stop
-    return "\n\n".join(parts) + "\n"
+def _text(cell: Cell) -> str:
+    """Return the number and, behind a line end, the interval where there is one."""
+    return "\n".join(filter(None, (one_line(shown(cell)), interval(cell))))
 
 
-def to_text(grid: Grid) -> str:
-    """Markdown's tables as a terminal shows them: a row for each column of the grid, intervals behind the numbers."""
-    parts = []
-    for section, rows in grid.sections.items():
-        start = 0
-        for group, columns in grid.groups:
-            lines = [["", *(", ".join([labels[0], *map(grid.word, labels[1:])]) for labels, _ in rows)]]
-            for place, column in enumerate(columns, start):
-                lines.append([grid.word(column), *(_text_cell(cells[place]) for _, cells in rows)])
-            parts += [one_line(f"{grid.word(group)}, {grid.word(section)}"), _aligned(lines)]
-            start += len(columns)
-    return "\n\n".join(parts)
-
-
-def _text_cell(cell: Cell) -> str:
-    # Terminals that are not UTF-8 have no true minus sign.
-    text = shown(cell) + (f" ({interval(cell)})" if interval(cell) else "")
-    return text.replace("\N{MINUS SIGN}", "-")
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    """A table of Markdown whose columns are as wide as their widest cell; numbers end at the right."""
-    lines = [[one_line(cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    head, *body = [
-        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    ]
-    return "\n".join(map(_pipe, [head, rule, *body]))
-
-
-def _without_repeats(rows: Rows) -> Rows:
-    """The rows with a label left empty where it and all labels before it are those of the row above."""
-    kept: Rows = []
-    above: tuple[str, ...] = ()
-    for labels, cells in rows:
-        shown = tuple("" if above[: i + 1] == labels[: i + 1] else label for i, label in enumerate(labels))
-        kept.append((shown, cells))
-        above = labels
-    return kept
-
-
-def _pipe(fields: list[str]) -> str:
-    return "| " + " | ".join(fields) + " |"
-
-
-def _markdown_cell(cell: Cell) -> str:
-    return shown(cell) + (f"<br><sub>{interval(cell)}</sub>" if interval(cell) else "")
-
-
-def to_latex(grid: Grid) -> str:
-    r"""A ``table`` environment for the booktabs and graphicx packages."""
-    heads = len(grid.heads) - 1
-    width = heads + len(grid.columns)
-    groups, rules, start = [], [], heads + 1
-    for group, columns in grid.groups:
-        groups.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{tex(grid.word(group))}}}")
-        rules.append(rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}")
-        start += len(columns)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{tex(grid.title)}. {tex(grid.note)}}}",
-        r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{'l' * heads}{'c' * len(grid.columns)}}}",
-        r"\toprule",
-        _ampersand([""] * heads + groups),
-        "".join(rules),
-        _ampersand([tex(grid.word(name)) for name in (*grid.heads[1:], *(column for _, column in grid.columns))]),
-    ]
-    for section, rows in grid.sections.items():
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(_capital(grid.word(section)))}}}}} \\"]
-        lines += [
-            _ampersand([*(tex(grid.word(n)) for n in labels), *map(_tex_cell, cells)])
-            for labels, cells in _without_repeats(rows)
-        ]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
-
-
-def _ampersand(fields: list[str]) -> str:
-    return " & ".join(fields) + r" \\"
-
-
-def _tex_cell(cell: Cell) -> str:
-    if cell.value is None:
-        return rf"\textit{{{ABSENT}}}"
-    value = _tex_number(shown(cell))
-    if not interval(cell):
-        return value
-    return rf"\shortstack{{{value}\\{{\scriptsize {_tex_number(interval(cell))}}}}}"
-
-
-def _tex_number(text: str) -> str:
-    return re.sub("\N{MINUS SIGN}", "$-$", text)
-
-
-def to_html(grid: Grid) -> str:
-    """One ``<table>`` a column group, with a header cell for every row and column and one ``<tbody>`` a section."""
-    tables, start = [], 0
-    heads = [grid.word(head) for head in grid.heads[1:]]
-    for group, columns in grid.groups:
-        stop = start + len(columns)
-        names = "".join(f'<th scope="col" class="name">{escape(head)}</th>' for head in heads)
-        names += "".join(f'<th scope="col">{escape(grid.word(column))}</th>' for column in columns)
-        bodies = "".join(_html_section(grid, section, start, stop) for section in grid.sections)
-        caption = f"<caption>{escape(grid.word(group))}</caption>"
-        tables.append(f"<table>{caption}<thead><tr>{names}</tr></thead>{bodies}</table>")
-        start = stop
-    return "".join(tables)
-
-
-def _html_section(grid: Grid, section: str, start: int, stop: int) -> str:
-    title, width = escape(_capital(grid.word(section))), len(grid.heads) - 1 + stop - start
-    rows = [f'<tr class="section"><th scope="rowgroup" colspan="{width}"><span>{title}</span></th></tr>']
-    for labels, cells in _without_repeats(grid.sections[section]):
-        names = "".join(f'<th scope="row">{escape(grid.word(label))}</th>' for label in labels)
-        rows.append(f"<tr>{names}{''.join(map(_html_cell, cells[start:stop]))}</tr>")
-    return f"<tbody>{''.join(rows)}</tbody>"
-
-
-def _html_cell(cell: Cell) -> str:
-    if cell.value is None:
-        return f'<td class="missing">{ABSENT}</td>'
-    small = f"<small>{interval(cell)}</small>" if interval(cell) else ""
-    return f"<td>{escape(shown(cell))}{small}</td>"
+def one_line(text: str) -> str:
+    """Return `text` with blanks for line ends of any kind and for other characters that print nothing."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _capital(text: str) -> str:
-    """`text` as a line begins with it; a name such as mini-MMMB stays as it is."""
+    """Return `text` as a line begins with it; a name such as mini-MMMB stays as it is."""
     return text if re.match(r"[^\s]*[A-Z]", text) else text[:1].upper() + text[1:]
+
+
+def _frame(grid: Grid) -> pd.DataFrame:
+    """Return the cells as `_text`: section and labels down, group and column across, in the reader's words."""
+    labels = [[_word(grid, labels[level]) for labels, _ in grid.rows] for level in range(len(grid.heads))]
+    columns = [[_word(grid, names[level]) for names in grid.columns] for level in (0, 1)]
+    return pd.DataFrame(
+        [[_text(cell) for cell in cells] for _, cells in grid.rows],
+        index=pd.MultiIndex.from_arrays(labels, names=[_word(grid, head) for head in grid.heads]),
+        columns=pd.MultiIndex.from_arrays(columns),
+        dtype=object,
+    )
+
+
+def _word(grid: Grid, name: str) -> str:
+    return one_line(grid.word(name))
+
+
+def _by_group(grid: Grid, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each column group's name, in words, and its part of `frame`, which loses that level of its columns."""
+    start = 0
+    for group, columns in grid.groups:
+        yield _word(grid, group), frame.iloc[:, start : start + len(columns)].droplevel(0, axis="columns")
+        start += len(columns)
+
+
+def markdown(text: str) -> str:
+    """Return `text` on one line of GitHub-flavoured Markdown: in a table's cell and outside, no markup and no link."""
+    entities = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = MARKDOWN_SPECIAL.sub(lambda found: f"\\{found[0]}", entities)
+    return MARKDOWN_LINK.sub(lambda found: "".join(c if c.isalpha() else f"&#{ord(c)};" for c in found[0]), escaped)
+
+
+def to_markdown(grid: Grid) -> str:
+    """Return GitHub-flavoured Markdown: one table a section and column group, so that it fits a page."""
+    parts = [f"**{markdown(grid.title)}**", markdown(grid.note)]
+    for section, rows in _frame(grid).groupby(level=0, sort=False):
+        labels = _without_repeats(rows.index)
+        for group, cells in _by_group(grid, rows):
+            table = pd.concat([labels, cells.reset_index(drop=True)], axis="columns").map(_markdown_cell)
+            ends = ["left"] * len(labels.columns) + ["right"] * len(cells.columns)
+            parts += [markdown(f"{group}, {section}"), _pipes(table.rename(columns=markdown), ends)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_repeats(index: pd.Index[Any]) -> pd.DataFrame:
+    """Return the labels without the section, empty where one and all before it are those of the row above."""
+    labels = index.to_frame(index=False)
+    return labels.mask(labels.eq(labels.shift()).cummin(axis="columns"), "").iloc[:, 1:]
+
+
+def _markdown_cell(text: str) -> str:
+    value, _, bounds = text.partition("\n")
+    return markdown(value) + (f"<br><sub>{bounds}</sub>" if bounds else "")
+
+
+def _pipes(table: pd.DataFrame, ends: list[str]) -> str:
+    """Return Markdown's table, its cells' texts as they are; `ends` is where each column is aligned."""
+    return table.to_markdown(index=False, tablefmt="pipe", colalign=ends, disable_numparse=True)
+
+
+def to_text(grid: Grid) -> str:
+    """Return Markdown's tables as a terminal shows them: a row for each column of the grid, on one line."""
+    parts = []
+    for section, rows in _frame(grid).groupby(level=0, sort=False):
+        names = [", ".join(labels[1:]) for labels in rows.index]
+        for group, cells in _by_group(grid, rows):
+            table = cells.map(_text_cell).T.set_axis(names, axis="columns").reset_index(names="")
+            parts += [f"{group}, {section}", _pipes(table, ["left"] + ["right"] * len(names))]
+    return "\n\n".join(parts)
+
+
+def _text_cell(text: str) -> str:
+    value, _, bounds = text.partition("\n")
+    # Terminals that are not UTF-8 have no true minus sign.
+    return (value + (f" ({bounds})" if bounds else "")).replace("\N{MINUS SIGN}", "-")
+
+
+def tex(text: str) -> str:
+    """Return `text` on one line of LaTeX, special characters escaped."""
+    return one_line(text).translate(TEX_SPECIAL)
+
+
+def to_latex(grid: Grid) -> str:
+    r"""Return a ``table`` environment for the booktabs and graphicx packages.
+
+    The labels are columns of an unnamed group. A section's title is a row above its first one, and so the beginning of
+    that one's first label; the groups' rules begin the first head likewise.
+    """
+    frame = _frame(grid)
+    labels = _without_repeats(frame.index).map(tex)
+    heads, width = len(labels.columns), len(labels.columns) + len(frame.columns)
+    for section, places in frame.groupby(level=0, sort=False).indices.items():
+        title = rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(_capital(str(section)))}}}}} \\"
+        above = [r"\midrule", title] if places[0] else [title]
+        labels.iat[int(places[0]), 0] = "\n".join([*above, str(labels.iat[int(places[0]), 0])])
+    table = pd.concat([labels, frame.map(_tex_cell).reset_index(drop=True)], axis="columns")
+    names = [("", tex(head)) for head in labels.columns]
+    names += [(tex(grid.word(group)), tex(grid.word(name))) for group, name in grid.columns]
+    names[0] = ("", _group_rules(grid, heads) + names[0][1])
+    table.columns = pd.MultiIndex.from_tuples(names)
+    styled = Styler(table).hide(axis="index")
+    written = styled.to_latex(
+        hrules=True,
+        multicol_align="c",
+        column_format="l" * heads + "c" * len(frame.columns),
+        position_float="centering",
+        caption=f"{tex(grid.title)}. {tex(grid.note)}",
+    )
+    begin, end = r"\begin{tabular}", r"\end{tabular}"
+    return written.replace(begin, f"\\resizebox{{\\linewidth}}{{!}}{{%\n{begin}").replace(end, f"{end}}}")
+
+
+def _group_rules(grid: Grid, start: int) -> str:
+    rules = []
+    for _, columns in grid.groups:
+        rules.append(rf"\cmidrule(lr){{{start + 1}-{start + len(columns)}}}")
+        start += len(columns)
+    return "".join(rules) + "\n"
+
+
+def _tex_cell(text: str) -> str:
+    value, _, bounds = (tex(part).replace("\N{MINUS SIGN}", "$-$") for part in text.partition("\n"))
+    if value == ABSENT:
+        return rf"\textit{{{value}}}"
+    return rf"\shortstack{{{value}\\{{\scriptsize {bounds}}}}}" if bounds else value
+
+
+def to_html(grid: Grid) -> str:
+    """Return one ``<table>`` per column group: header cells for every row and column, a ``<tbody>`` per section."""
+    frame = _frame(grid).rename(index=_capital, level=0)
+    tables = []
+    for group, cells in _by_group(grid, frame):
+        styled = HtmlStyler(cells).format(escape="html").set_caption(escape(group))
+        styled.format_index(escape="html").format_index(escape="html", axis="columns").format_index_names(escape="html")
+        tables.append(styled.to_html(exclude_styles=True))
+    return "".join(tables)

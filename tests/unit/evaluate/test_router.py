@@ -239,7 +239,7 @@ def test_small_informations_keep_their_digits_in_the_csv():
 
 
 def test_the_table_says_what_is_within_chance_and_which_runs_have_no_choice(report: Path):
-    text = (report / "tables/router.md").read_text(encoding="utf-8")
+    text = re.sub(" +", " ", (report / "tables/router.md").read_text(encoding="utf-8"))
     assert "| 0.0345 |" in text
     assert text.count("| 0.00, within chance | 0.00 | 0.00 |") == 2
     assert "Without a choice of experts: no_experts, english." in text
