@@ -184,6 +184,7 @@ class JudgeSettings(Strict):
     key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
     temperature: float = Field(0.2, ge=0, le=100, description="VLMEvalKit's")
     attempts: int = Field(3, gt=0, le=1000, description="times it is asked for ratings that can be read")
+    concurrency: int = Field(4, gt=0, le=256, description="requests at a time")
     request: str = Field(
         "", description="what it is told after question and answers; none: our words, which are not the published ones"
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import json
 import os
 import re
 import string
-import urllib.error
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,10 @@ from parrot.errors import ConfigError
 from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
 from parrot.evaluate.predictions import read_predictions
 from parrot.io.digests import tell
-from parrot.io.web import open_address, shown, without_secrets
+from parrot.io.web import HIDDEN, check_resolved, identity, shown, without_secrets, without_user
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 REQUIRED = ("question", "caption", "gpt4_ans", "category", "picture", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")
@@ -36,6 +39,13 @@ REQUEST = (
 )
 RATING = re.compile(r"\s*(\d+(?:\.\d+)?)[ ,]+(\d+(?:\.\d+)?)\s*")
 SECONDS = 300  # a judge's longest answer
+# Of a request that a server refuses for now (429, 5xx) or does not hear; between them the seconds that it asks for in
+# Retry-After, else 0.5 s, 1 s, 2 s and so on up to 8 s.
+RETRIES = 6
+MOST = 300  # characters of a server's complaint that are shown
+
+
+Name = tuple[str, str]  # of a review: the judge and the digest of its request
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,11 @@ def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]
     salt = f"{judge.temperature}\n{SYSTEM}\n"
     names = [(judge.name, hashlib.sha256(f"{salt}{request}".encode()).hexdigest()) for request in requests]
     try:
-        for name, request in zip(names, requests, strict=True):
-            if name not in known:
-                known[name] = _ask(judge, request)
+        asyncio.run(
+            _ask_all(judge, {name: r for name, r in zip(names, requests, strict=True) if name not in known}, known)
+        )
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     finally:  # a judge that stops answering is asked about the rest alone
         rows = [(i, *name, known[name]) for i, name in zip(table["index"], names, strict=True) if name in known]
         if rows:
@@ -157,28 +169,88 @@ def _request(row: Mapping[str, str], judge: JudgeSettings) -> str:
     return "\n\n".join(f"[{name}]\n{text}" for name, text in parts.items())
 
 
-def _ask(judge: JudgeSettings, request: str) -> str:
-    """A review with readable ratings, or else the last of the judge's attempts."""
+async def _ask_all(judge: JudgeSettings, requests: Mapping[Name, str], reviews: dict[Name, str]) -> None:
+    """Put the judge's review of each of `requests` into `reviews`; the first that fails ends all others.
+
+    Raises:
+        ExceptionGroup: of the ConfigErrors of those that failed at once.
+    """
+    if not requests:
+        return
+    places = asyncio.Semaphore(judge.concurrency)
+
+    async def ask(name: Name, request: str) -> None:
+        async with places:
+            reviews[name] = await _ask(client, judge, request)
+
+    async with _client(judge) as client, asyncio.TaskGroup() as group:
+        for name, request in requests.items():
+            group.create_task(ask(name, request))
+
+
+def _client(judge: JudgeSettings) -> AsyncOpenAI:
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # a second of imports that few runs need
+
+    return AsyncOpenAI(
+        api_key="none",  # `_headers` has it
+        base_url=without_user(judge.url),
+        timeout=SECONDS,
+        max_retries=RETRIES,
+        # Before every request, a redirected one too.
+        http_client=DefaultAsyncHttpxClient(event_hooks={"request": [_check_request]}),
+    )
+
+
+def _headers(judge: JudgeSettings) -> dict[str, Any]:
+    """Return headers that say who asks, without what OpenAI's own environment variables hold."""
+    from openai import Omit
+
+    headers: dict[str, Any] = {"Authorization": Omit(), "OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}
+    key = _key(judge)
+    return headers | ({"Authorization": f"Bearer {key}"} if key else identity(judge.url))
+
+
+def _key(judge: JudgeSettings) -> str:
+    if judge.key_variable and judge.key_variable not in os.environ:
+        raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
+    return os.environ[judge.key_variable] if judge.key_variable else ""
+
+
+async def _check_request(request: Any) -> None:
+    check_resolved(str(request.url))
+
+
+async def _ask(client: AsyncOpenAI, judge: JudgeSettings, request: str) -> str:
+    """Return a review with readable ratings, or else the last of the judge's attempts."""
     review = ""
     for _ in range(judge.attempts):
-        review = _answer(judge, request)
+        review = await _answer(client, judge, request)
         if read_ratings(review):
             break
     return review
 
 
-def _answer(judge: JudgeSettings, request: str) -> str:
-    """What the judge's server answers; ConfigError where it does not or with something else than a chat completion."""
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}]
-    body = {"model": judge.name, "temperature": judge.temperature, "messages": messages}
-    headers = {"Content-Type": "application/json"}
-    if judge.key_variable:
-        if judge.key_variable not in os.environ:
-            raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
-        headers["Authorization"] = f"Bearer {os.environ[judge.key_variable]}"
+async def _answer(client: AsyncOpenAI, judge: JudgeSettings, request: str) -> str:
+    """Return what the judge's server answers.
+
+    Raises:
+        ConfigError: it does not answer, or with something else than a chat completion.
+    """
+    from openai import OpenAIError
+
     try:
-        with open_address(f"{judge.url}/chat/completions", SECONDS, json.dumps(body).encode(), headers) as answer:
-            return str(json.load(answer)["choices"][0]["message"]["content"])
-    except (urllib.error.URLError, OSError, ValueError, LookupError, TypeError) as error:
-        why = without_secrets(" ".join(str(error).split()), judge.url) or type(error).__name__
-        raise ConfigError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why}") from None
+        # Raw, since the client takes an answer of any other form for a completion too.
+        answer = await client.chat.completions.with_raw_response.create(
+            model=judge.name,
+            temperature=judge.temperature,
+            messages=[{"role": "system", "content": SYSTEM}, {"role": "user", "content": request}],
+            extra_headers=_headers(judge),
+        )
+        return str(answer.http_response.json()["choices"][0]["message"]["content"])
+    except (OpenAIError, OSError, ValueError, LookupError, TypeError) as error:
+        # The client calls what did not reach the server a connection error, whose cause says more.
+        said = " ".join(str(cause) for cause in (error, error.__cause__) if cause and str(cause))
+        why = without_secrets(" ".join(said.split()), judge.url) or type(error).__name__
+        if key := _key(judge):
+            why = why.replace(key, HIDDEN)
+        raise ConfigError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why[:MOST]}") from None

@@ -33,13 +33,28 @@ def check_address(url: str) -> str:
     return url
 
 
+def check_resolved(url: str) -> str:
+    """Return `url` when `check_address` takes it and its host's name, once resolved.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    _refuse_link_local(urlsplit(check_address(url)).hostname or "")
+    return url
+
+
+def without_user(url: str) -> str:
+    """Return the address without user and password, which `identity` gives as a header."""
+    return _USER.sub(r"\1", url)
+
+
 def open_address(url: str, timeout: float, data: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
     """The answer to a request, as urllib gives it; a user and password in `url` are sent as a header.
 
     Raises OSError, urllib.error.HTTPError among it, where there is no good answer, and ValueError for an address, of
     the request or of a redirection, that `check_address` refuses; names are resolved for that.
     """
-    request = urllib.request.Request(_checked(url), data, identity(url) | (headers or {}))
+    request = urllib.request.Request(without_user(check_resolved(url)), data, identity(url) | (headers or {}))
     return _OPENER.open(request, timeout=timeout)
 
 
@@ -77,16 +92,10 @@ def without_secrets(text: str, url: str) -> str:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        return super().redirect_request(req, fp, code, msg, headers, _checked(newurl))
+        return super().redirect_request(req, fp, code, msg, headers, without_user(check_resolved(newurl)))
 
 
 _OPENER = urllib.request.build_opener(_Redirects)
-
-
-def _checked(url: str) -> str:
-    """The address without user and password, which urllib would take for a part of the host's name."""
-    _refuse_link_local(urlsplit(check_address(url)).hostname or "")
-    return _USER.sub(r"\1", url)
 
 
 def _refuse_link_local(host: str, flags: int = 0) -> None:

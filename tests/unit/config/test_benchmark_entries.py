@@ -216,7 +216,8 @@ def test_damaged_reviews_are_asked_for_again(find, put, again, tmp_path: Path, s
     assert capsys.readouterr().err.startswith(f"parrot: warning: {path}: damaged; the judge is asked for ")
 
 
-def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_judge_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parrot.evaluate.judge.RETRIES", 0)
     benchmark = entry(tmp_path, kind="judged", scoring="relative")
     row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": PICTURES["p"]}
     answer(benchmark, [row], ["5"], tmp_path)
