@@ -18,7 +18,6 @@ from parrot.report.contrast import Measure, measure
 from parrot.report.grid import Grid
 from parrot.report.held_fixed import held_fixed
 from parrot.report.provenance import what_ran
-from parrot.report.published import language_contrast
 from parrot.report.render import interval, number, shown, to_html
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportStage
@@ -64,7 +63,8 @@ def write(
 
     `grids` are the tables by name; `figures` the PNG of each figure and what it shows in words.
     """
-    published = language_contrast(Path(settings.published))
+    context = settings.context
+    published = tables.published_grid(context, Path(settings.published)) if context else None
     on = measure(settings, scores)
     templates = environment()
     templates.filters["number"] = number
@@ -80,9 +80,9 @@ def write(
         samples=samples.choose(settings, results, units),
         languages=LANGUAGES,
         words=WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
-        published=Markup(to_html(published)),
-        published_note=published.note,
-        published_gain=_gain(published),
+        context=context,
+        published=Markup(to_html(published)) if published else "",
+        published_gain=_gain(published) if published else {},
         ran=what_ran(settings, results),
     )
     atomic_write(output, page)
@@ -132,11 +132,11 @@ def _asked(settings: ReportStage, on: Measure) -> dict[str, Any]:
     return {"scoring": tables.scoring(settings, on.benchmark), "house": on.house, "kind": on.kind}
 
 
-def _gain(published: Grid) -> dict[str, Any]:
-    """By how many points the paper's six-language data lifts the non-English mean, by benchmark."""
-    (_, english), (_, multilingual) = published.rows
+def _gain(published: Grid) -> dict[str, float]:
+    """Return by how many points the last row's non-English mean lies above the first's, by benchmark."""
+    (_, first), *_, (_, last) = published.rows
     return {
-        benchmark: multilingual[i].value - english[i].value  # type: ignore[operator]
-        for i, (benchmark, language) in enumerate(published.columns)
-        if language == tables.NON_ENGLISH
+        benchmark: lifted.value - value.value
+        for (benchmark, column), value, lifted in zip(published.columns, first, last, strict=True)
+        if column == tables.NON_ENGLISH and value.value is not None and lifted.value is not None
     }

@@ -16,7 +16,7 @@ from parrot.config.runs import Run, Suite
 from parrot.config.settings import Conventions, Tuning
 from parrot.errors import ConfigError, nearest
 
-TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information"]
+TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information", "published"]
 FigureKind = Literal["bars", "router", "losses"]
 TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 FIGURES = frozenset({"bars", "router", "losses"})
@@ -38,12 +38,41 @@ Words = Annotated[
 ]
 
 
+class PublishedTable(Strict):
+    """Where config/published_results.csv has a benchmark's values."""
+
+    benchmark: Text = Field(description="as its column benchmark names it")
+    table: Text = Field(description="what its column source ends with, e.g. Table 14")
+
+
+class PublishedSystem(Strict):
+    """A row of a paper's table, and what it stands beside."""
+
+    name: Text = Field(description="the run that it is compared with; of kind published what the row is called")
+    system: Text = Field(description="as the column system names it")
+    llm: str = Field("", description="as the column llm names it; none: there is one of that system")
+
+
+class Compare(Strict):
+    """A paper's values and the rows that they stand beside."""
+
+    paper: Text = Field("arXiv:2406.02539v3 (ICML 2025)", description="what the column source begins with")
+    tables: dict[Text, PublishedTable] = Field(min_length=1, description="by benchmark, as the item names it")
+    systems: Several[PublishedSystem] = Field(min_length=1)
+    gain: str = Field("", description="kind published: what the last system adds to the first, before the points")
+
+
 class ReportItem(Strict):
     """A table or a figure: an entry of config/tables.yaml."""
 
     kind: TableKind | FigureKind = "accuracy"
     title: Text
     benchmarks: Distinct[Text] = Field((), description="benchmark names as in scores.csv")
+    columns: Distinct[Literal["languages", "non_english"] | Language] = Field(
+        ("languages", "non_english"),
+        min_length=1,
+        description="of each benchmark: languages: one each; non_english: the mean of all but English; or a language",
+    )
     by: Literal["kind", "l2-category", "split"] = Field("kind", description="what kind kinds divides questions by")
     houses: Words = Field(
         default_factory=dict,
@@ -54,6 +83,12 @@ class ReportItem(Strict):
         "all", description="kind of the questions that a contrast is about; all where a benchmark has none of this kind"
     )
     published: str = Field("", description="the paper's table or figure that it mirrors")
+    compare: Compare | None = Field(
+        None,
+        description="the paper's values beside the runs of kind accuracy, at the scale paper and on its own benchmarks "
+        "alone; kind published shows nothing else, on every page",
+    )
+    note: str = Field("", description="what to know to read kind published")
 
     @model_validator(mode="after")
     def _complete(self) -> ReportItem:
@@ -65,6 +100,10 @@ class ReportItem(Strict):
             raise ValueError("kind contrast: expected one benchmark and one comparison")
         if self.kind != "contrast" and self.questions != "all":
             raise ValueError("questions belong to kind contrast")
+        if self.compare is not None and self.kind not in ("accuracy", "published"):
+            raise ValueError("compare belongs to kinds accuracy and published")
+        if self.kind == "published" and (self.compare is None or {*self.benchmarks} - self.compare.tables.keys()):
+            raise ValueError("kind published: expected compare with a table for each of the benchmarks")
         return self
 
     @property
@@ -125,7 +164,8 @@ class ReportStage(Strict):
     samples: int
     resamples: int
     notes: Several[str]
-    published: str = Field("config/published_results.csv", description="the paper's values, for context on the page")
+    context: ReportItem | None = Field(None, description="the paper's values on the page, of kind published")
+    published: str = Field("config/published_results.csv", description="the published values")
 
     @property
     def by_recipe(self) -> dict[str, dict[int, str]]:
@@ -221,7 +261,7 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     contrast.
     """
     path = Path(catalogues) / "tables.yaml"
-    catalogue: dict[str, ReportItem] = load_catalogue(path, ReportItem)
+    catalogue = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind != "published"}
     unsafe = [name for name in catalogue if not TABLE_NAME.fullmatch(name)]
     if unsafe:
         raise ConfigError(f"{path}: {unsafe[0]!r}: a table's name is made of letters, digits, _ and -")
@@ -245,6 +285,15 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     return items
 
 
+def _context(catalogues: str | Path) -> ReportItem | None:
+    """Return the table of published values that every page has; ConfigError for a second one."""
+    path = Path(catalogues) / "tables.yaml"
+    found = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind == "published"}
+    if len(found) > 1:
+        raise ConfigError(f"{path}: expected one table of kind published, found {', '.join(found)}")
+    return next(iter(found.values()), None)
+
+
 def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], catalogues: str | Path) -> ReportStage:
     runs = [suite.run(name) for name in names]
     benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.shown_benchmarks}
@@ -259,6 +308,7 @@ def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], cat
         runs=tuple(map(_reported, runs)),
         benchmarks=tuple(benchmarks.values()),
         items=items,
+        context=_context(catalogues),
         samples=suite.config.report.samples,
         resamples=suite.config.evaluate.resamples,
         notes=suite.config.report.notes,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from parrot.config.catalog import Control, Language
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
+from parrot.errors import ConfigError
 from parrot.evaluate.score_lines import UNBOUNDED
 from parrot.report import differences, notes
 from parrot.report.grid import Grid, Rows
+from parrot.report.published import published_row
 from parrot.report.scores import MISSING, Cell, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.units import Units
@@ -24,6 +27,7 @@ KINDS = (
     "easy", "hard", "seen_in_language", "unseen_in_language",
 )  # fmt: skip
 
+PAPER_SCALE = "paper"
 INTERVAL = "below it the 95 % interval over pictures"
 
 Lookup = Callable[[str, Language], Cell]
@@ -65,12 +69,19 @@ def scoring(settings: ReportStage, benchmark: str) -> str:
 
 
 def groups(item: ReportItem, settings: ReportStage) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Column groups: each benchmark's languages and, where there are others than English, their mean."""
+    """Return column groups: each benchmark with those of the item's columns that it has."""
     return tuple(
-        (benchmark, (*asked, NON_ENGLISH) if set(asked) - {"en"} else asked)
+        (benchmark, names)
         for benchmark in item.benchmarks
-        if (asked := languages(settings, [benchmark]))
+        if (names := _columns(item, languages(settings, [benchmark])))
     )
+
+
+def _columns(item: ReportItem, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the item's columns for a benchmark in the languages `asked`."""
+    pools = {"languages": [*asked], "non_english": [NON_ENGLISH] if set(asked) - {"en"} else []}
+    named = {language: [language] for language in asked}
+    return tuple(dict.fromkeys(name for column in item.columns for name in (pools | named).get(column, ())))
 
 
 def columns(item: ReportItem, settings: ReportStage) -> list[tuple[str, str]]:
@@ -114,6 +125,7 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
                     cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
             by_run[run.name] = cells
             rows.append(((house, run.name), cells))
+            rows += _beside_the_paper(item, settings, house, run.name, cells)
         for runs, seeds in several_seeds(settings):
             means = [
                 mean(found)
@@ -127,12 +139,70 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
     return rows, ("house", "run"), _accuracy_note(item, settings)
 
 
+def _beside_the_paper(
+    item: ReportItem, settings: ReportStage, house: str, run: str, cells: Sequence[Cell]
+) -> list[tuple[tuple[str, str], tuple[Cell, ...]]]:
+    """Return the paper's row for a run and the run's minus it, where both are of the paper's scale and benchmarks."""
+    compare, own = item.compare, [name for name in item.benchmarks if _is_the_papers(item, settings, name)]
+    if compare is None or not own or house != "all":
+        return []
+    rows = []
+    for system in compare.systems:
+        if system.name == run:
+            found = {name: published_row(Path(settings.published), compare, name, system) for name in own}
+            printed = row(item, settings, lambda name, code, found=found: found.get(name, {}).get(code, MISSING))  # type: ignore[misc]
+            called = f"{system.system} ({system.llm})" if system.llm else system.system
+            rows.append(((house, f"the paper's {called}"), printed))
+            rows.append(((house, f"{run} minus the paper's"), tuple(map(_minus, cells, printed))))
+    return rows
+
+
+def _is_the_papers(item: ReportItem, settings: ReportStage, name: str) -> bool:
+    """Return whether the items of benchmark `name` are those of the paper's values: pinned files at its scale."""
+    pinned = any(
+        b.name == name and b.source != "composed" and b.md5.keys() >= b.files.keys() for b in settings.benchmarks
+    )
+    return settings.scale == PAPER_SCALE and item.compare is not None and name in item.compare.tables and pinned
+
+
+def _minus(cell: Cell, printed: Cell) -> Cell:
+    """Return the difference, whose interval is that of the run's own value."""
+    if cell.value is None or printed.value is None:
+        return MISSING
+    low, high = (None if bound is None else bound - printed.value for bound in (cell.low, cell.high))
+    return Cell(cell.value - printed.value, low, high)
+
+
+def published_grid(item: ReportItem, path: Path) -> Grid:
+    """Return a table of kind published, from the CSV `path`; ConfigError where it lacks a value."""
+    compare = item.compare
+    assert compare is not None
+    groups: dict[str, tuple[str, ...]] = {}
+    rows = []
+    for system in compare.systems:
+        cells: list[Cell] = []
+        for name in item.benchmarks:
+            found = published_row(path, compare, name, system)
+            names = _columns(item, list(found))
+            if groups.setdefault(compare.tables[name].benchmark, names) != names:
+                raise ConfigError(f"{path}: {system.system}: {name}: expected values in {', '.join(groups[name])}")
+            others = mean([cell for language, cell in found.items() if language != "en"])
+            cells += [others if column == NON_ENGLISH else found[column] for column in names]
+        rows.append(((compare.paper, system.name), tuple(cells)))
+    named = {where.benchmark: f"{where.benchmark} ({where.table})" for where in compare.tables.values()}
+    named |= {"system": "Model", compare.paper: f"The paper, {compare.paper}"}
+    return Grid(item.title, item.note, ("source", "system"), tuple(groups.items()), tuple(rows), WORDS | named)
+
+
 def _accuracy_note(item: ReportItem, settings: ReportStage) -> str:
+    beside = ""
+    if any(_is_the_papers(item, settings, name) for name in item.benchmarks):
+        beside = f" Values of {item.compare.paper} as printed, without an interval; differences have the run's own."  # type: ignore[union-attr]
     if not several_seeds(settings):
-        return f"Accuracy in per cent; {INTERVAL}."
+        return f"Accuracy in per cent; {INTERVAL}.{beside}"
     summed = [settings.titles.get(name, name) for name in item.benchmarks if scoring(settings, name) in UNBOUNDED]
     means = f" Several seeds' scores of {', '.join(summed)} are averaged, without an interval." if summed else ""
-    return f"Accuracy in per cent; {INTERVAL}, of several seeds over these too.{means}"
+    return f"Accuracy in per cent; {INTERVAL}, of several seeds over these too.{means}{beside}"
 
 
 def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:

@@ -87,7 +87,10 @@ def make(root: Path) -> ReportStage:
         seed=0,
         runs=RUNS,
         benchmarks=benchmarks(root),
-        items={name: item for name, item in catalogue.items() if set(item.benchmarks) <= made},
+        items={
+            name: item for name, item in catalogue.items() if set(item.benchmarks) <= made and item.kind != "published"
+        },
+        context=catalogue["published"],
         samples=10,
         resamples=50,
         notes=("A note from the config.",),
