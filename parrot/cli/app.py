@@ -56,6 +56,9 @@ HardwareFile = Annotated[
 TrackedAs = Annotated[
     str | None, typer.Option(help="show the training in MLflow while it goes on, as the run of this tag parrot.id")
 ]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", help="start anew, or go on from the newest checkpoint of the same settings")
+]
 
 
 def _suite(configfile: list[str] | None) -> Suite:
@@ -142,6 +145,7 @@ def train_align(
     hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
     tracked_as: TrackedAs = None,
+    fresh: Fresh = False,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -151,7 +155,7 @@ def train_align(
     spread = _hardware("align", hardware, micro_batch, run, configfile)
     from parrot.train.stages import align
 
-    align(stage, output, work, spread, tracked_as)
+    align(stage, output, work, spread, tracked_as, fresh)
 
 
 @train.command("tune")
@@ -162,6 +166,7 @@ def train_tune(
     hardware: HardwareFile = None,
     micro_batch: MicroBatch = None,
     tracked_as: TrackedAs = None,
+    fresh: Fresh = False,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -171,7 +176,7 @@ def train_tune(
     spread = _hardware("tune", hardware, micro_batch, run, configfile)
     from parrot.train.stages import tune
 
-    tune(stage, projector, output, work, spread, tracked_as)
+    tune(stage, projector, output, work, spread, tracked_as, fresh)
 
 
 @app.command()

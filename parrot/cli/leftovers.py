@@ -78,7 +78,7 @@ def _checkpoints(scale: Scale) -> Iterator[Leftover]:
     for stage, names in used.items():
         for path in _entries(scale.work / stage):
             if path.is_dir() and not path.name.startswith((".", *names)):
-                yield Leftover(path, "checkpoints of settings, code or a projector that no run has")
+                yield Leftover(path, "checkpoints of settings or a projector that no run has")
 
 
 def _caches(scale: Scale) -> Iterator[Leftover]:

@@ -1,39 +1,140 @@
-"""Digests that decide what is out of date: canonical JSON of resolved values, and the code a stage imports."""
+"""What makes a result out of date: the values that a stage reads, and the code that decides its numbers.
+
+Which code that is, is decided here, module by module, for each stage. A module that a stage imports and that is not in
+these lists fails `tests/unit/config/test_staleness.py`, so that a new file forces a decision.
+
+An entry is the dotted name of a module, of a package with all that it holds, or of a template or table, such as
+``parrot.report.page.css``; a package's own ``__init__.py`` is ``parrot.model.__init__``. The longest entry that fits a
+file decides about it.
+"""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from parrot.io.digests import file_sha256
+from parrot.config.catalog import BackboneFolder
+from parrot.config.code import digest_of, files
+from parrot.config.stages import AlignSettings, FetchSettings, PredictSettings, ScoreSettings, TuneSettings
 
-PACKAGE = Path(__file__).parents[1]
-TEMPLATES = frozenset({".css", ".j2", ".js"})
-# Resolved values reach a job's params already, hardware and limits decide nothing, and tracking is a view: edits there
-# make no result stale.
-LEFT_OUT = frozenset(
-    f"parrot.{name}"
-    for name in (
-        "config",
-        "config.base",
-        "config.hardware",
-        "config.limits",
-        "config.runs",
-        "config.settings",
-        "config.stages",
-        "config.staleness",
-        "cluster",
-        "cluster.launch",
-        "errors",
-        "train.live",
-        "train.preemption",
-        "train.system_metrics",
-    )
+
+class Stage(NamedTuple):
+    """The code of one stage: what decides its numbers always, and with settings that use an optional part.
+
+    `beside` names what the stage imports and what decides the numbers of other stages alone.
+    """
+
+    always: tuple[str, ...]
+    parts: Mapping[str, tuple[str, ...]] = {}
+    beside: tuple[str, ...] = ()
+
+
+IMAGES = ("parrot.data.images", "parrot.data.rgb")
+TOKENS = (
+    *("parrot.constants", "parrot.data.conversations", "parrot.data.json_stream", "parrot.data.samples"),
+    *("parrot.model.chat_template", "parrot.model.processing_parrot"),
 )
+MODEL = (
+    *("parrot.constants", "parrot.model.build", "parrot.model.chat_template", "parrot.model.configuration_parrot"),
+    *("parrot.model.image_processing_parrot", "parrot.model.modeling_parrot", "parrot.model.outputs"),
+    *("parrot.model.placeholders", "parrot.model.processing_parrot", "parrot.model.projector"),
+    *("parrot.model.tokenizer", "parrot.model.weights"),
+)
+EXPERTS = ("parrot.model.experts", "parrot.model.router")
+TRAINING = (
+    *(*IMAGES, *TOKENS, *MODEL, "parrot.model.loss", "parrot.data.collate", "parrot.train.batches"),
+    *("parrot.train.precompute", "parrot.train.sharded", "parrot.train.stages", "parrot.train.strategy"),
+    "parrot.train.trainer",
+)
+TABLES = ("parrot.constants", "parrot.data.benchmarks", "parrot.data.tsv")
+BENCHMARKS = (*TABLES, "parrot.config.catalog", "parrot.evaluate.prompts")  # the catalogue words prompts by kind
+GRADING = (
+    *(*BENCHMARKS, "parrot.evaluate.accuracy", "parrot.evaluate.bootstrap", "parrot.evaluate.grading"),
+    *("parrot.evaluate.matching", "parrot.evaluate.mme", "parrot.evaluate.postprocess", "parrot.evaluate.predictions"),
+    *("parrot.evaluate.score_lines", "parrot.evaluate.yes_no"),
+)
+
+STAGES: dict[str, Stage] = {
+    "fetch": Stage(
+        (*IMAGES, *TOKENS, *TABLES, "parrot.fetch"),
+        parts={"composed": ("parrot.mini.__init__", "parrot.mini.compose")},
+        # A set is read as training reads it to say what does not fit; training looks again. The pin holds the data.
+        beside=("parrot.model", "parrot.evaluate"),
+    ),
+    "align": Stage(TRAINING, beside=(*EXPERTS, "parrot.train.adapters", "parrot.model.convert")),
+    "tune": Stage(
+        TRAINING,
+        parts={"experts": EXPERTS, "adapters": ("parrot.train.adapters",)},
+        beside=("parrot.model.convert",),
+    ),
+    "predict": Stage(
+        (
+            *(*IMAGES, *BENCHMARKS, *MODEL, *EXPERTS, "parrot.evaluate.generate", "parrot.evaluate.predict"),
+            *("parrot.evaluate.questions", "parrot.evaluate.shares", "parrot.model.checkpoint"),
+        ),
+        parts={
+            "own model": ("parrot.evaluate.asker",),
+            # Which may be a Parrot model after all, of our own layout or of the released one.
+            "other model": ("parrot.evaluate.any_model", "parrot.model.convert", "parrot.model.vlm"),
+            "English questions": ("parrot.evaluate.english",),
+            "translation model": ("parrot.evaluate.machine_translation", "parrot.languages.csv"),
+        },
+        # Whoever reads a folder of predictions refuses one that is not as it must be.
+        beside=("parrot.evaluate.predictions", "parrot.model.loss"),
+    ),
+    "score": Stage(
+        (*GRADING, "parrot.evaluate.score"),
+        parts={"judge": ("parrot.evaluate.judge",)},
+        beside=IMAGES,
+    ),
+    "report": Stage(
+        (
+            *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.information", "parrot.evaluate.routing"),
+            *("parrot.evaluate.significance", "parrot.languages.csv", "parrot.train.record"),
+        ),
+        beside=("parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),
+    ),
+    "browse": Stage(
+        (
+            *(*GRADING, *IMAGES, "parrot.report.answers", "parrot.report.base", "parrot.report.browse"),
+            *("parrot.report.settings", "parrot.report.template", "parrot.report.thumbnails", "parrot.report.words"),
+            "parrot.languages.csv",
+        ),
+        beside=("parrot.report",),
+    ),
+    # What is kept in `work/` for several jobs; none of it may come from other code than a job that uses it.
+    "tokens": Stage(TOKENS, beside=("parrot.model", *IMAGES)),
+    "features": Stage(
+        (*IMAGES, "parrot.model.image_processing_parrot", "parrot.model.modeling_parrot", "parrot.train.precompute"),
+        beside=("parrot.model", "parrot.constants"),
+    ),
+    "translations": Stage(
+        ("parrot.evaluate.machine_translation", "parrot.languages.csv"),
+        beside=("parrot.model", "parrot.evaluate", "parrot.data", "parrot.constants"),
+    ),
+}
+
+# What decides no stage's numbers, and why.
+NOWHERE: dict[str, tuple[str, ...]] = {
+    "the version, and what a package offers under a shorter name": (
+        *("parrot.__init__", "parrot.model.__init__", "parrot.model.convert.__init__"),
+    ),
+    "resolved values reach a stage through its settings; hardware, limits and estimates change no number": (
+        "parrot.config",
+    ),
+    "errors, files, locks and addresses: a job ends, or goes on as it would": ("parrot.errors", "parrot.io"),
+    "checks: they refuse what does not fit, and change nothing": ("parrot.model.folder",),
+    "how a job is started, stopped, continued, recorded and shown": (
+        *("parrot.evaluate.journal", "parrot.evaluate.progress", "parrot.train.callbacks", "parrot.train.checkpoints"),
+        *("parrot.train.distributed", "parrot.train.live", "parrot.train.memory", "parrot.train.preemption"),
+        *("parrot.train.provenance", "parrot.train.system_metrics"),
+    ),
+    "names, codes and scripts of languages, of which a stage's settings say which it reads": ("parrot.languages.csv",),
+    "a store whose every value has a checksum": ("parrot.data.feature_store",),
+}
 
 
 def canonical(value: Any) -> str:
@@ -51,66 +152,55 @@ def key(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
 
 
-@cache
-def code_digest(*modules: str) -> str:
-    """Digest of the parsed code of `modules` and of everything they import inside this package.
+def code_of(settings: FetchSettings | AlignSettings | TuneSettings | PredictSettings | ScoreSettings) -> str:
+    """Digest of the code that decides what a job with these settings writes."""
+    used: dict[str, bool] = {}
+    match settings:
+        case FetchSettings():
+            stage = "fetch"
+            entries = (*settings.datasets.values(), *settings.benchmarks.values())
+            used = {"composed": any(entry.source == "composed" for entry in entries)}
+        case AlignSettings():
+            stage = "align"
+        case TuneSettings():
+            stage = "tune"
+            used = {
+                "experts": settings.experts.num_experts > 0,
+                "adapters": settings.recipe.language_model == "lora",
+            }
+        case PredictSettings():
+            stage = "predict"
+            used = {
+                "own model": settings.model is None,
+                "other model": settings.model is not None,
+                "English questions": settings.translator != "none",
+                "translation model": isinstance(settings.translator, BackboneFolder),
+            }
+        case ScoreSettings():
+            stage, used = "score", {"judge": settings.judge is not None}
+    return code_digest(stage, *(part for part, is_used in used.items() if is_used))
 
-    Templates count with the package that they lie in. Comments, docstrings and formatting of code do not.
-    `modules` are dotted names such as ``parrot.train.stages``.
+
+@cache
+def code_digest(stage: str, *parts: str) -> str:
+    """Digest of the code that decides the numbers of `stage`, with the optional `parts` that a job of it uses."""
+    return digest_of([name for name in files() if verdict(name, stage, parts) == "decides"])
+
+
+def verdict(name: str, stage: str, parts: tuple[str, ...] | None = None) -> str | None:
+    """What the lists say of a file: ``decides``, ``not used``, ``beside``, a reason of `NOWHERE`, or None for nothing.
+
+    Args:
+        name: the file's dotted name, as entries are written.
+        stage: a name of `STAGES`.
+        parts: the optional parts that are used; None for all.
     """
-    digest = hashlib.sha256()
-    for name in sorted(_closure(modules)):
-        digest.update(f"{name}:{ast.dump(_without_docstrings(_parse(name)))}\n".encode())
-        for path in _templates(name):
-            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
-    return digest.hexdigest()[:12]
-
-
-def _closure(modules: tuple[str, ...]) -> set[str]:
-    seen: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name in LEFT_OUT:
-            continue
-        seen.add(name)
-        waiting += _imports(name)
-    return seen
-
-
-def _imports(name: str) -> list[str]:
-    found = [name.rpartition(".")[0]]
-    for node in ast.walk(_parse(name)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [module for module in found if module.split(".")[0] == "parrot" and _file(module) is not None]
-
-
-def _file(name: str) -> Path | None:
-    base = PACKAGE.joinpath(*name.split(".")[1:])
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-
-
-def _templates(name: str) -> list[Path]:
-    path = _file(name)
-    beside = path.parent.iterdir() if path is not None and path.name == "__init__.py" else ()
-    return sorted(file for file in beside if file.suffix in TEMPLATES)
-
-
-@cache
-def _parse(name: str) -> ast.Module:
-    path = _file(name)
-    if path is None:
-        raise ValueError(f"no module {name} in {PACKAGE}")
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            match node.body:
-                case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-                    node.body = rest
-    return tree
+    listed = STAGES[stage]
+    said = {entry: reason for reason, entries in NOWHERE.items() for entry in entries}
+    said |= dict.fromkeys(listed.beside, "beside")
+    wanted = listed.parts if parts is None else parts
+    said |= {entry: "not used" for part, entries in listed.parts.items() if part not in wanted for entry in entries}
+    said |= dict.fromkeys((*listed.always, *(entry for part in wanted for entry in listed.parts[part])), "decides")
+    pieces = name.split(".")
+    prefixes = (".".join(pieces[:count]) for count in range(len(pieces), 0, -1))
+    return next((said[prefix] for prefix in prefixes if prefix in said), None)

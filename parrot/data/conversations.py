@@ -148,7 +148,7 @@ def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> 
         raise ConfigError(f"{entry.file}: cannot be read: {error.strerror}") from None
     probe = processor.format_conversations([[{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}]])
     vocabulary = key(processor.tokenizer.backend_tokenizer.to_str())
-    code = code_digest("parrot.data.conversations", "parrot.model.processing_parrot")
+    code = code_digest("tokens")
     accepted = {kind: fault.count for kind, fault in entry.accept.items()}
     place = [entry.file, entry.images, entry.language, entry.accepted_losses, accepted, max_length]
     return f"{Path(entry.file).stem}.{key([digest, place, vocabulary, probe, code])}.arrow"

@@ -42,7 +42,7 @@ def translator_key(model: BackboneFolder) -> str:
     """Digest of what a model's translations depend on: its files and the code."""
     files = [file for kind in ("safetensors", "json") for file in Path(model.path).glob(f"*.{kind}")]
     digests = {file.name: file_sha256(file) for file in files}
-    return key([digests, code_digest("parrot.evaluate.machine_translation")])
+    return key([digests, code_digest("translations")])
 
 
 def parallel_rows(

@@ -18,7 +18,7 @@ from torch import multiprocessing
 
 from parrot.config.catalog import BackboneFolder, list_file
 from parrot.config.stages import PredictSettings
-from parrot.config.staleness import code_digest, key
+from parrot.config.staleness import code_of, key
 from parrot.data.tsv import write_list, write_tsv
 from parrot.errors import ConfigError, told
 from parrot.evaluate.any_model import AnyModelAsker
@@ -188,8 +188,12 @@ def _weights_sha256(model: Any) -> str:
 
 
 def settings_key(settings: PredictSettings) -> str:
-    """Digest of what answers depend on that is known without model and questions: the settings and the code."""
-    return key([settings.model_dump(mode="json"), code_digest("parrot.evaluate.predict")])
+    """Digest of what answers depend on that is known without model and questions: the settings and the code.
+
+    Unlike a checkpoint, a half-done prediction of other code is not gone on with: no record tells one program's rows
+    from the other's in a file that is compared row by row, and it is hours that are lost, not days.
+    """
+    return key([settings.model_dump(mode="json"), code_of(settings)])
 
 
 def _key(questions: Sequence[Question], processor: Words, weights: str) -> str:

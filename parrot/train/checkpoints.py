@@ -8,27 +8,33 @@ record up to its step, so that no damage to the record outlives a restart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.config.staleness import code_digest, key
+from parrot.config.staleness import key
 from parrot.errors import ConfigError
 from parrot.io.digests import file_sha256, read_record, tell, write_record
 from parrot.io.files import atomic_write, remove
 
+FORMAT = 1  # of what a checkpoint holds; another number makes earlier ones unknown
 WHOLE = "whole"
 METRICS = "metrics.jsonl"
 RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of processes can load
 READERS = 8  # threads that read a checkpoint's files
 Identity = list[int | str]  # a file's size and SHA-256
+Program = dict[str, int | str]  # a program's `digest`, and the step `from_step` that it trained from
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def folder_name(settings: AlignSettings | TuneSettings, projector: Path | None) -> str:
-    """The folder of all checkpoints that depend on the same settings, code and, for stage 2, `projector`'s weights."""
-    name = key([settings.model_dump(mode="json"), code_digest("parrot.train.stages")])
+    """Name the folder of all checkpoints of these settings and, for stage 2, of this `projector`'s weights.
+
+    The code has no part in it: a training of days goes on when its program is corrected, and records both programs.
+    """
+    name = key([settings.model_dump(mode="json"), FORMAT])
     return name if projector is None else f"{name}-{file_sha256(projector)[:12]}"
 
 
@@ -50,9 +56,37 @@ def identities(checkpoint: Path, names: Iterable[str]) -> dict[str, Identity | N
         return dict(zip(names, pool.map(_identity, [checkpoint / name for name in names]), strict=True))
 
 
-def mark_whole(checkpoint: Path, strategy: str, processes: int, files: Mapping[str, Identity | None]) -> None:
-    """State that the folder `checkpoint` is on the disk with all its `files`, and how they are spread."""
-    write_record(checkpoint / WHOLE, {"strategy": strategy, "processes": processes, "files": dict(files)})
+def mark_whole(
+    checkpoint: Path,
+    strategy: str,
+    processes: int,
+    files: Mapping[str, Identity | None],
+    code: Sequence[Program] = (),
+) -> None:
+    """State that the folder `checkpoint` is on the disk with all its `files`, how they are spread, and by what code."""
+    mark = {"strategy": strategy, "processes": processes, "files": dict(files), "code": list(code)}
+    write_record(checkpoint / WHOLE, mark)
+
+
+def programs(checkpoint: Path | None, code: str) -> list[Program]:
+    """List the programs of a training that goes on from `checkpoint` with the program of digest `code`.
+
+    A line on stderr says so where the checkpoint is another program's.
+    """
+    if checkpoint is None:
+        return [{"digest": code, "from_step": 0}]
+    earlier: list[Program] = read_record(checkpoint / WHOLE)["code"]
+    if earlier and earlier[-1]["digest"] == code:
+        return earlier
+    step = step_of(checkpoint)
+    print(f"code changed since step {step}; continuing, provenance records both", file=sys.stderr, flush=True)
+    return [*earlier, {"digest": code, "from_step": step}]
+
+
+def forget(folder: Path) -> None:
+    """Remove the checkpoints and records in `folder`, so that training starts anew."""
+    for path in (*_checkpoints(folder), folder / METRICS, *folder.glob("system-*.jsonl")):
+        remove(path)
 
 
 def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:

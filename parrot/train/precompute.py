@@ -91,8 +91,7 @@ def _identity(model: Any, processor: Any, dtype: torch.dtype) -> list[Any]:
         weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     taken = [config.vision_feature_layer, config.vision_feature_select, config.vision_config.to_diff_dict()]
-    code = code_digest("parrot.model.modeling_parrot", "parrot.model.image_processing_parrot", "parrot.data.images")
-    return [weights.hexdigest(), taken, processor.image_processor.to_dict(), str(dtype), code]
+    return [weights.hexdigest(), taken, processor.image_processor.to_dict(), str(dtype), code_digest("features")]
 
 
 def _check_room(pictures: int, shape: Sequence[int], dtype: torch.dtype, folder: Path, args: TrainingArguments) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from parrot.config.hardware import TrainingHardware
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.strict_yaml import read_yaml
+from parrot.train.checkpoints import Program
 
 PACKAGES = (
     "parrot", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "pillow",
@@ -24,11 +25,19 @@ PACKAGES = (
 
 
 def describe(
-    settings: AlignSettings | TuneSettings, hardware: TrainingHardware, model: Any, processor: Any
+    settings: AlignSettings | TuneSettings,
+    hardware: TrainingHardware,
+    model: Any,
+    processor: Any,
+    code: Sequence[Program],
 ) -> dict[str, Any]:
-    """The facts that are known when a stage starts; paths are the settings' own."""
+    """The facts that are known when a stage starts; paths are the settings' own.
+
+    `code` lists the digests of the programs that train, the first from step 0; git's commit is that of the last.
+    """
     return {
         **_git(),
+        "code": list(code),
         "settings": settings.model_dump(mode="json"),
         "hardware": hardware.model_dump(mode="json"),
         "seed": settings.seed,

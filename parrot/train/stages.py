@@ -20,6 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 from parrot.config.hardware import TrainingHardware, accumulation_steps
 from parrot.config.settings import TuneRecipe
 from parrot.config.stages import AlignSettings, TuneSettings
+from parrot.config.staleness import code_of
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
 from parrot.errors import ConfigError
@@ -30,7 +31,17 @@ from parrot.train import provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.batches import BatchLayout, GlobalBatches, optimiser_steps
 from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
-from parrot.train.checkpoints import METRICS, check_spread, folder_name, newest_sound, restore_metrics, step_of
+from parrot.train.checkpoints import (
+    METRICS,
+    Program,
+    check_spread,
+    folder_name,
+    forget,
+    newest_sound,
+    programs,
+    restore_metrics,
+    step_of,
+)
 from parrot.train.distributed import broadcast_from_rank0, plain_errors
 from parrot.train.live import shown_live
 from parrot.train.memory import fitting, record_out_of_memory
@@ -55,15 +66,22 @@ class Stage(NamedTuple):
 
 
 def align(
-    settings: AlignSettings, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None = None
+    settings: AlignSettings,
+    output: Path,
+    work: Path,
+    hardware: TrainingHardware,
+    tracked_as: str | None = None,
+    fresh: bool = False,
 ) -> None:
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
-    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint.
+    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint,
+    or, where it is `fresh`, starts anew. A Slurm job that was put back in the queue goes on either way.
     Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
     130 after a Ctrl-C, having saved.
     """
-    _train(Stage("align", settings, None, (), "projector", _save_projector), output, work, hardware, tracked_as)
+    stage = Stage("align", settings, None, (), "projector", _save_projector)
+    _train(stage, output, work, hardware, tracked_as, fresh)
 
 
 def tune(
@@ -73,19 +91,23 @@ def tune(
     work: Path,
     hardware: TrainingHardware,
     tracked_as: str | None = None,
+    fresh: bool = False,
 ) -> None:
     """Stage 2: train projector, experts and language model, starting from stage 1's folder `projector`.
 
-    Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, errors and exits.
-    Adapters of the language model are merged into `model/`, and kept apart in `model/adapter/`.
+    Writes `model/`, `metrics.jsonl` and `provenance.json` into `output`; see `align` for `work`, `fresh`, errors
+    and exits. Adapters of the language model are merged into `model/`, and kept apart in `model/adapter/`.
     """
     if not (projector / SAFE_WEIGHTS_NAME).is_file():
         raise ConfigError(f"{projector}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
     save = partial(_save_model, settings.recipe)
-    _train(Stage("tune", settings, projector, settings.validation, "model", save), output, work, hardware, tracked_as)
+    stage = Stage("tune", settings, projector, settings.validation, "model", save)
+    _train(stage, output, work, hardware, tracked_as, fresh)
 
 
-def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None) -> None:
+def _train(
+    stage: Stage, output: Path, work: Path, hardware: TrainingHardware, tracked_as: str | None, fresh: bool
+) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     strategy.prepare(hardware, stage.name)
@@ -98,6 +120,8 @@ def _train(stage: Stage, output: Path, work: Path, hardware: TrainingHardware, t
     make_folder(folder)
     check_folder(folder)
     with StopWhenAsked() as stop, only_one(folder, "training"):
+        if fresh and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            broadcast_from_rank0("fresh", lambda: forget(folder))
         # A network file system may show the nodes of a job other states of a folder.
         fits = broadcast_from_rank0(
             "micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch
@@ -132,11 +156,12 @@ def _train_in(
     if checkpoint is not None:
         check_spread(checkpoint, hardware.strategy, _processes())
     first = step_of(checkpoint) if checkpoint else 0
+    code = broadcast_from_rank0("code", lambda: programs(checkpoint, code_of(settings)))
 
     arguments = training_arguments(recipe, hardware, settings.seed, _processes(), folder)
     model, processor = build(settings, stage.projector)
     strategy.choose_kernels(model, hardware, recipe.precision, f"hardware.{stage.name}")
-    facts = provenance.describe(settings, hardware, model, processor)
+    facts = provenance.describe(settings, hardware, model, processor, code)
     if stage.projector is not None:
         facts["projector_sha256"] = _check_projector(model, stage.projector)
     facts |= _choose_weights(stage, model)
@@ -155,7 +180,7 @@ def _train_in(
         rows = with_partners(rows, population, seed)
 
     with plain_errors():
-        trainer = _trainer(stage, model, processor, rows, held_out, arguments, hardware, stop)
+        trainer = _trainer(stage, model, processor, rows, held_out, arguments, hardware, code, stop)
     main = trainer.is_world_process_zero()
     if main:
         restore_metrics(folder, checkpoint)
@@ -234,6 +259,7 @@ def _trainer(
     held_out: dict[str, Dataset],
     arguments: TrainingArguments,
     hardware: TrainingHardware,
+    code: list[Program],
     stop: StopWhenAsked,
 ) -> StageTrainer:
     recipe, folder = stage.settings.recipe, Path(arguments.output_dir)
@@ -253,6 +279,7 @@ def _trainer(
         held_out=held_out,
         adapter_rate=recipe.lora.learning_rate if isinstance(recipe, TuneRecipe) else None,
         strategy=hardware.strategy,
+        code=code,
         callbacks=[
             Recorder(folder / METRICS, recipe.global_batch),
             Progress(stage.name, recipe.global_batch),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
 from parrot.train.batches import GlobalBatches
 from parrot.train.callbacks import complaint, suspects
-from parrot.train.checkpoints import identities, keep_metrics, mark_whole, newest_whole
+from parrot.train.checkpoints import Program, identities, keep_metrics, mark_whole, newest_whole
 from parrot.train.distributed import outlive_signals
 
 
@@ -30,7 +31,8 @@ class StageTrainer(Trainer):
     """Trains what requires gradients; checkpoints hold exactly that, the frozen rest comes from the backbones.
 
     `held_out` maps languages to data sets; `evaluate` gives their mean loss a supervised token, `eval_loss_{language}`.
-    `adapter_rate` is the peak learning rate of adapters, where it is not everything's; `strategy` is the hardware's.
+    `adapter_rate` is the peak learning rate of adapters, where it is not everything's; `strategy` is the hardware's;
+    `code` lists the programs of the training so far, for its checkpoints.
     """
 
     control: TrainerControl
@@ -42,6 +44,7 @@ class StageTrainer(Trainer):
         held_out: dict[str, Dataset],
         adapter_rate: float | None,
         strategy: str,
+        code: Sequence[Program] = (),
         **arguments: Any,
     ):
         super().__init__(**arguments)
@@ -50,6 +53,7 @@ class StageTrainer(Trainer):
         self.held_out = held_out
         self.adapter_rate = adapter_rate
         self.strategy = strategy
+        self.code = code
         self.sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         if self.is_fsdp_enabled and self.args.bf16:
             # accelerate would have the loss, computed in float32, rounded with all that the model gives.
@@ -134,7 +138,7 @@ class StageTrainer(Trainer):
             share = identities(checkpoint, names[self.args.process_index :: self.args.world_size])
             files = dict(gather_object(list(share.items())))
             if self.args.should_save:
-                mark_whole(checkpoint, self.strategy, self.args.world_size, files)
+                mark_whole(checkpoint, self.strategy, self.args.world_size, files, self.code)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.sharded:
@@ -167,7 +171,9 @@ class StageTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         state = load_file(Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME))
         if sorted(state) != self._trained():
-            raise ConfigError(f"{resume_from_checkpoint}: holds other weights than this stage trains")
+            raise ConfigError(
+                f"{resume_from_checkpoint}: holds other weights than this stage trains; --fresh starts it anew"
+            )
         self.model.load_state_dict(state, strict=False)
 
     def _trained(self) -> list[str]:

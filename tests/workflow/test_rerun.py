@@ -82,12 +82,12 @@ def test_number_of_experts_of_one_run(finished):
 
 def test_comments_docstrings_layout_and_hardware(finished):
     for module in (
-        "train/recipe",
-        "model/modeling",
+        "train/stages",
+        "model/modeling_parrot",
         "evaluate/score",
         "evaluate/predict",
         "report/build",
-        "data/fetch",
+        "fetch/fetch",
     ):
         text = (finished / f"parrot/{module}.py").read_text()
         (finished / f"parrot/{module}.py").write_text(text + "\n# A remark.\n")
@@ -98,6 +98,28 @@ def test_comments_docstrings_layout_and_hardware(finished):
         "  num_experts: 6\n  expert_intermediate_size: 128\n",
         "  expert_intermediate_size: 128\n  num_experts: 6\n",
     )
+    assert finished.scheduled("all") == set()
+
+
+def test_a_version_and_what_is_said(finished):
+    edits = {
+        "parrot/__init__.py": ('__version__ = "', '__version__ = "9.'),
+        "parrot/train/callbacks.py": ("samples/s", "samples per second"),
+        "parrot/data/images.py": ("{where} is missing", "{where} is not there"),
+        "parrot/evaluate/judge.py": ("does not answer", "is silent"),
+        "parrot/evaluate/machine_translation.py": ("were cut off", "ended"),
+    }
+    for file, (old, new) in edits.items():
+        text = (finished / file).read_text()
+        assert old in text, file
+        (finished / file).write_text(text.replace(old, new))
+    assert finished.scheduled("all") == set()
+
+
+def test_code_of_optional_parts_that_no_run_uses(finished):
+    for part in ("evaluate/judge", "evaluate/machine_translation", "evaluate/any_model", "train/adapters"):
+        with open(finished / f"parrot/{part}.py", "a") as file:
+            file.write("\nEPSILON = 1e-9\n")
     assert finished.scheduled("all") == set()
 
 
@@ -125,9 +147,10 @@ def test_the_page_of_answers(finished):
     finished.edit("config/config.yaml", "  browse_rows: 10000", "  browse_rows: 3000")
     pages = {("browse", run) for run in ("parrot", "no_experts", "english")} | {("track", ""), ("all", "")}
     assert finished.scheduled("all") == pages
+    finished.edit("config/config.yaml", "  browse_rows: 3000", "  browse_rows: 10000")
     with open(finished / "parrot/report/browse.js", "a") as file:
         file.write("const MORE = 1;\n")
-    assert finished.scheduled("all") == pages | {("report", "")}
+    assert finished.scheduled("all") == pages
 
 
 def test_a_code_line_of_the_training(finished):
@@ -136,6 +159,43 @@ def test_a_code_line_of_the_training(finished):
     rules = {rule for rule, _ in finished.scheduled("all")}
     assert {"project", "tune", "predict", "score", "report", "track"} <= rules
     assert "fetch" not in rules
+
+
+def test_fresh_reaches_that_runs_training_alone(finished):
+    files = [f"results/mini/{run}/metrics.jsonl" for run in ("no_experts", "parrot")]
+    for file in files:
+        (finished / file).unlink()
+    done = finished.snakemake("--config", "fresh=no_experts", "--", *files)
+    assert done.returncode == 0, done.stderr
+    assert ["'--fresh'" in (finished / file).read_text() for file in files] == [True, False]
+    assert ["'--resume'" in (finished / file).read_text() for file in files] == [False, True]
+    # It decides nothing, so that leaving it out again makes nothing stale.
+    assert finished.scheduled(*files) == set()
+
+
+def test_fresh_says_how_a_finished_training_is_made_again(finished):
+    done = finished.snakemake("--dry-run", "--config", "fresh=english", "--", "all")
+    file = "results/mini/english/metrics.jsonl"
+    line = f"parrot: warning: --config fresh: finished, and trained again by --forcerun {file}"
+    assert line in done.stderr.splitlines()
+    assert ("tune", "english") in finished.scheduled("--forcerun", file, "--", "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "no_expert",
+            "--config fresh: config/runs.yaml: unknown run no_expert; did you mean no_experts",
+        ),
+        ("qwen2_vl", "--config fresh: qwen2_vl trains no model; expected a run that does"),
+    ],
+)
+def test_fresh_names_a_run_that_trains(finished, name, line):
+    done = finished.snakemake("--config", f"fresh={name}", "--", "all")
+    assert done.returncode != 0
+    (said,) = [each for each in done.stderr.splitlines() if "error" in each]
+    assert said.startswith(f"parrot: error: {line}")
 
 
 def test_no_name_reaches_the_shell(finished_once, tmp_path):

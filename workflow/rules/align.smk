@@ -12,7 +12,7 @@ rule project:
         provenance="<results>/align/{key}/provenance.json",
     params:
         settings=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=code_digest("parrot.train.stages"),
+        code=lambda w: code_of(suite.with_stage1(w.key).align),
         output=subpath(output.metrics, parent=True),
         work=work,
         tracked_as=lambda w: str(stage1_id(suite.config.scale, w.key)),
@@ -48,7 +48,7 @@ rule predict_before:
     params:
         settings=lambda w: settings_file(suite.with_stage1(w.key).predict_before),
         stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=code_digest("parrot.evaluate.predict"),
+        code=lambda w: code_of(suite.with_stage1(w.key).predict_before),
         model=subpath(input.projector, parent=True),
         work=work,
     log:

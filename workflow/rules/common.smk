@@ -9,7 +9,7 @@ from pathlib import Path
 from parrot.config import limits
 from parrot.errors import ConfigError
 from parrot.config.settings import load_config, overlay
-from parrot.config.staleness import canonical, code_digest, key
+from parrot.config.staleness import canonical, code_digest, code_of, key
 from parrot.errors import told
 from parrot.io.files import atomic_write
 from parrot.cluster.jobs import TRAININGS, count, jobs_of, to_do
@@ -49,9 +49,10 @@ def load_suite():
     What is asked for and the report's runs must fit this scale; what else does not is left out with a warning.
     """
     files = [*DEFAULT_CONFIG, *map(os.path.relpath, workflow.config_settings.configfiles)]
+    given = {name: value for name, value in workflow.config_settings.config.items() if name != "fresh"}
     try:
         check_flags(sys.argv[1:])
-        suite = Suite(overlay(load_config(*files), workflow.config_settings.config), where=" + ".join(files))
+        suite = Suite(overlay(load_config(*files), given), where=" + ".join(files))
         for run in suite.config.report.runs:
             suite.run(run).check()
             check_inputs(suite.run(run))
@@ -79,6 +80,29 @@ def known_targets(suite):
 def compared(suite, target):
     """The runs in a target's tables: its own, then its baselines."""
     return (*suite.target(target), *suite.against(target))
+
+
+def started_anew():
+    """The runs whose stage 2 `--config fresh=NAME`, a run or a family, starts without its checkpoints.
+
+    A run that is another run's training stands for that. Stage 1, which runs share, goes on from its own. What is
+    finished and up to date stays, as Snakemake knows a command for that.
+    """
+    if "fresh" not in workflow.config_settings.config:
+        return frozenset()
+    name = str(workflow.config_settings.config["fresh"])
+    try:
+        suite.check(name)
+        runs = frozenset(suite.trained_as[run] for run in suite.trained(suite.target(name)))
+        if not runs:
+            raise ConfigError(f"{name} trains no model; expected a run that does")
+    except ConfigError as error:
+        stop(f"--config fresh: {error}")
+    if done := [file for run in sorted(runs) if exists(file := f"{results}/{run}/metrics.jsonl")]:
+        if workflow.is_main_process:
+            line = f"finished, and trained again by --forcerun {' '.join(done)}"
+            print(f"parrot: warning: --config fresh: {line}", file=sys.stderr)
+    return runs
 
 
 def asked_targets():
@@ -178,6 +202,7 @@ os.environ[limits.VARIABLE] = settings_file(suite.config.limits)
 hardware = suite.config.hardware
 results = f"results/{suite.config.scale}"
 work = f"work/{suite.config.scale}"
+fresh = started_anew()
 
 
 onstart:

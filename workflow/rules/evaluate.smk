@@ -14,7 +14,7 @@ rule predict:
         predictions=directory("<results>/{run}/predictions"),
     params:
         settings=lambda w: settings_file(suite.run(w.run).predict),
-        code=code_digest("parrot.evaluate.predict"),
+        code=lambda w: code_of(suite.run(w.run).predict),
         model=lambda w, input: ["--model", str(Path(input.model).parent)] if input.model else [],
         work=work,
     log:
@@ -46,7 +46,7 @@ rule score:
     params:
         settings=lambda w: settings_file(suite.run(w.run).score),
         before=lambda w, input: ["--before", input.before] if input.before else [],
-        code=code_digest("parrot.evaluate.score"),
+        code=lambda w: code_of(suite.run(w.run).score),
     log:
         "<logs>/{run}/score.log",
     benchmark:

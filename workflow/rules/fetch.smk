@@ -11,7 +11,7 @@ rule fetch:
     params:
         settings=lambda w: settings_file(suite.with_data(w.data).fetch),
         pin=lambda w: ["--pin", suite.config.data_pin] if suite.config.data_pin else [],
-        code=code_digest("parrot.fetch.fetch"),
+        code=lambda w: code_of(suite.with_data(w.data).fetch),
     log:
         "<logs>/fetch/{data}.log",
     benchmark:

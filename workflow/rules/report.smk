@@ -15,7 +15,7 @@ rule report:
         page="<results>/report.html",
     params:
         settings=settings_file(report_stage(suite)),
-        code=code_digest("parrot.report.build"),
+        code=code_digest("report"),
         results=subpath(output.page, parent=True),
     log:
         "<logs>/report.log",
@@ -41,7 +41,7 @@ rule browse:
         page="<results>/{run}/predictions.html",
     params:
         settings=lambda w: settings_file(browse_stage(suite.run(w.run))),
-        code=code_digest("parrot.report.browse"),
+        code=code_digest("browse"),
     log:
         "<logs>/{run}/browse.log",
     benchmark:
@@ -76,7 +76,7 @@ rule by_target:
     params:
         settings=lambda w: settings_file(report_stage(suite, w.target)),
         scores=lambda w, input: [word for file in input.scores for word in ("--scores", file)],
-        code=code_digest("parrot.report.build"),
+        code=code_digest("report"),
         results=lambda w: results,
         output=lambda w: f"{results}/by_target/{w.target}",
     log:

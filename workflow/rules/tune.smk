@@ -14,7 +14,7 @@ rule tune:
         run=one_of(run for run, first in suite.trained_as.items() if run == first),
     params:
         settings=lambda w: settings_file(suite.run(w.run).tune),
-        code=code_digest("parrot.train.stages"),
+        code=lambda w: code_of(suite.run(w.run).tune),
         projector=subpath(input.projector, parent=True),
         output=subpath(output.metrics, parent=True),
         work=work,
@@ -31,6 +31,8 @@ rule tune:
     resources:
         **on_nodes(hardware.nodes, hardware.gpus),
         micro_batch=hardware.tune.micro_batch,
+        # A resource, since it decides nothing; a second attempt goes on with what the first one did.
+        start=lambda w, attempt: "fresh" if w.run in fresh and attempt == 1 else "resume",
         hardware=settings_file(hardware.tune),
         mem_mb=4000,
         runtime="2h",
@@ -40,7 +42,8 @@ rule tune:
         "parrot launch --nodes {resources.nodes:q} --gpus {resources.gpus_per_node:q} --threads {threads:q} "
         "--device {resources.device:q} -- train tune --settings {params.settings:q} --projector {params.projector:q} "
         "--output {params.output:q} --work {params.work:q} --hardware {resources.hardware:q} "
-        "--micro-batch {resources.micro_batch:q} --tracked-as {params.tracked_as:q} 2>&1 | log {log:q}"
+        "--micro-batch {resources.micro_batch:q} --{resources.start:q} --tracked-as {params.tracked_as:q} "
+        "2>&1 | log {log:q}"
 
 
 rule reuse:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import TrainingArguments
 
 from parrot.config.hardware import TrainingHardware
+from parrot.config.staleness import code_of
 from parrot.errors import ConfigError, told
 from parrot.train import stages, trainer
 from parrot.train.callbacks import complaint, suspects
@@ -213,6 +214,44 @@ def test_ctrl_c_saves_and_the_next_start_goes_on(settings, aligned, tmp_path, mo
     assert line == "parrot: interrupted; a checkpoint is saved after this step, another Ctrl-C ends at once"
     align(settings, tmp_path / "run", tmp_path / "work", BY_4)
     assert json.loads((tmp_path / "run/provenance.json").read_text())["resumed_from_step"] == 3
+    assert metrics(tmp_path / "run") == metrics(aligned)
+
+
+def interrupted_at_3(arguments, monkeypatch) -> None:
+    interrupts = [interrupt]
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, lambda: interrupts and interrupts.pop()())
+        with pytest.raises(SystemExit):
+            align(*arguments)
+
+
+def test_a_corrected_program_goes_on_and_provenance_records_both(settings, aligned, tmp_path, monkeypatch, capsys):
+    arguments = (settings, tmp_path / "run", tmp_path / "work", BY_4)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "code_of", lambda settings: "another")
+        interrupted_at_3(arguments, patch)
+    align(*arguments)
+    assert "code changed since step 3; continuing, provenance records both" in capsys.readouterr().err.splitlines()
+    facts = json.loads((tmp_path / "run/provenance.json").read_text())
+    assert facts["resumed_from_step"] == 3
+    assert facts["code"] == [
+        {"digest": "another", "from_step": 0},
+        {"digest": code_of(settings), "from_step": 3},
+    ]
+    alone = json.loads((aligned / "provenance.json").read_text())["code"]
+    assert alone == [{"digest": code_of(settings), "from_step": 0}]
+    assert metrics(tmp_path / "run") == metrics(aligned)
+
+
+@pytest.mark.parametrize(("restarts", "resumed_from"), [(0, None), (1, 3)])
+def test_fresh_starts_anew_but_for_a_job_that_was_requeued(
+    restarts, resumed_from, settings, aligned, tmp_path, monkeypatch
+):
+    arguments = (settings, tmp_path / "run", tmp_path / "work", BY_4)
+    interrupted_at_3(arguments, monkeypatch)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    align(*arguments, fresh=True)
+    assert json.loads((tmp_path / "run/provenance.json").read_text())["resumed_from_step"] == resumed_from
     assert metrics(tmp_path / "run") == metrics(aligned)
 
 
