@@ -202,9 +202,23 @@ class Run:
         together = zip(self.benchmarks, titles, strict=True)
         return tuple(entry.model_copy(update={"title": title}) for entry, title in together)
 
+    def _check_router_languages(self) -> None:
+        """ConfigError where the router goes by the language and a benchmark is in one that it does not know."""
+        model = self.config.model
+        if self.pretrained_model is not None or model.router != "language" or not model.num_experts:
+            return
+        known = self.tune.router_languages
+        for benchmark in self.benchmarks:
+            if odd := [language for language in benchmark.files if language not in known]:
+                raise ConfigError(
+                    f"run {self.name}: evaluate.benchmarks: {benchmark.name}: expected languages that the router "
+                    f"language knows, {', '.join(known)}, found {odd[0]}; it learns those of data.languages too"
+                )
+
     @cached_property
     def predict(self) -> PredictSettings:
         """What the run's model is asked, and how; ConfigError as for `benchmarks` and unknown pretrained models."""
+        self._check_router_languages()
         evaluate = self.config.evaluate
         return PredictSettings(
             model=self.pretrained_model,

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from parrot.config.base import Several, Strict
-from parrot.config.catalog import BackboneFolder, Benchmark, Control, ConversationSet, Dataset
+from parrot.config.catalog import BackboneFolder, Benchmark, Control, ConversationSet, Dataset, Language
 from parrot.config.settings import (
     Conventions,
     ExpertSettings,
@@ -17,6 +17,7 @@ from parrot.config.settings import (
     Recipe,
     TuneRecipe,
 )
+from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
 
@@ -70,6 +71,12 @@ class TuneSettings(StageSettings):
     experts: ExpertSettings
     validation: Several[ConversationSet]
     recipe: TuneRecipe
+
+    @property
+    def router_languages(self) -> tuple[Language, ...]:
+        """The languages that the router `language` knows: the paper's, then others that the run trains on."""
+        known = {*PAPER_LANGUAGES, *(entry.language for entry in self.data)}
+        return tuple(language for language in LANGUAGES if language in known)
 
 
 class PredictSettings(Strict):

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.constants import IGNORED, PAPER_LANGUAGES
+from parrot.constants import IGNORED
 from parrot.data.feature_store import Features
 from parrot.data.images import open_image
 from parrot.errors import ConfigError
@@ -77,8 +77,8 @@ class Collator:
                 for row in pictured
             ]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-        if pictured:
-            batch["language_ids"] = torch.tensor([PAPER_LANGUAGES.index(row["language"]) for row in pictured])
+        if places := self.processor.language_ids([row["language"] for row in pictured]):
+            batch["language_ids"] = torch.tensor(places)
         return {"ids": [row["id"] for row in rows], **batch}
 
     def _reads(self, row: dict[str, Any]) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import decode_image
 from parrot.evaluate.generate import Answer, check_length, generate, use_accelerator
 from parrot.evaluate.questions import Question
@@ -91,7 +90,7 @@ class Asker:
             self._features[seen].to(self.model.device) if seen else None,
             asked[0].max_new_tokens,
             [texts[place] for place in places] if texts and seen else None,
-            [PAPER_LANGUAGES.index(question.language) for question in asked] if seen else None,
+            self.processor.language_ids([question.language for question in asked]) if seen else None,
         )
 
 

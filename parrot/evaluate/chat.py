@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from parrot.config.catalog import Language
-from parrot.constants import PAPER_LANGUAGES
 from parrot.data.images import open_image
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import check_length, generate, use_accelerator
@@ -42,7 +41,10 @@ class Chat:
             raise ConfigError(f"{model_folder}: its router reads other questions (shuffled_text); here is none")
         if model.config.num_experts and model.config.router == "language" and language is None:
             raise ConfigError(f"{model_folder}: its router is told the language; expected --language")
-        self.languages = None if language is None else [PAPER_LANGUAGES.index(language)]
+        self.languages = None if language is None else self.processor.language_ids([language])
+        if model.config.num_experts and model.config.router == "language" and self.languages is None:
+            known = ", ".join(model.config.languages)
+            raise ConfigError(f"{model_folder}: --language: its router knows {known}; found {language}")
         self.model = use_accelerator(model)
         pixels = self.processor.image_processor(images=[opened], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():

@@ -48,7 +48,7 @@ def generate(
 
     `image_features` (B, L, d_vision) are the encoder's features of each prompt's one picture, None where the prompts
     have no picture. The router reads each prompt, or in its place `router_texts` (token ids) where given, and the
-    `languages` (places in `parrot.config.settings.LANGUAGES`) where that is its kind. `watch` is shown all answers, as
+    `languages` (places in `config.languages`) where that is its kind. `watch` is shown all answers, as
     far as they go, after every token.
     An answer does not depend on the batch it is in, up to ties that rounding decides: products of other shapes may sum
     in another order, which in float32 moves a logit by about 1e-6 of its size.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE, PAPER_LANGUAGES
+from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.model.checkpoint import load_parrot
 
@@ -57,9 +57,12 @@ class Answerer:
         if self.told_language and shown:
             if language is None:
                 raise ConfigError(f"{self.folder}: its router is told the language, which is not known here")
-            inputs["language_ids"] = torch.full(
-                (len(shown),), PAPER_LANGUAGES.index(language), device=self.model.device
-            )
+            places = self.processor.language_ids([language])
+            if places is None:
+                raise ConfigError(
+                    f"{self.folder}: its router knows {', '.join(self.processor.languages)}; found {language}"
+                )
+            inputs["language_ids"] = torch.tensor(places * len(shown), device=self.model.device)
         output = self.model.generate(**inputs, **{**GREEDY, **generation})
         answers = output[:, inputs["input_ids"].shape[1] :]
         return self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)

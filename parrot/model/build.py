@@ -56,6 +56,7 @@ def build(
     config = configuration(settings, vision.config, language.config)
     config.image_token_id = processor.image_token_id
     processor.router_text = config.router_text
+    processor.languages = list(config.languages)
     model = _assemble(config, vision, language, settings.seed, dtype)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END), pad_token_id=tokenizer.pad_token_id
@@ -79,7 +80,7 @@ def configuration(settings: AlignSettings | TuneSettings, vision: Any, language:
             vision_feature_layer=settings.vision_feature_layer,
             vision_feature_select=settings.vision_feature_select,
             moe_top_k=experts.pop("top_k", None),
-            num_languages=len(PAPER_LANGUAGES),
+            languages=settings.router_languages if isinstance(settings, TuneSettings) else PAPER_LANGUAGES,
             **experts,
         )
     except ValueError as error:

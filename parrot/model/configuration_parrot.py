@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from parrot.constants import PAPER_LANGUAGES
 
 
 class ParrotConfig(PreTrainedConfig):
@@ -34,7 +37,7 @@ class ParrotConfig(PreTrainedConfig):
         router_text: what of the prompt the router reads: `prompt`, the system prompt, role markers and the user's
             turns; or `user`, the user's words alone, which the caller marks in `router_mask`.
         router_balance: coefficient of the load-balancing loss that training adds; the released code has none.
-        num_languages: rows of the router `language`.
+        languages: codes of the languages that the router `language` knows, in the order of its rows.
         released: the JSON files of the released checkpoint that this model was imported from, by name, so that an
             export gives back what has no counterpart here; None for a model that was not imported.
     """
@@ -58,13 +61,14 @@ class ParrotConfig(PreTrainedConfig):
     router: Literal["text", "uniform", "shuffled_text", "language", "image"] = "text"
     router_text: Literal["prompt", "user"] = "prompt"
     router_balance: float = 0.0
-    num_languages: int = 6
+    languages: Sequence[str] = PAPER_LANGUAGES
     tie_word_embeddings: bool = False
     released: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _sub_config(self.vision_config, "clip_vision_model")
         self.text_config = _sub_config(self.text_config, "qwen2")
+        self.languages = list(self.languages)
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         if self.moe_top_k is not None and self.num_experts and not 1 <= self.moe_top_k <= self.num_experts:
             raise ValueError(f"moe_top_k: expected 1 to {self.num_experts}, num_experts, found {self.moe_top_k}")

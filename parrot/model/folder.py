@@ -239,7 +239,7 @@ def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Pa
         )
     check_text(processor.tokenizer, folder)
     check_vocabulary(processor.tokenizer, config, folder)
-    for name in ("num_image_tokens", "router_text"):
+    for name in ("num_image_tokens", "router_text", "languages"):
         expected, found = getattr(config, name), getattr(processor, name)
         if expected != found:
             raise ConfigError(f"{folder / PROCESSOR}: {name}: expected {expected} by {CONFIG}, found {found}")

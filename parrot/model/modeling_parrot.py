@@ -193,7 +193,7 @@ class ParrotModel(ParrotPreTrainedModel):
                 by default all. The router works where pictures enter, so with a cache the prompt alone decides.
             router_input_ids: (N, R), the text that each picture's router reads instead of its row of `input_ids`, for
                 packed samples and the router `shuffled_text`; `router_mask` is then (N, R).
-            language_ids: (N,), places in `parrot.config.settings.LANGUAGES`, for the router `language`.
+            language_ids: (N,), places in `config.languages`, for the router `language`.
         Raises:
             ValueError: image tokens and pictures do not match, or the router lacks what its kind needs.
         """

@@ -19,7 +19,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from parrot.constants import IGNORED, IMAGE
+from parrot.config.catalog import Language
+from parrot.constants import IGNORED, IMAGE, PAPER_LANGUAGES
 from parrot.model.chat_template import (
     CHAT_TEMPLATE,
     HEADERS,
@@ -69,6 +70,7 @@ class ParrotProcessor(ProcessorMixin):
     Args:
         num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
         router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
+        languages: `ParrotConfig.languages`.
     """
 
     image_processor: ParrotImageProcessor
@@ -81,6 +83,7 @@ class ParrotProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase,
         num_image_tokens: int = 577,
         router_text: Literal["prompt", "user"] = "prompt",
+        languages: Sequence[Language] = PAPER_LANGUAGES,
         chat_template: str | None = None,
     ):
         missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
@@ -91,6 +94,7 @@ class ParrotProcessor(ProcessorMixin):
         self.start = tokenizer.decode(tokenizer("")["input_ids"])
         self.num_image_tokens = num_image_tokens
         self.router_text = router_text
+        self.languages = list(languages)
         self.image_token = IMAGE
         self.image_token_id = tokenizer.get_vocab()[IMAGE]
         super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + CHAT_TEMPLATE)
@@ -102,6 +106,11 @@ class ParrotProcessor(ProcessorMixin):
             read = [self.router_reads(ids) for ids in batch["input_ids"]]
             batch["router_mask"] = torch.tensor(np.array(read)) if torch.is_tensor(batch["input_ids"]) else read
         return batch
+
+    def language_ids(self, languages: Sequence[Language]) -> list[int] | None:
+        """Return the places of languages among those that the router knows; None where it does not know one."""
+        known = set(languages) <= set(self.languages)
+        return [self.languages.index(language) for language in languages] if known else None
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         return IMAGE * self.num_image_tokens

@@ -33,7 +33,8 @@ class RouterInputs(NamedTuple):
         if config.router == "text" and config.router_text == "user" and self.ids is None and self.mask is None:
             raise ValueError("router_mask: with router_text user it has to mark the user's words")
         if config.router == "language" and self.languages is None:
-            raise ValueError("language_ids: the router language needs the language of each picture's sample")
+            known = ", ".join(config.languages)
+            raise ValueError(f"language_ids: the router language needs each picture's language, one of {known}")
         for name, value in (("router_input_ids", self.ids), ("language_ids", self.languages)):
             if value is not None and len(value) != pictures:
                 raise ValueError(f"{name}: expected one row for each of {pictures} picture(s), found {len(value)}")
@@ -48,7 +49,7 @@ class ParrotRouter(nn.Module):
         super().__init__()
         self.kind = config.router
         self.num_experts = config.num_experts
-        width = config.num_languages if self.kind == "language" else config.text_config.hidden_size
+        width = len(config.languages) if self.kind == "language" else config.text_config.hidden_size
         weight = None if self.kind == "uniform" else nn.Parameter(torch.empty(config.num_experts, width))
         self.register_parameter("weight", weight)
 

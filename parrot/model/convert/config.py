@@ -155,7 +155,7 @@ def _decided(config: ParrotConfig) -> dict[str, Any]:
 
 
 # Fields with no say in what a trained model computes, or not for config.json to say.
-_ASIDE = {"alpha", "image_token_id", "moe_top_k", "num_languages", "released", "router_balance"}
+_ASIDE = {"alpha", "image_token_id", "moe_top_k", "languages", "released", "router_balance"}
 _OF_EXPERTS = {"expert_intermediate_size", "expert_type", "moe_weight", "residual", "router", "router_text"}
 
 

@@ -26,7 +26,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"moe_top_k": EXPERTS},
     {"router": "uniform"},
     {"router": "uniform", "moe_top_k": 1},
-    {"router": "language", "num_languages": 4},
+    {"router": "language", "languages": ["en", "zh", "pt", "ar"]},
     {"router": "image"},
     {"router": "shuffled_text"},
 ]
@@ -110,7 +110,7 @@ def test_some_experts_give_the_gradients_of_all_with_the_others_weights_at_zero(
 
 
 def test_an_expert_that_nobody_chose_gets_no_gradient(inputs):
-    block = make(moe_top_k=1, router="language", num_languages=4)
+    block = make(moe_top_k=1, router="language", languages=["en", "zh", "pt", "ar"])
     with torch.no_grad():
         block.router.weight[0] = -9.0
     block(*inputs).visual.square().sum().backward()
