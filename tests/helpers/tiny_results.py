@@ -78,8 +78,8 @@ def make(root: Path) -> ReportStage:
         )
         before = root / "results" / "align" / KEY / "predictions"
         score(settings, folder / "predictions", before if run is RUNS[0] else None, folder / "scores.csv")
-        _write_records(folder, stage2=True, samples=64 if run.languages == ("en",) else 192)
-    _write_records(root / "results" / "align" / KEY, stage2=False, samples=192)
+        write_records(folder, stage2=True, samples=64 if run.languages == ("en",) else 192)
+    write_records(root / "results" / "align" / KEY, stage2=False, samples=192)
     catalogue = load_catalogue("config/tables.yaml", ReportItem)
     made = {benchmark.name for benchmark in benchmarks(root)}
     return ReportStage(
@@ -190,7 +190,7 @@ def _picture(house: int, number: int) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def _write_records(folder: Path, stage2: bool, samples: int) -> None:
+def write_records(folder: Path, stage2: bool, samples: int) -> None:
     """Four steps a second apart, held-out losses after the second and the last, and a provenance."""
     lines = []
     for step in range(1, 5):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from parrot.errors import ConfigError
 from parrot.evaluate.prompts import instructions
 from tests.helpers.project import ROOT
 from tests.helpers.tiny_questions import rows
+from tests.helpers.tiny_results import write_records
 from tests.helpers.tiny_training import talkative_model
 
 FILE = "    ru: MMMB_ru.tsv\n"
@@ -80,8 +80,8 @@ def test_it_is_predicted_scored_and_a_column_of_the_table(folder: Path, monkeypa
         *("score", "--run", "parrot", "--predictions", str(results / "predictions")),
         *("--output", str(results / "scores.csv")),
     )
-    (results / "metrics.jsonl").write_text('{"step": 1, "loss": 4.0, "time": 0.0}\n', encoding="utf-8")
-    (results / "provenance.json").write_text(json.dumps({"stage": "tune", "seed": 0}), encoding="utf-8")
+    write_records(results, stage2=True, samples=192)
+    write_records(results.parent / "align" / str(suite().run("parrot").stage1_key), stage2=False, samples=192)
     parrot(
         monkeypatch,
         *("report", "build", "--scores", str(results / "scores.csv"), "--results", "results/mini", "--output", "out"),
