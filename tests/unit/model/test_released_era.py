@@ -20,6 +20,8 @@ from parrot.model.convert.convert import export_released, import_released
 from tests.helpers.released_folders import read, released_copy
 from tests.helpers.tiny_model import tiny_model, tiny_processor
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = ("transformers==4.39.0", "tokenizers==0.15.2", "numpy==1.26.4", f"pillow=={version('pillow')}")
 SCRIPT = Path(__file__).parents[2] / "helpers/released_era.py"
 
