@@ -48,7 +48,9 @@ def fetch(
     """
     if not check:
         if any(entry.source == "composed" for entry in (*datasets.values(), *benchmarks.values())):
-            compose_mini(_instruction(benchmarks))
+            composed = [entry for entry in benchmarks.values() if entry.source == "composed"]
+            own = [Path(entry.folder, file) for entry in composed for file in entry.files.values()]
+            compose_mini(_instruction(benchmarks), own)
         for entry in (*datasets.values(), *benchmarks.values()):
             download(entry)
     findings = inspect(datasets, benchmarks, tokenisations)
@@ -75,14 +77,22 @@ def fetch(
         raise ConfigError(first + more)
 
 
-def compose_mini(instruction: Mapping[Language, str]) -> None:
-    """Compose the mini scale's folder; one that is there and equal is left untouched, since jobs may be reading it."""
+def compose_mini(instruction: Mapping[Language, str], named: Iterable[Path] = ()) -> None:
+    """Compose the mini scale's folder; one that is there and equal is left untouched, since jobs may be reading it.
+
+    Files among `named` that lie in it and are not composed are kept: users add them, such as a further language's.
+    """
     from parrot.mini.compose.write import compose
 
     fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh")
     with only_one(fresh, "composing", wait=True):
         try:
             compose(RESOURCES, fresh, instruction)
+            for path in named:
+                if path.is_file() and path.is_relative_to(COMPOSED):
+                    copy = fresh / path.relative_to(COMPOSED)
+                    if not copy.exists():
+                        shutil.copy2(path, copy)
             if not _equal(fresh, COMPOSED):
                 replace_folder(fresh, COMPOSED)
         finally:

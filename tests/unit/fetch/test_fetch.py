@@ -263,6 +263,21 @@ def test_equal_composed_data_is_left_untouched(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mini"]
 
 
+def test_a_users_file_in_the_composed_folder_is_kept(tmp_path, monkeypatch):
+    def compose(resources, output, instruction):
+        output.mkdir(parents=True)
+        (output / "file").write_text("new")
+
+    monkeypatch.setattr("parrot.mini.compose.write.compose", compose)
+    monkeypatch.setattr(fetching, "COMPOSED", tmp_path / "mini")
+    (tmp_path / "mini").mkdir()
+    for name in ("file", "more", "stale"):
+        (tmp_path / "mini" / name).write_text("old")
+    fetching.compose_mini({"en": "Answer."}, [tmp_path / "mini" / name for name in ("file", "more")])
+    found = {path.name: path.read_text() for path in (tmp_path / "mini").iterdir()}
+    assert found == {"file": "new", "more": "old"}
+
+
 def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
     entry = benchmark(tmp_path, md5={"zh": "d41d8cd98f00b204e9800998ecf8427e"})
     line = problem(tmp_path, benchmarks=[entry])
