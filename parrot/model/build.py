@@ -18,10 +18,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.config.settings import ImageReading, Tuning
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.constants import IMAGE, PAPER_LANGUAGES
+from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import atomic_path
-from parrot.model.chat_template import SPECIAL_TOKENS, TURN_END
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.folder import check_folder, read_config, unsharded
 from parrot.model.modeling_parrot import STARTED_HERE, ParrotForConditionalGeneration
@@ -51,15 +50,14 @@ def build(
     reading = settings.model_dump(include=set(ImageReading.model_fields))
     folders = (settings.vision_tower.path, settings.language_model.path)
     processor = processor_of(*folders, settings.vision_feature_select, **reading)
-    tokenizer = processor.tokenizer
-    _make_room(language, tokenizer, settings.seed)
+    _resize_token_embeddings(language, processor, settings.seed)
     config = configuration(settings, vision.config, language.config)
     config.image_token_id = processor.image_token_id
     processor.router_text = config.router_text
     processor.languages = list(config.languages)
     model = _assemble(config, vision, language, settings.seed, dtype)
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END), pad_token_id=tokenizer.pad_token_id
+        eos_token_id=processor.turn_end_id, pad_token_id=processor.tokenizer.pad_token_id
     )
     if projector is not None:
         load_projector(model, projector)
@@ -108,9 +106,9 @@ def without_weights(config: ParrotConfig) -> ParrotForConditionalGeneration:
         return ParrotForConditionalGeneration(config)
 
 
-def _make_room(language: Any, tokenizer: Any, seed: int) -> None:
-    """Embeddings for a turn's markers, where there are too few; the image token needs none."""
-    needed = max(tokenizer.convert_tokens_to_ids([token for token in SPECIAL_TOKENS if token != IMAGE])) + 1
+def _resize_token_embeddings(language: Any, processor: ParrotProcessor, seed: int) -> None:
+    """Add embeddings for the chat format's markers, where there are too few; the image token needs none."""
+    needed = 1 + max(processor.tokenizer.convert_tokens_to_ids([*processor.chat.markers]), default=-1)
     if needed > language.get_input_embeddings().num_embeddings:
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -21,16 +21,7 @@ from transformers import (
 
 from parrot.config.catalog import Language
 from parrot.constants import IGNORED, IMAGE, PAPER_LANGUAGES
-from parrot.model.chat_template import (
-    CHAT_TEMPLATE,
-    HEADERS,
-    SPECIAL_TOKENS,
-    TURN_END,
-    Turn,
-    format_prompt,
-    image_first,
-    turns,
-)
+from parrot.model.chat_template import CHAT_FORMATS, ChatFormat, Turn, image_first
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.image_processing_parrot import ParrotImageProcessor
 
@@ -71,6 +62,7 @@ class ParrotProcessor(ProcessorMixin):
         num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
         router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
         languages: `ParrotConfig.languages`.
+        chat_format: the row of `parrot.model.chat_template.CHAT_FORMATS` that conversations are written by.
     """
 
     image_processor: ParrotImageProcessor
@@ -85,11 +77,15 @@ class ParrotProcessor(ProcessorMixin):
         router_text: Literal["prompt", "user"] = "prompt",
         languages: Sequence[Language] = PAPER_LANGUAGES,
         chat_template: str | None = None,
+        chat_format: str = "qwen",
     ):
-        missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+        if chat_format not in CHAT_FORMATS:
+            raise ValueError(f"chat_format: expected {' or '.join(CHAT_FORMATS)}, found {chat_format!r}")
+        self.chat_format = chat_format
+        missing = [token for token in (*self.chat.markers, IMAGE) if token not in tokenizer.get_vocab()]
         tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing], True)
         if tokenizer.pad_token is None:
-            tokenizer.pad_token = TURN_END
+            tokenizer.pad_token = self.chat.turn_end
         tokenizer.padding_side = "left"
         self.start = tokenizer.decode(tokenizer("")["input_ids"])
         self.num_image_tokens = num_image_tokens
@@ -97,7 +93,17 @@ class ParrotProcessor(ProcessorMixin):
         self.languages = list(languages)
         self.image_token = IMAGE
         self.image_token_id = tokenizer.get_vocab()[IMAGE]
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + CHAT_TEMPLATE)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + self.chat.jinja)
+
+    @property
+    def chat(self) -> ChatFormat:
+        """The row of `CHAT_FORMATS` that conversations are written by."""
+        return CHAT_FORMATS[self.chat_format]
+
+    @property
+    def turn_end_id(self) -> int:
+        """The token that ends a prediction."""
+        return self.tokenizer.convert_tokens_to_ids(self.chat.turn_end)
 
     def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
         """The inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
@@ -116,8 +122,8 @@ class ParrotProcessor(ProcessorMixin):
         return IMAGE * self.num_image_tokens
 
     def format_prompt(self, query: str, preface: str = "") -> str:
-        """The text that asks `query`, for `encode` or for this processor's `text`; see `conversation.format_prompt`."""
-        return self.start + format_prompt(query, preface)
+        """The text that asks `query`, for `encode` or for this processor's `text`; see `ChatFormat.format_prompt`."""
+        return self.start + self.chat.format_prompt(query, preface)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, each `<image>` as `num_image_tokens` image tokens; nothing is put around it."""
@@ -130,8 +136,9 @@ class ParrotProcessor(ProcessorMixin):
     def format_conversation(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """Token ids and labels of a LLaVA-style training conversation.
 
-        Learnt are an answer, its <|im_end|> and, before a further turn, the line feed after it; every other label,
-        and those of image tokens, is -100. A picture is moved to the front of its turn.
+        Supervised are the turns that the chat format says: in Qwen's an answer, its <|im_end|> and, before a further
+        turn, the line feed after it. Every other label, and those of image tokens, is -100. An image is moved to the
+        front of its turn.
         """
         return self.format_conversations([conversation])[0]
 
@@ -140,11 +147,11 @@ class ParrotProcessor(ProcessorMixin):
     ) -> list[tuple[list[int], list[int]]]:
         """`format_conversation` of each; many at once are tokenised on all cores."""
         moved = ([{**turn, "value": image_first(turn["value"])} for turn in said] for said in conversations)
-        return self._encode([turns(said) for said in moved])
+        return self._encode([self.chat.turns(said) for said in moved])
 
     def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
         """As `format_conversation`, with every picture where it stands in its turn."""
-        return self._encode([turns(conversation)])[0]
+        return self._encode([self.chat.turns(conversation)])[0]
 
     def _encode(self, conversations: list[list[Turn]]) -> list[tuple[list[int], list[int]]]:
         # A turn is tokenised as one text, since a header's line feed may merge with the body's first characters.
@@ -155,19 +162,19 @@ class ParrotProcessor(ProcessorMixin):
 
     def _join(self, conversation: list[Turn], ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
         input_ids = list(ids[self.start])
-        learnt = [False] * len(input_ids)
+        supervised = [False] * len(input_ids)
         for turn in conversation:
             header, whole = ids[turn.header], ids[turn.header + turn.body]
             input_ids += whole
-            learnt += [turn.learnt and place >= len(header) for place in range(len(whole))]
+            supervised += [turn.supervised and place >= len(header) for place in range(len(whole))]
         tokens = np.array(input_ids)
         is_image = tokens == self.image_token_id
-        labels = np.where(np.array(learnt) & ~is_image, tokens, IGNORED)
+        labels = np.where(np.array(supervised) & ~is_image, tokens, IGNORED)
         times = np.where(is_image, self.num_image_tokens, 1)
         return tokens.repeat(times).tolist(), labels.repeat(times).tolist()
 
     def router_reads(self, input_ids: Sequence[int], labels: Sequence[int] | None = None) -> np.ndarray:
-        """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing that is learnt.
+        """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing supervised.
 
         Where `router_text` is `user`, no system prompt and no role markers either.
         """
@@ -181,8 +188,8 @@ class ParrotProcessor(ProcessorMixin):
 
     def _in_user_turn(self, ids: list[int]) -> list[bool]:
         """Whether each token stands between a user's role marker and the end of that turn."""
-        header = self.tokenizer(HEADERS["human"], add_special_tokens=False)["input_ids"][:-1]  # its line feed may merge
-        end = self.tokenizer.convert_tokens_to_ids(TURN_END)
+        header = self.tokenizer(self.chat.headers["human"], add_special_tokens=False)["input_ids"]
+        header, end = header[:-1], self.turn_end_id  # its line feed may merge
         inside, read = False, []
         for place, token in enumerate(ids):
             if ids[max(0, place - len(header) - 1) : place - 1] == header:

@@ -13,7 +13,7 @@ from parrot.config.catalog import Language
 from parrot.constants import IMAGE
 from parrot.errors import ConfigError
 from parrot.io.files import read_object
-from parrot.model.chat_template import SPECIAL_TOKENS
+from parrot.model.chat_template import CHAT_FORMATS
 from parrot.model.weights import check_file
 
 LONGEST = 200  # characters of another library's error
@@ -101,7 +101,7 @@ def check_own(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> 
     """ConfigError unless a language model's tokenizer can be the one that it was trained with.
 
     A vocabulary fills at least half of the embeddings, ends a text by a token that the model ends it by, and has the
-    markers of turns as tokens of their own, if it is Qwen's or has any.
+    markers of a chat format as tokens of their own, if that is its model's or it has any.
     """
     rows, end = config.get_text_config().vocab_size, tokenizer.eos_token_id
     if 2 * len(tokenizer) < rows:
@@ -115,13 +115,12 @@ def check_own(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> 
             f"says, found {end}, {tokenizer.eos_token}"
         )
     vocabulary = tokenizer.get_vocab()
-    markers = [token for token in SPECIAL_TOKENS if token != IMAGE]
-    if not config.model_type.startswith("qwen") and not any(token in vocabulary for token in markers):
-        return
-    for token in markers:
-        found = tokenizer(token, add_special_tokens=False)["input_ids"]
-        if [vocabulary.get(token)] != found:
-            raise ConfigError(f"{folder}: tokenizer: expected {token} as one token, found {len(found)}")
+    for chat in CHAT_FORMATS.values():
+        own = config.model_type.startswith(chat.families)
+        for token in chat.markers if own or not vocabulary.keys().isdisjoint(chat.markers) else ():
+            found = tokenizer(token, add_special_tokens=False)["input_ids"]
+            if [vocabulary.get(token)] != found:
+                raise ConfigError(f"{folder}: tokenizer: expected {token} as one token, found {len(found)}")
 
 
 def _ends(config: Any, folder: Path) -> set[int]:

@@ -15,6 +15,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from parrot.mini.backbones.optimise import Optimiser
 from parrot.mini.backbones.pictures import Captioned
 from parrot.mini.compose.pictures import SIDE
+from parrot.model.chat_template import QWEN
 
 PATCH = 8
 WIDTH = 128
@@ -34,7 +35,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 64,
         "bos_token_id": None,
-        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "eos_token_id": tokenizer.convert_tokens_to_ids(QWEN.turn_end),
         "pad_token_id": tokenizer.pad_token_id,
     }
     config = CLIPConfig(
@@ -56,7 +57,7 @@ def embed_images(model: CLIPModel, pixels: np.ndarray) -> torch.Tensor:
 
 def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
     """Unit vectors (B, d)."""
-    ends = [text + "<|im_end|>" for text in texts]
+    ends = [text + QWEN.turn_end for text in texts]
     ids = tokenizer(ends, padding=True, padding_side="right", return_tensors="pt").input_ids
     # Causal attention and the pooled <|im_end|> never look at the padding behind it, so no mask is needed.
     return normalize(model.get_text_features(input_ids=ids).pooler_output, dim=-1)

@@ -20,7 +20,7 @@ from parrot.mini.compose.concepts import TRAIN_HOUSES
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import KINDS, Question, word
-from parrot.model.chat_template import TURN_END, format_prompt
+from parrot.model.chat_template import QWEN
 
 # By kind of text, for each language: category facts must be learnt by heart, the rest is read off the prompt.
 _SHARES = {
@@ -79,13 +79,13 @@ class Writer:
         if kind == "fact":
             return Line(language, kind, "", self._fact(language, rng))
         _, scene = self._drawer.scene(rng.choice(("naming", "counting", "position", "same_different")), rng)
-        caption = rng.choice(phrases.captions(scene, language)) + TURN_END
+        caption = rng.choice(phrases.captions(scene, language)) + QWEN.turn_end
         if kind == "sentence":
             return Line(language, kind, "", caption)
         return Line(
             language,
             kind,
-            format_prompt(f"{phrases.scene(scene, language)}\n{rng.choice(phrases.describe(language))}"),
+            QWEN.format_prompt(f"{phrases.scene(scene, language)}\n{rng.choice(phrases.describe(language))}"),
             caption,
         )
 
@@ -93,7 +93,7 @@ class Writer:
         """A question with the picture's words in the picture's place."""
         worded = word(question, language, self._material.phrases, wording)
         user = f"{worded.picture_text}\n{worded.prompt(self._instruction[language])}"
-        return Line(language, question.kind, format_prompt(user), worded.answer + TURN_END)
+        return Line(language, question.kind, QWEN.format_prompt(user), worded.answer + QWEN.turn_end)
 
     def _fact(self, language: Language, rng: random.Random) -> str:
         """A category and some of its members, in a random order: "fruit: pear, lemon, banana"."""
@@ -101,15 +101,15 @@ class Writer:
         category, members = rng.choice(sorted(self._material.categories.items()))
         names = [concepts.name(member, language) for member in rng.sample(members, min(4, len(members)))]
         heading = concepts.categories[category][language] + words["colour"][language]
-        return heading + words["list"][language].join(names) + TURN_END
+        return heading + words["list"][language].join(names) + QWEN.turn_end
 
 
 VOCABULARY = 4096
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", IMAGE)
+SPECIAL = ("<|endoftext|>", *QWEN.markers, IMAGE)
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    f"{QWEN.headers['system']}{QWEN.system_prompt}{QWEN.turn_end}\n"
     "{% endif %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}"
@@ -129,7 +129,7 @@ def train_tokenizer(lines: Iterable[str], size: int = VOCABULARY) -> Qwen2Tokeni
     blank.backend_tokenizer.train_from_iterator(lines, trainer)
     tokenizer = Qwen2Tokenizer(
         tokenizer_object=blank.backend_tokenizer,
-        eos_token="<|im_end|>",
+        eos_token=QWEN.turn_end,
         pad_token="<|endoftext|>",
         extra_special_tokens=["<|im_start|>", IMAGE],
     )

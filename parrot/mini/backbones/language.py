@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from parrot.mini.backbones.corpus import Line
 from parrot.mini.backbones.optimise import Optimiser
+from parrot.model.chat_template import QWEN
 
 BATCH = 24
 LOG_EVERY = 100
@@ -39,7 +40,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        eos_token_id=tokenizer.convert_tokens_to_ids(QWEN.turn_end),
         pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
     )
     return Qwen2ForCausalLM(config)

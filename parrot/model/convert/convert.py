@@ -13,11 +13,9 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from parrot.errors import ConfigError
 from parrot.io.files import new_folder, read_object, write_json
-from parrot.model.chat_template import TURN_END
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import released_config
 from parrot.model.convert.files import tower_folder, tower_name, write_tokenizer, write_tower
@@ -62,7 +60,7 @@ def export_released(source: Path, destination: Path) -> None:
     kept = config.released or {}
     with new_folder(destination) as folder:
         write_json(folder / "config.json", settings)
-        generation = kept.get("generation_config.json", _generation(processor.tokenizer))
+        generation = kept.get("generation_config.json", _generation(processor))
         write_json(folder / "generation_config.json", generation)
         write_tokenizer(processor.tokenizer, folder, str(source), kept)
         place = folder / tower_folder(settings["mm_vision_tower"], config)
@@ -99,9 +97,12 @@ def _settings(source: Path, config: ParrotConfig, processor: ParrotProcessor) ->
     return settings
 
 
-def _generation(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    tokens = {"eos_token_id": tokenizer.convert_tokens_to_ids(TURN_END), "pad_token_id": tokenizer.pad_token_id}
-    return {**tokens, "transformers_version": "4.39.0"}
+def _generation(processor: ParrotProcessor) -> dict[str, Any]:
+    return {
+        "eos_token_id": processor.turn_end_id,
+        "pad_token_id": processor.tokenizer.pad_token_id,
+        "transformers_version": "4.39.0",
+    }
 
 
 def _model_tensors(source: Path, config: ParrotConfig) -> dict[str, Tensor]:

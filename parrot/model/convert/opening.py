@@ -14,7 +14,7 @@ from transformers import GenerationConfig, Qwen2Tokenizer
 from parrot.data.rgb import TRAITS
 from parrot.errors import ConfigError
 from parrot.io.files import read_object
-from parrot.model.chat_template import TURN_END
+from parrot.model.chat_template import QWEN
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import PADDING, named_tower, parrot_config
 from parrot.model.convert.files import find_vision_tower
@@ -119,7 +119,9 @@ def _tokenizer(folder: Path) -> Qwen2Tokenizer:
     """As the released code loads it, with its own end and padding tokens; files hold no code, and none is asked for."""
     check_tokenizer_files(folder)
     try:
-        tokenizer = Qwen2Tokenizer.from_pretrained(folder, eos_token=TURN_END, pad_token=PADDING, unk_token=PADDING)
+        tokenizer = Qwen2Tokenizer.from_pretrained(
+            folder, eos_token=QWEN.turn_end, pad_token=PADDING, unk_token=PADDING
+        )
     except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
         raise ConfigError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
     check_text(tokenizer, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from parrot.model.chat_template import format_prompt, image_first, turns
+from parrot.model.chat_template import QWEN, image_first
 from tests.golden.model.reference import expand, read_json
 
 
@@ -67,7 +67,7 @@ def test_special_tokens_of_the_import(folder, processor):
 
 def test_conversations_as_text(format):
     """Nothing is moved here: a picture stays where it stands in its turn."""
-    assert "".join(turn.header + turn.body for turn in turns(format["conversations"])) == format["prompt"]
+    assert "".join(turn.header + turn.body for turn in QWEN.turns(format["conversations"])) == format["prompt"]
 
 
 def test_conversations_as_tokens(format, processor):
@@ -76,7 +76,7 @@ def test_conversations_as_tokens(format, processor):
 
 
 def test_queries(format_query, processor):
-    prompt = format_prompt(format_query["query"], format_query.get("generation_preface", ""))
+    prompt = QWEN.format_prompt(format_query["query"], format_query.get("generation_preface", ""))
     assert prompt == format_query["prompt"]
     ids, _ = expand(format_query["input_ids"], format_query["input_ids"], processor)
     assert processor.encode(prompt) == ids

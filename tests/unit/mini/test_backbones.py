@@ -23,7 +23,7 @@ from parrot.mini.backbones.pictures import Sampler, mirror
 from parrot.mini.compose.material import load_material
 from parrot.mini.compose.pictures import Scene
 from parrot.mini.compose.questions import is_reserved
-from parrot.model.chat_template import format_prompt
+from parrot.model.chat_template import QWEN
 from tests.helpers.prompt_reader import PromptReader
 
 FOLDER = RESOURCES / "backbones"
@@ -71,7 +71,7 @@ def test_encoders_load_with_the_plain_classes(name):
 def test_the_language_model_answers_in_chat_format(tokenizer):
     model = Qwen2ForCausalLM.from_pretrained(FOLDER / "qwen").eval()
     options = "\n".join(("A. dog", "B. bus", "C. castle", "D. rose"))
-    prompt = format_prompt(f"castle\nWhat is in the picture?\n{options}\nAnswer with the option's text.")
+    prompt = QWEN.format_prompt(f"castle\nWhat is in the picture?\n{options}\nAnswer with the option's text.")
     ids = tokenizer(prompt, return_tensors="pt")
     out = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids.input_ids.shape[1] :]
     assert tokenizer.decode(out) == "castle<|im_end|>"
@@ -79,7 +79,7 @@ def test_the_language_model_answers_in_chat_format(tokenizer):
 
 def test_the_chat_template_is_the_format_learnt(tokenizer):
     messages = [{"role": "user", "content": "castle\nWhat?"}]
-    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == format_prompt(
+    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == QWEN.format_prompt(
         "castle\nWhat?"
     )
 
@@ -133,7 +133,7 @@ def _scripts(text: str) -> set[str]:
 
 def test_each_line_is_of_one_language(lines):
     script = {"zh": "CJK", "ar": "ARABIC", "ru": "CYRILLIC"}
-    empty = format_prompt("")
+    empty = QWEN.format_prompt("")
     wrapper = empty.split("\n\n")
     for line in lines:
         text = line.prompt.removeprefix(empty[: empty.index("user\n") + 5]) + line.answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from jinja2.exceptions import TemplateError
 from PIL import Image
 
 from parrot.model import ParrotProcessor
+from parrot.model.chat_template import CHAT_FORMATS, ChatFormat
 from tests.helpers.tiny_model import tiny_model, tiny_processor
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -96,3 +97,34 @@ def test_other_parts_are_refused(processor):
     messages = [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": "?"}]}]
     with pytest.raises(TemplateError, match="a message holds video; expected image or text"):
         processor.apply_chat_template(messages, tokenize=False)
+
+
+def test_a_message_from_someone_else_is_refused(processor):
+    with pytest.raises(TemplateError, match="a message is from tool; expected system, user or assistant"):
+        processor.apply_chat_template([{"role": "tool", "content": "a"}], tokenize=False)
+
+
+def test_a_further_chat_format_is_one_row(processor, monkeypatch):
+    row = ChatFormat(
+        system_prompt="Be kind.",
+        headers={"system": "", "human": "USER: ", "gpt": "ASSISTANT: "},
+        ends={"system": " ", "human": " ", "gpt": "</s>"},
+        separator="",
+        markers=(),
+        supervised=frozenset({"gpt"}),
+        families=(),
+    )
+    monkeypatch.setitem(cast(dict[str, ChatFormat], CHAT_FORMATS), "vicuna", row)
+    other = ParrotProcessor(processor.image_processor, processor.tokenizer, 10, chat_format="vicuna")
+    text = "Be kind. USER: hi ASSISTANT: yo</s>"
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    assert other.apply_chat_template(messages, tokenize=False) == text
+    assert other.format_prompt("hi") == "Be kind. USER: hi ASSISTANT: "
+    ids, labels = other.encode_turns([{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}])
+    assert other.tokenizer.decode(ids) == text
+    assert other.tokenizer.decode([label for label in labels if label != -100]) == "yo</s>"
+
+
+def test_an_unknown_chat_format_is_named(processor):
+    with pytest.raises(ValueError, match="chat_format: expected qwen, found 'alpaca'"):
+        ParrotProcessor(processor.image_processor, processor.tokenizer, 10, chat_format="alpaca")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from parrot.model import ParrotProcessor
-from parrot.model.chat_template import image_first, turns
+from parrot.model.chat_template import QWEN, image_first
 from tests.helpers.tiny_model import tiny_processor
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -135,9 +135,9 @@ def test_conversation_keeps_its_own_system_turn(processor):
 
 def test_conversation_refuses_strangers():
     with pytest.raises(ValueError, match="'user'; expected system, human or gpt"):
-        turns([{"from": "user", "value": "a"}])
+        QWEN.turns([{"from": "user", "value": "a"}])
     with pytest.raises(ValueError, match="at least one turn"):
-        turns([])
+        QWEN.turns([])
 
 
 def test_image_first():
