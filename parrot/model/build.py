@@ -22,10 +22,10 @@ from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
 from parrot.io.files import atomic_path
 from parrot.model.configuration_parrot import ParrotConfig
+from parrot.model.experts import ParrotProjector
 from parrot.model.folder import check_folder, read_config, unsharded
-from parrot.model.modeling_parrot import STARTED_HERE, ParrotForConditionalGeneration
+from parrot.model.modeling_parrot import NEW_MODULES, ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
-from parrot.model.projector import ParrotProjector
 from parrot.model.weights import check, check_finite, headers_of, pretrained
 
 
@@ -94,7 +94,7 @@ def _assemble(
     model.lm_head = language.get_output_embeddings()
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, STARTED_HERE):
+        if isinstance(module, NEW_MODULES):
             module.to_empty(device="cpu").to(dtype).reset_parameters(generator)
     model.tie_weights()
     return model.eval()

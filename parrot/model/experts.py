@@ -1,4 +1,4 @@
-"""The expert block: a router and its experts over the visual tokens.
+"""What is new between the two backbones: the projector, and a router and its experts over the visual tokens.
 
 Equations (H: visual tokens, w: the router's weights), by `residual`:
     released: G = sum_e w_e F_e(H) + moe_weight * H
@@ -16,6 +16,32 @@ from transformers.integrations.moe import _grouped_mm  # torch's, or transformer
 
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.router import ParrotRouter, choose, uniform_by_fan_in
+
+
+class ProjectorLayer(nn.Linear):
+    """A linear layer that keeps torch's initialisation, uniform within 1/sqrt(fan_in), whatever the model's is."""
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        for tensor in (self.weight, self.bias):
+            uniform_by_fan_in(tensor, self.in_features, generator)
+
+
+class ParrotProjector(nn.Module):
+    """From the vision encoder's width to the language model's: all that stage 1 trains.
+
+    `linear`: one linear layer; `mlp2x_gelu`: Linear-GELU-Linear. Both with biases.
+    """
+
+    def __init__(self, config: ParrotConfig):
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.linear_1 = ProjectorLayer(config.vision_config.hidden_size, width)
+        self.linear_2 = ProjectorLayer(width, width) if config.projector_type == "mlp2x_gelu" else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, L, d_vision) -> (N, L, d)"""
+        hidden = self.linear_1(features.to(self.linear_1.weight.dtype))
+        return hidden if self.linear_2 is None else self.linear_2(F.gelu(hidden))
 
 
 class ParrotExperts(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -52,14 +53,16 @@ class ParrotImageProcessor(CLIPImageProcessorPil):
         if isinstance(image, Image.Image):
             image = to_rgb(image, image_orientation, image_high_bit_grey, image_alpha)
         array = super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
-        return self._square(array) if image_aspect_ratio == "pad" else array
+        return pad_to_square(array, self.image_mean) if image_aspect_ratio == "pad" else array
 
-    def _square(self, image: np.ndarray) -> np.ndarray:
-        channels, height, width = image.shape
-        side = max(height, width)
-        colour = [int(255 * mean) for mean in self.image_mean]
-        square = np.empty((channels, side, side), dtype=image.dtype)
-        square[:] = np.array(colour, dtype=image.dtype)[:, None, None]
-        top, left = (side - height) // 2, (side - width) // 2
-        square[:, top : top + height, left : left + width] = image
-        return square
+
+def pad_to_square(image: np.ndarray, mean: Sequence[float]) -> np.ndarray:
+    """Put an image (channels, height, width) in the middle of a square of the colour int(255 * `mean`)."""
+    channels, height, width = image.shape
+    side = max(height, width)
+    colour = [int(255 * value) for value in mean]
+    square = np.empty((channels, side, side), dtype=image.dtype)
+    square[:] = np.array(colour, dtype=image.dtype)[:, None, None]
+    top, left = (side - height) // 2, (side - width) // 2
+    square[:, top : top + height, left : left + width] = image
+    return square

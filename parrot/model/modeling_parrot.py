@@ -14,14 +14,13 @@ from transformers.utils.generic import can_return_tuple
 from parrot.constants import IGNORED
 from parrot.model import placeholders
 from parrot.model.configuration_parrot import ParrotConfig
-from parrot.model.experts import ParrotExpertBlock, ParrotExperts, Routed
+from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotProjector, ProjectorLayer, Routed
 from parrot.model.loss import cross_entropy_sum
 from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
-from parrot.model.projector import ParrotProjector, ProjectorLayer
 from parrot.model.router import ParrotRouter, RouterInputs, balance_loss
 
 ROUTER_INPUTS = ("router_mask", "router_input_ids", "language_ids")
-STARTED_HERE = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
+NEW_MODULES = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
@@ -45,7 +44,7 @@ class ParrotPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise projector, router and experts as torch does linear layers; the rest as transformers does."""
-        if isinstance(module, STARTED_HERE):
+        if isinstance(module, NEW_MODULES):
             module.reset_parameters()
         else:
             super()._init_weights(module)
