@@ -205,11 +205,16 @@ def _image_text_to_text_model(folder: Path, config: Any) -> None:
     read_tokenizer(folder)
 
 
-def _parrot_model(folder: Path, config: ParrotConfig) -> None:
+def check_settings(config: ParrotConfig, where: str) -> None:
+    """ConfigError, beginning with `where`, for a field that a run's settings could not have given."""
     fields = {name: getattr(config, name) for name in ModelSettings.model_fields if hasattr(config, name)}
     fields |= {"top_k": config.moe_top_k, "projector": config.projector_type}
     names = {"vision_tower": config.vision_config.model_type, "language_model": config.text_config.model_type}
-    validate(ModelSettings, fields | names, str(folder / CONFIG))
+    validate(ModelSettings, fields | names, where)
+
+
+def _parrot_model(folder: Path, config: ParrotConfig) -> None:
+    check_settings(config, str(folder / CONFIG))
     check_weights(ParrotForConditionalGeneration, folder, config, surplus=True)
     for name in (PROCESSOR, GENERATION):
         if not os.path.lexists(folder / name):

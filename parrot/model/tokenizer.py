@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,11 @@ def check_tokenizer_files(folder: Path) -> None:
         raise ConfigError(f"{folder}: no tokenizer.json; expected the tokenizer's files beside the weights")
     if SETTINGS not in there:
         raise ConfigError(f"{folder}: no {SETTINGS}; expected the tokenizer's class and special tokens")
-    for name in sorted(there & {SETTINGS, "tokenizer.json", "vocab.json"}):
+    for name in sorted(there & {"tokenizer.json", "vocab.json"}):
         read_object(folder / name)
+    longest = read_object(folder / SETTINGS).get("model_max_length", 0)
+    if longest is not None and not isinstance(longest, int | float):
+        raise ConfigError(f"{folder / SETTINGS}: model_max_length: expected a number, found {longest!r:.60}")
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -132,6 +137,21 @@ def _ends(config: Any, folder: Path) -> set[int]:
 
 def _second(item: tuple[str, int]) -> int:
     return item[1]
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Tell in one line what was `expected` of `path` where a library, which reads or uses it, fails.
+
+    Raises:
+        ConfigError: in place of that library's errors, which are of many kinds.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: expected {expected}: {in_one_line(error)}") from None
 
 
 def in_one_line(error: Exception) -> str:

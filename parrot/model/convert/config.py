@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedConfig, Qwen2Config
+from transformers.activations import ACT2FN
 
-from parrot.config.base import validate
+from parrot.config.base import LARGEST, validate
 from parrot.errors import ConfigError
 from parrot.model.configuration_parrot import ParrotConfig
 
@@ -42,11 +44,11 @@ class _Released(BaseModel):
     `moe_top_k` is not among them: the released code stores it and sums all experts whatever it says.
     """
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     model_type: Literal["parrot_qwen2"]
     torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    rope_theta: float = 10000.0
+    rope_theta: float = Field(10000.0, gt=0)
     mm_vision_tower: str
     mm_vision_select_layer: int
     mm_vision_select_feature: Literal["patch", "cls_patch"] = "patch"
@@ -56,6 +58,51 @@ class _Released(BaseModel):
     use_moe: bool = True
     use_moe_residual: bool = True
     moe_weight: float = 1.0
+
+
+# Whole numbers above 0 of a vision encoder's or a language model's configuration, where it has them.
+_SIZES = (
+    "hidden_size",
+    "image_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_channels",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "patch_size",
+    "vocab_size",
+)
+_DTYPES = (None, "auto", "bfloat16", "float16", "float32", torch.bfloat16, torch.float16, torch.float32)
+
+
+def check_sizes(part: PreTrainedConfig, where: str) -> None:
+    """Check what a vision encoder's or a language model's configuration says before a model is made of it.
+
+    Raises:
+        ConfigError: a size is no whole number, or does not fit another; or there is no such activation or dtype.
+    """
+    for name in _SIZES:
+        size = getattr(part, name, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= LARGEST:
+            raise ConfigError(f"{where}: {name}: expected a whole number above 0, found {size!r:.60}")
+    for name, whole in (("num_attention_heads", "hidden_size"), ("num_key_value_heads", "num_attention_heads")):
+        has, size = getattr(part, name, 1), getattr(part, whole)
+        if size % has:
+            raise ConfigError(f"{where}: {name}: expected a divisor of {whole}, {size}, found {has}")
+    if getattr(part, "patch_size", 1) > getattr(part, "image_size", 1):
+        raise ConfigError(
+            f"{where}: patch_size: expected at most image_size, {part.image_size}, found {part.patch_size}"
+        )
+    if part.hidden_act not in ACT2FN:
+        raise ConfigError(f"{where}: hidden_act: expected an activation of transformers, found {part.hidden_act!r:.60}")
+    check_dtype(part, where)
+
+
+def check_dtype(part: PreTrainedConfig, where: str) -> None:
+    """ConfigError for a dtype that the released code does not know."""
+    if isinstance(part.dtype, dict) or part.dtype not in _DTYPES:
+        raise ConfigError(f"{where}: dtype: expected float32, bfloat16 or float16, found {part.dtype!r:.60}")
 
 
 def named_tower(released: dict[str, Any], where: str) -> str:
@@ -75,9 +122,11 @@ def parrot_config(
     if read.use_moe and read.mm_vision_select_feature == "patch":
         raise ConfigError(f"{where}: mm_vision_select_feature: experts need cls_patch, found patch")
     text = {name: released[name] for name in (*_TEXT, "sliding_window") if name in released}
+    text_config = Qwen2Config(rope_theta=read.rope_theta, **text)
+    check_sizes(text_config, where)
     return ParrotConfig(
         vision_config=vision_config,
-        text_config=Qwen2Config(rope_theta=read.rope_theta, **text),
+        text_config=text_config,
         projector_type=read.mm_projector_type,
         vision_feature_layer=read.mm_vision_select_layer,
         vision_feature_select=read.mm_vision_select_feature,
@@ -120,6 +169,11 @@ def released_config(config: ParrotConfig, where: str, **more: Any) -> dict[str, 
             raise ConfigError(
                 f"{where}: {name}: the released code knows {kind}, not {getattr(config, name).model_type}"
             )
+        check_sizes(getattr(config, name), f"{where}: {name}")
+    check_dtype(config, where)
+    kept = config.released
+    if kept is not None and not (_holds_mappings(kept) and "config.json" in kept):
+        raise ConfigError(f"{where}: released: expected JSON files by name, config.json among them, found {kept!r:.60}")
     decided = _decided(config)
     if config.released is None:
         released = {**_BESIDE, **NO_EXPERTS, "moe_top_k": max(config.num_experts, 1), **decided, **more}
@@ -129,6 +183,10 @@ def released_config(config: ParrotConfig, where: str, **more: Any) -> dict[str, 
             released = released | decided
     _expressed(config, parrot_config(released, where, config.vision_config), where)
     return released
+
+
+def _holds_mappings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
 
 
 def _decided(config: ParrotConfig) -> dict[str, Any]:

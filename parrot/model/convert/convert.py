@@ -19,11 +19,12 @@ from parrot.io.files import new_folder, read_object, write_json
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import released_config
 from parrot.model.convert.files import tower_folder, tower_name, write_tokenizer, write_tower
-from parrot.model.convert.mapping import passed_by, read_tensors, released_parts, shapes, spare
+from parrot.model.convert.mapping import SIZES, passed_by, read_tensors, released_parts, shapes, spare
 from parrot.model.convert.opening import open_released
-from parrot.model.folder import check_processor, read_config, read_processor
+from parrot.model.folder import check_processor, check_settings, read_config, read_processor
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor
+from parrot.model.tokenizer import reading
 from parrot.model.weights import check, headers, headers_of, reader
 
 UNUSED = "unused.safetensors"
@@ -81,7 +82,9 @@ def _model_config(source: Path) -> ParrotConfig:
         raise ConfigError(f"{source / 'config.json'}: model_type: expected {ParrotConfig.model_type}, found {kind}")
     if not (source / "processor_config.json").is_file():
         raise ConfigError(f"{source}: no processor_config.json; expected a model folder with its processor")
-    return read_config(source)
+    config = read_config(source)
+    check_settings(config, str(source / "config.json"))
+    return config
 
 
 def _settings(source: Path, config: ParrotConfig, processor: ParrotProcessor) -> dict[str, Any]:
@@ -106,7 +109,9 @@ def _generation(processor: ParrotProcessor) -> dict[str, Any]:
 
 
 def _model_tensors(source: Path, config: ParrotConfig) -> dict[str, Tensor]:
-    found, expected = headers(source), shapes(config)
+    found = headers(source)
+    with reading(source / "config.json", SIZES):
+        expected = shapes(config)
     check(source, found, expected, spare=spare(config))
     read = reader(found)
     return {name: read(name) for name in expected}

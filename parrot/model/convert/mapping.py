@@ -16,8 +16,10 @@ from parrot.errors import ConfigError
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import NO_EXPERTS
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
+from parrot.model.tokenizer import reading
 from parrot.model.weights import Header, check, headers, reader
 
+SIZES = "sizes and switches that make a model"  # as an error says it
 _BLOCK = "model.expert_block."
 _EXPERTS = f"{_BLOCK}experts."
 _RENAMED = (
@@ -102,7 +104,9 @@ def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor],
     Raises:
         ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
     """
-    found, parts, aside = headers(folder), layout(config), passed_by(config)
+    found = headers(folder)
+    with reading(folder / "config.json", SIZES):
+        parts, aside = layout(config), passed_by(config)
     check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare(config))
     for part in parts.values():
         _one_dtype(folder, found, list(part))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,14 +14,14 @@ from parrot.errors import ConfigError
 from parrot.io.files import read_object
 from parrot.model.chat_template import QWEN
 from parrot.model.configuration_parrot import ParrotConfig
-from parrot.model.convert.config import PADDING, named_tower, parrot_config
+from parrot.model.convert.config import PADDING, check_sizes, named_tower, parrot_config
 from parrot.model.convert.files import find_vision_tower
-from parrot.model.convert.mapping import read_tensors
+from parrot.model.convert.mapping import SIZES, read_tensors
 from parrot.model.folder import check_counts, check_pixels, read_config
 from parrot.model.image_processing_parrot import ParrotImageProcessor
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor
-from parrot.model.tokenizer import check_text, check_tokenizer_files, check_vocabulary, in_one_line
+from parrot.model.tokenizer import check_text, check_tokenizer_files, check_vocabulary, in_one_line, reading
 from parrot.model.weights import check_file, headers
 
 # Settings that the released folder holds as JSON; an export writes them back.
@@ -76,17 +74,18 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
     check_counts(tower / "config.json", ("num_hidden_layers",), len(headers(folder)))
     vision = read_config(tower)
     vision = getattr(vision, "vision_config", vision)
-    with _told(tower / "preprocessor_config.json", "an image processor's settings"):
+    check_sizes(vision, str(tower / "config.json"))
+    with reading(tower / "preprocessor_config.json", "an image processor's settings"):
         images = _image_processor(tower, released, path)
     check_pixels(tower, images, vision)
     processor = ParrotProcessor(images, _tokenizer(folder))
     kept = {name: _kept(folder / name) for name in KEPT if os.path.lexists(folder / name)}
     fields = {"image_token_id": processor.image_token_id, "released": kept}
-    with _told(path, "sizes and switches that make a model"):
+    with reading(path, SIZES):
         opened = parrot_config(released, str(path), vision, **fields)
     check_vocabulary(processor.tokenizer, opened, folder)
     processor.num_image_tokens = opened.num_image_tokens
-    with _told(folder / "generation_config.json", "settings of generation"):
+    with reading(folder / "generation_config.json", "settings of generation"):
         generation = _generation_config(kept, processor)
     return Opened(opened, processor, generation)
 
@@ -94,17 +93,6 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
 def _kept(path: Path) -> dict[str, Any]:
     check_file(path)
     return read_object(path)
-
-
-@contextmanager
-def _told(path: Path, expected: str) -> Iterator[None]:
-    """Around transformers' reading of what `path` holds: it checks fields by errors of many kinds, or by none."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path}: expected {expected}: {in_one_line(error)}") from None
 
 
 def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> ParrotImageProcessor:

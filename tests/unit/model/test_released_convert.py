@@ -273,6 +273,35 @@ def test_what_the_released_code_cannot_express_is_refused(tmp_path, field):
     assert not (tmp_path / "export").exists()
 
 
+NONSENSE = {
+    "num_experts": ("nonsense", "num_experts: expected a whole number, found 'nonsense'"),
+    "released": ([1], "released: expected JSON files by name, config.json among them, found [1]"),
+    "dtype": ({"a": 1}, "dtype: expected float32, bfloat16 or float16, found {'a': 1}"),
+    "text_config.hidden_act": ("x", "text_config: hidden_act: expected an activation of transformers, found 'x'"),
+    "text_config.num_attention_heads": (
+        10**9,
+        "text_config: num_attention_heads: expected a divisor of hidden_size, 16, found 1000000000",
+    ),
+    "vision_config.patch_size": (None, "vision_config: patch_size: expected a whole number above 0, found None"),
+    "vision_config.image_size": ([1], "vision_config: image_size: expected a whole number above 0, found [1]"),
+}
+
+
+@pytest.mark.parametrize("field", NONSENSE)
+def test_nonsense_in_a_config_is_one_line_on_export(tmp_path, field):
+    trained(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    value, expected = NONSENSE[field]
+    config = read(path)
+    part, _, name = field.rpartition(".")
+    (config[part] if part else config)[name] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError) as error:
+        export_released(tmp_path / "model", tmp_path / "export")
+    assert str(error.value) == f"{path}: {expected}"
+    assert not (tmp_path / "export").exists()
+
+
 def test_ids_that_the_released_files_cannot_hold_are_refused(tmp_path):
     trained(tmp_path / "model")
     processor = tiny_processor()

@@ -313,6 +313,18 @@ def test_a_config_that_cannot_be_read_names_no_model(make, tmp_path: Path):
         ({"mm_vision_select_layer": 99}, "config.json: expected sizes and switches that make a model: vision_feature_"),
         ({"num_hidden_layers": 10**9}, "config.json: num_hidden_layers: expected at most the weights' "),
         ({"num_experts": 10**9}, "config.json: num_experts: expected at most the weights' "),
+        (
+            {"hidden_act": "nonsense"},
+            "config.json: hidden_act: expected an activation of transformers, found 'nonsense'",
+        ),
+        ({"num_attention_heads": 10**9}, "config.json: num_attention_heads: expected a divisor of hidden_size, 48, "),
+        ({"intermediate_size": -1}, "config.json: intermediate_size: expected a whole number above 0, found -1"),
+        ({"hidden_size": 2**70}, "config.json: hidden_size: expected a whole number above 0, found 118059"),
+        ({"torch_dtype": 1}, "config.json: torch_dtype: expected 'float32', 'bfloat16' or 'float16', found 1"),
+        (
+            {"torch_dtype": {"a": 1}},
+            "config.json: torch_dtype: expected 'float32', 'bfloat16' or 'float16', found a mapping",
+        ),
     ],
 )
 def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said):
@@ -321,3 +333,27 @@ def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said
         load_released(folder)
     assert f"{folder}/{said}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"patch_size": None}, "patch_size: expected a whole number above 0, found None"),
+        ({"patch_size": 10**9}, "patch_size: expected at most image_size, 28, found 1000000000"),
+        ({"hidden_act": "nonsense"}, "hidden_act: expected an activation of transformers, "),
+        ({"torch_dtype": {"a": 1}}, "dtype: expected float32, bfloat16 or float16, found {'a': 1}"),
+    ],
+)
+def test_an_encoder_s_config_that_makes_no_model_is_one_line(folder, changed, expected):
+    path = folder.parent / "clip-vit-tiny-patch7-28" / "config.json"
+    change(path, **changed)
+    with pytest.raises(ConfigError) as error:
+        load_released(folder)
+    assert str(error.value) == f"{path}: {expected}"
+
+
+@pytest.mark.parametrize("longest", [[], {"a": 1}, "77"])
+def test_a_tokenizer_s_length_that_is_no_number_is_one_line(folder, longest):
+    change(folder / "tokenizer_config.json", model_max_length=longest)
+    with pytest.raises(ConfigError, match=r"tokenizer_config\.json: model_max_length: expected a number, found "):
+        load_released(folder)
