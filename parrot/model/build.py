@@ -23,10 +23,10 @@ from parrot.errors import ConfigError
 from parrot.io.files import atomic_path
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.experts import ParrotProjector
-from parrot.model.folder import check_folder, read_config, unsharded
+from parrot.model.folder import check_folder, read_config
 from parrot.model.modeling_parrot import NEW_MODULES, ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
-from parrot.model.weights import check, check_finite, headers_of, pretrained
+from parrot.model.weights import check, check_finite, headers_of, pretrained, unsharded
 
 
 def build(

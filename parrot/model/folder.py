@@ -9,15 +9,13 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, AutoConfig
-from transformers.integrations import deepspeed
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
@@ -40,7 +38,7 @@ from parrot.model.tokenizer import (
     in_one_line,
     read_tokenizer,
 )
-from parrot.model.weights import be_quiet, check_file, headers
+from parrot.model.weights import be_quiet, check_file, headers, unsharded
 
 Kind = Literal["Parrot model", "image-text-to-text model", "translation model", "language model", "vision encoder"]
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -160,17 +158,6 @@ def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
         name, wanted, has = min(wrong, key=str)
         others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ConfigError(f"{folder}: the weights: {name}: expected {wanted} by {CONFIG}, found {has}{others}")
-
-
-@contextmanager
-def unsharded() -> Iterator[None]:
-    """Make a model without weights: transformers would split them over processes, where ZeRO-3 is on."""
-    given = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = given
 
 
 def _vision_encoder(folder: Path, config: Any) -> None:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from parrot.constants import IGNORED
-from parrot.model import placeholders
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotProjector, ProjectorLayer, Routed
 from parrot.model.loss import cross_entropy_sum
-from parrot.model.outputs import ParrotCausalLMOutputWithPast, ParrotModelOutputWithPast
 from parrot.model.router import ParrotRouter, RouterInputs, balance_loss
 
 ROUTER_INPUTS = ("router_mask", "router_input_ids", "language_ids")
 NEW_MODULES = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no pretrained backbone brings
+
+
+@dataclass
+class ParrotModelOutputWithPast(BaseModelOutputWithPast):
+    """Adds `router_weights`, (N_images, num_experts) float32, 0 for an expert that was not used; and
+    `router_balance`, the load-balancing loss before its coefficient. Both None without images or without experts."""
+
+    router_weights: Tensor | None = None
+    router_balance: Tensor | None = None
+
+
+@dataclass
+class ParrotCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """Adds `router_weights` and `router_balance`, as in `ParrotModelOutputWithPast`."""
+
+    router_weights: Tensor | None = None
+    router_balance: Tensor | None = None
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
@@ -48,6 +64,33 @@ class ParrotPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
         else:
             super()._init_weights(module)
+
+    def _is_image(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """(B, T) bool, where the image token is; without ids, where its own embedding is among `inputs_embeds`.
+
+        ValueError for embeddings where the token has none.
+        """
+        token, embedding = self.config.image_token_id, self.get_input_embeddings()
+        if inputs_embeds is None:
+            assert input_ids is not None, "the model checks its inputs"
+            return input_ids == token
+        if token >= embedding.num_embeddings:
+            raise ValueError(f"inputs_embeds: the image token {token} has no embedding; pictures need input_ids")
+        return (inputs_embeds == embedding(torch.tensor(token, device=inputs_embeds.device))).all(-1)
+
+    def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
+        """The batch row of each of `images`, (images,).
+
+        ValueError unless the image tokens fit the images.
+        """
+        counts, length = is_image.sum(-1).tolist(), self.config.num_image_tokens
+        if sum(counts) != images * length or any(count % length for count in counts):
+            raise ValueError(
+                f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
+                f"but the batch's samples have {counts} image tokens"
+            )
+        places = [row for row, count in enumerate(counts) for _ in range(count // length)]
+        return torch.tensor(places, dtype=torch.long, device=is_image.device)
 
 
 class ParrotModel(ParrotPreTrainedModel):
@@ -122,12 +165,12 @@ class ParrotModel(ParrotPreTrainedModel):
 
         `blank` features are those of one picture that no token stands for: they are guided and left out.
         """
-        is_image = placeholders.find(self.config.image_token_id, input_ids, embeds, self.get_input_embeddings())
+        is_image = self._is_image(input_ids, embeds)
         if input_ids is not None:
             embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         assert embeds is not None
         pictures = 0 if image_features is None or blank else len(image_features)
-        rows = placeholders.rows(is_image, pictures, self.config.num_image_tokens)
+        rows = self._image_rows(is_image, pictures)
         if image_features is None or not len(image_features):
             return embeds, None
         if blank:
@@ -273,9 +316,9 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         """Run the model; arguments not listed here are those of `ParrotModel.forward`.
 
         Args:
-            labels: (B, T), -100 where nothing is to be learnt. Unless `router_mask` says otherwise the router reads
+            labels: (B, T), -100 where nothing is supervised. Unless `router_mask` says otherwise the router reads
                 only those positions: the prompt, never an answer.
-            shift_labels: (B, T), each position's next label; what `labels` are learnt as where a sequence is split over
+            shift_labels: (B, T), each position's next label, in the place of `labels` where a sequence is split over
                 processes, which shift it beforehand.
             logits_to_keep: compute the last so many positions' logits only (0: all).
             num_items_in_batch: supervised tokens of all micro-batches of an optimiser step; the loss is divided by
@@ -368,9 +411,8 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             kwargs["router_mask"] = torch.ones_like(input_ids) if mask is None else mask
         pictures = [name for name in names if kwargs.get(name) is not None]
         if pictures:
-            config, embeds = self.config, kwargs.get("inputs_embeds")
-            is_image = placeholders.find(config.image_token_id, input_ids, embeds, self.get_input_embeddings())
-            rows = placeholders.rows(is_image, len(kwargs[pictures[0]]), config.num_image_tokens)
+            is_image = self._is_image(input_ids, kwargs.get("inputs_embeds"))
+            rows = self._image_rows(is_image, len(kwargs[pictures[0]]))
             beams = torch.arange(expand_size, device=rows.device)
             order = (rows[:, None] * expand_size + beams).flatten().argsort(stable=True)
         input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)

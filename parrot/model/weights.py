@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers.integrations import deepspeed
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from parrot.errors import ConfigError
@@ -138,6 +140,17 @@ def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
             if not ends.isfinite().all():
                 found = ends[~ends.isfinite()][0].item()
                 raise ConfigError(f"{where}: {name}: expected finite weights, found {found}")
+
+
+@contextmanager
+def unsharded() -> Iterator[None]:
+    """Make a model without weights: transformers would split them over processes, where ZeRO-3 is on."""
+    given = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = given
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
