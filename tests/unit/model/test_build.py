@@ -29,7 +29,7 @@ from parrot.model import (
     ParrotProcessor,
 )
 from parrot.model.build import build, projector_sha256, save_projector, trainable
-from parrot.model.checkpoint import load_parrot
+from parrot.model.checkpoint import load, load_parrot
 from tests.helpers.tiny_model import CLOSE, collate, pictures, row, tiny_config, tiny_processor, tiny_tokenizer
 from tests.helpers.tiny_training import common_settings
 
@@ -132,7 +132,7 @@ def test_save_and_load(backbones, tmp_path):
     model, processor = build(tune(backbones))
     model.save_pretrained(tmp_path, save_original_format=False)
     processor.save_pretrained(tmp_path)
-    loaded, loaded_processor = load_parrot(tmp_path)
+    loaded, loaded_processor = load(tmp_path)
     assert not loaded.training
     assert loaded.config.to_diff_dict() == model.config.to_diff_dict()
     state = loaded.state_dict()
