@@ -340,7 +340,7 @@ def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said
     [
         ({"patch_size": None}, "patch_size: expected a whole number above 0, found None"),
         ({"patch_size": 10**9}, "patch_size: expected at most image_size, 28, found 1000000000"),
-        ({"hidden_act": "nonsense"}, "hidden_act: expected an activation of transformers, "),
+        ({"hidden_act": "nonsense"}, "hidden_act: expected an activation of transformers, found 'nonsense'"),
         ({"torch_dtype": {"a": 1}}, "dtype: expected float32, bfloat16 or float16, found {'a': 1}"),
     ],
 )
