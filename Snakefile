@@ -37,7 +37,7 @@ rule all:
     default_target: True
     input:
         page=rules.report.output.page,
-        answers=expand(rules.browse.output.page, run=suite.config.report.runs),
+        answers=expand(rules.predictions_page.output.page, run=suite.config.report.runs),
         tracked=rules.track.output.stamp,
 
 
@@ -53,11 +53,11 @@ rule figures:
         figures=rules.report.output.figures,
 
 
-rule align:
+rule stage1:
     """Stage 1 of the report's runs."""
     input:
         projectors=expand(
-            rules.project.output.projector,
+            rules.align.output.projector,
             key={suite.run(run).stage1_key for run in suite.trained(suite.config.report.runs)},
         ),
 
@@ -70,7 +70,7 @@ for name in suite.targets:
             name
         input:
             page=expand(rules.by_target.output.page, target=name),
-            answers=expand(rules.browse.output.page, run=suite.target(name)),
+            answers=expand(rules.predictions_page.output.page, run=suite.target(name)),
             tracked=expand(rules.track_target.output.stamp, target=name),
 
 

@@ -198,7 +198,7 @@ def predict(
     """Answer every benchmark and control of a run."""
     if gpus:
         check_gpus(gpus)
-    asked = _settings(PredictSettings, "predict" if stage1 is None else "predict_before", run, configfile, settings)
+    asked = _settings(PredictSettings, "predict" if stage1 is None else "predict_stage1", run, configfile, settings)
     if [asked.model, model, stage1].count(None) != 2:
         what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"
         raise ConfigError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")

@@ -126,7 +126,7 @@ def _answers(scale: Scale) -> Iterator[Leftover]:
         return
     from parrot.evaluate.predict import settings_key
 
-    used = {settings_key(asked) for run in scale.runs for asked in (run.predict, run.predict_before)}
+    used = {settings_key(asked) for run in scale.runs for asked in (run.predict, run.predict_stage1)}
     for path in folders:
         if not path.name.startswith((".", *(f"{name}-" for name in used))):
             yield Leftover(path, "answers by settings or code that no run has")

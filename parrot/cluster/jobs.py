@@ -21,8 +21,8 @@ from parrot.config.runs import DEFAULT_CONFIG
 from parrot.config.settings import load_config
 from parrot.errors import ConfigError, in_one_line
 
-TRAININGS = ("project", "tune")
-ON_GPUS = (*TRAININGS, "predict", "predict_before")
+TRAININGS = ("align", "tune")
+ON_GPUS = (*TRAININGS, "predict", "predict_stage1")
 SECONDS = 180
 ERROR = "parrot: error: "
 MISSING = "missing"

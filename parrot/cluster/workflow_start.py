@@ -14,6 +14,7 @@ from pathlib import Path
 from parrot.config.runs import Run
 from parrot.errors import ConfigError, nearest
 
+RENAMED = {"align": "stage1"}  # targets by their former names
 # Of a flag that is given twice Snakemake keeps the last, without a word.
 ONCE = {"--configfile": ("--configfile", "--configfiles"), "--config": ("--config", "-C")}
 # What Snakemake does without locking the folder.
@@ -55,12 +56,15 @@ def check_inputs(run: Run) -> None:
 
 
 def check_targets(known: Iterable[str], rules: Container[str]) -> None:
-    """ConfigError for a word of the command line that is none of the `rules`, with the `known` targets like it.
+    """Check that the command line's targets exist; paths are left to Snakemake.
 
-    A path is left to Snakemake.
+    Raises:
+        ConfigError: a word that is none of the `rules`, with the `known` targets like it; a target's former name.
     """
     asked = command_line()
     for target in asked.targets if asked else ():
+        if target in RENAMED:
+            raise ConfigError(f"target {target} is called {RENAMED[target]}: stage 1 of the report's runs")
         if os.sep not in target and target not in rules:
             raise ConfigError(f"unknown target {target}; {nearest(target, known)}")
 
@@ -78,7 +82,7 @@ def work_here(folder: Path = Path(".snakemake")) -> None:
         return
     try:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder / "parrot.io.lock", os.O_RDWR | os.O_CREAT, 0o666)  # open while this process lives
+        descriptor = os.open(folder / "parrot.lock", os.O_RDWR | os.O_CREAT, 0o666)  # open while this process lives
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         other = os.read(descriptor, 200).decode()

@@ -38,8 +38,8 @@ from parrot.errors import ConfigError, nearest
 DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.
 RESERVED = frozenset(
-    {"all", "align", "tables", "figures", "fetch", "project", "tune", "reuse", "predict", "predict_before", "score"}
-    | {"scores", "report", "browse", "by_target", "track", "track_target", "tracked", "data", "families"}
+    {"all", "stage1", "tables", "figures", "fetch", "align", "tune", "link_model", "predict", "predict_stage1", "score"}
+    | {"scores", "report", "predictions_page", "by_target", "track", "track_target", "tracked", "data", "families"}
     | {"scores.csv", "report.html", "data.json", "fetch.log", "scores.log", "report.log", "track.log"}
 )
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
@@ -231,7 +231,7 @@ class Run:
         )
 
     @cached_property
-    def predict_before(self) -> PredictSettings:
+    def predict_stage1(self) -> PredictSettings:
         """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
         trained = self.pretrained_model is None
         controls = tuple(control for control in self.predict.controls if control == "text" and trained)
@@ -242,7 +242,7 @@ class Run:
     @property
     def scores_before(self) -> bool:
         """Whether what the language model said before stage 2 stands beside the run's own answers."""
-        return bool(self.predict_before.controls) and self.translator == "none"
+        return bool(self.predict_stage1.controls) and self.translator == "none"
 
     @cached_property
     def score(self) -> ScoreSettings:

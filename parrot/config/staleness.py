@@ -97,7 +97,7 @@ STAGES: dict[str, Stage] = {
         ),
         beside=("parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),
     ),
-    "browse": Stage(
+    "predictions_page": Stage(
         (
             *(*GRADING, *IMAGES, "parrot.report.answers", "parrot.report.base", "parrot.report.browse"),
             *("parrot.report.settings", "parrot.report.template", "parrot.report.thumbnails", "parrot.report.words"),

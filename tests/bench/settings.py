@@ -34,7 +34,7 @@ class Setting:
 # What config/paper.yaml sets for one GPU of a node, by rule: those settings are what a plan's rates are for.
 CONFIGURED = {
     rule: Setting("as config/paper.yaml", BatchLayout(size), shuffled=False, workers=1, checkpointing=True)
-    for rule, size in (("project", 16), ("tune", 4))
+    for rule, size in (("align", 16), ("tune", 4))
 }
 
 
@@ -43,7 +43,7 @@ class Job:
     """A stage (its rule's name) of a model on the samples of one optimiser step; `half`: bfloat16 autocast."""
 
     title: str
-    rule: Literal["project", "tune"]
+    rule: Literal["align", "tune"]
     size: Size
     samples: list[Sample]
     settings: list[Setting]
@@ -64,7 +64,7 @@ def on_processor(try_only: bool) -> list[Job]:
         replace(arrange_micro_batches, name="stored features", stored=True),
     ]
     return [
-        Job("Stage 1, mini scale", "project", size, _captions(size, count), settings),
+        Job("Stage 1, mini scale", "align", size, _captions(size, count), settings),
         Job("Stage 2, mini scale", "tune", size, _instructions(size, count, SHRINK), settings),
     ]
 
@@ -82,8 +82,8 @@ def on_gpu(try_only: bool) -> list[Job]:
             _tuning(BatchLayout(8), try_only),
             True,
         ),
-        Job("Stage 1, Qwen1.5-7B", "project", large, _captions(large, count), _aligning(BatchLayout(8)), True),
-        Job("Stage 1, Qwen1.5-1.8B", "project", small, _captions(small, count), _aligning(BatchLayout(16)), True),
+        Job("Stage 1, Qwen1.5-7B", "align", large, _captions(large, count), _aligning(BatchLayout(8)), True),
+        Job("Stage 1, Qwen1.5-1.8B", "align", small, _captions(small, count), _aligning(BatchLayout(16)), True),
     ]
 
 
@@ -110,7 +110,7 @@ def _aligning(micro: BatchLayout) -> list[Setting]:
     stored = replace(loaded, name="stored features", stored=True)
     return [
         plain,
-        CONFIGURED["project"],
+        CONFIGURED["align"],
         loaded,
         stored,
         *(replace(stored, micro=BatchLayout(size)) for size in (micro.size // 2, 2 * micro.size)),

@@ -57,7 +57,7 @@ class Runner:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         self.model = build(OURS if job.rule == "tune" else NO_EXPERTS, job.size, self.device)
-        if job.rule == "project":
+        if job.rule == "align":
             self.model.requires_grad_(False).model.multi_modal_projector.requires_grad_(True)
         self.model.set_attn_implementation({"text_config": setting.attention, "vision_config": "sdpa"})
         if setting.checkpointing:

@@ -82,8 +82,8 @@ def tiny_jobs(suite: Suite, *runs: str) -> list[Job]:
     """The jobs of training and evaluating runs, none of them done."""
     found: dict[Job, None] = {}
     for run in runs:
-        data, stage1 = Job("fetch", suite.run(run).data_key), Job("project", suite.run(run).stage1_key or "")
-        tune, predict, score, browse = (Job(rule, run) for rule in ("tune", "predict", "score", "browse"))
+        data, stage1 = Job("fetch", suite.run(run).data_key), Job("align", suite.run(run).stage1_key or "")
+        tune, predict, score, browse = (Job(rule, run) for rule in ("tune", "predict", "score", "predictions_page"))
         shown, tracked = Job("by_target", run), Job("track_target", run)
         after = {data: (), stage1: (data,), tune: (data, stage1), predict: (tune, data), score: (predict,)}
         after |= {shown: (data, predict, score, tune), browse: (predict, data), tracked: (shown, score, browse, tune)}

@@ -8,12 +8,12 @@ import pytest
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 ASKED = {
-    "project": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=300000"},
+    "align": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=300000"},
     "tune": {"nodes=1", "gpu=8", "runtime=1440", "mem_mb=400000"},
     "predict": {"gpu=8", "runtime=720", "mem_mb=64000"},
     "score": {"runtime=60", "mem_mb=8000"},
     "report": {"runtime=60", "mem_mb=16000"},
-    "browse": {"runtime=60", "mem_mb=8000"},
+    "predictions_page": {"runtime=60", "mem_mb=8000"},
 }
 
 
@@ -34,4 +34,4 @@ def test_every_job_says_what_it_asks_for(listed, rule):
     for block in blocks:
         (resources,) = re.findall(r"^    resources: (.*)$", block, re.MULTILINE)
         assert ASKED[rule] <= set(resources.split(", "))
-        assert ("--signal=TERM@600" in resources) is (rule in ("project", "tune"))
+        assert ("--signal=TERM@600" in resources) is (rule in ("align", "tune"))

@@ -41,7 +41,7 @@ def test_a_healthy_cluster(cluster):
     ]
     asked = {found.partition(":")[0] for _, check, found in lines if check == "resources"}
     # What runs beside Snakemake itself asks Slurm for nothing.
-    assert asked == {"project", "tune", "predict_before", "predict", "score", "browse", "report"}
+    assert asked == {"align", "tune", "predict_stage1", "predict", "score", "predictions_page", "report"}
 
 
 def test_a_cluster_that_is_down(cluster):

@@ -15,15 +15,19 @@ from parrot.config.runs import RESERVED, Suite
 def test_every_target_dry_runs(pristine, scale):
     configfile = {"mini": "config/config.yaml", "paper": "config/paper.yaml"}[scale]
     targets = Suite.load().targets
-    jobs = pristine.scheduled("--configfile", configfile, "--", *targets, "all", "align", "tables", "figures")
-    assert {(name, "") for name in (*targets, "all", "align", "tables", "figures")} <= jobs
+    jobs = pristine.scheduled("--configfile", configfile, "--", *targets, "all", "stage1", "tables", "figures")
+    assert {(name, "") for name in (*targets, "all", "stage1", "tables", "figures")} <= jobs
     # Names that resolve to one training share it: six experts and all six languages are the paper's model.
     assert {("tune", "parrot"), ("tune", "lora"), ("tune", "frozen_llm")} <= jobs
-    assert {("reuse", "experts_6"), ("reuse", "add_lang_ru"), ("reuse", "add_lang_en")} <= jobs
+    assert {("link_model", "experts_6"), ("link_model", "add_lang_ru"), ("link_model", "add_lang_en")} <= jobs
     # Translated questions are asked of a model that was trained for the others.
-    assert {("reuse", "translate_test"), ("predict", "translate_test"), ("reuse", "translate_test_nllb")} <= jobs
+    assert {
+        ("link_model", "translate_test"),
+        ("predict", "translate_test"),
+        ("link_model", "translate_test_nllb"),
+    } <= jobs
     # Only LLaVA's own recipe, without the class token, and the other two seeds align projectors of their own.
-    assert len({job for job in jobs if job[0] == "project"}) == 4
+    assert len({job for job in jobs if job[0] == "align"}) == 4
 
 
 @pytest.mark.parametrize(("configfile", "pin"), [("config/config.yaml", ["--pin data.dvc"]), ("config/paper.yaml", [])])
@@ -84,6 +88,9 @@ def test_unknown_target_names_those_that_are_like_it(pristine):
 
 
 def test_a_rule_with_wildcards_is_no_target(pristine):
+    assert error_line(pristine.snakemake("--dry-run", "align")).startswith(
+        "parrot: error: target align is called stage1"
+    )
     assert "unknown target tune" in error_line(pristine.snakemake("--dry-run", "tune"))
 
 
@@ -123,11 +130,17 @@ def test_results_is_a_file(project):
 def test_a_model_that_is_asked_as_it_is_is_never_trained(project):
     with open(project / "config/runs.yaml", "a") as file:
         file.write("asked: {model: {hf: workflow/resources/mini/backbones/clip}, against: []}\n")
-    jobs = project.scheduled("--config", "report={runs: [parrot, asked]}", "--", "asked", "all", "align")
-    assert {rule for rule, run in jobs if run == "asked"} == {"predict", "score", "browse", "by_target", "track_target"}
+    jobs = project.scheduled("--config", "report={runs: [parrot, asked]}", "--", "asked", "all", "stage1")
+    assert {rule for rule, run in jobs if run == "asked"} == {
+        "predict",
+        "score",
+        "predictions_page",
+        "by_target",
+        "track_target",
+    }
     assert {run for rule, run in jobs if rule == "tune"} == {"parrot"}
     assert {rule for rule, _ in project.scheduled("asked")} == {
-        "fetch", "predict", "score", "browse", "by_target", "track_target", "asked"
+        "fetch", "predict", "score", "predictions_page", "by_target", "track_target", "asked"
     }  # fmt: skip
 
 
@@ -174,7 +187,7 @@ def test_own_data_is_checked_before_its_run_alone(project):
 def test_trainings_ask_slurm_for_their_hardware(pristine, tmp_path, hardware, asked):
     (tmp_path / "over.yaml").write_text(f"hardware: {{{hardware}}}\n")
     files = ("config/paper.yaml", str(tmp_path / "over.yaml"))
-    done = pristine.snakemake("--profile", "slurm", "--configfile", *files, "--dry-run", "align")
+    done = pristine.snakemake("--profile", "slurm", "--configfile", *files, "--dry-run", "stage1")
     assert done.returncode == 0, done.stdout + done.stderr
     (resources,) = re.findall(r"^    resources: (.*gpus_per_node=4.*)$", done.stdout, re.MULTILINE)
     names = ("nodes", "gpu", "gpu_model", "mpi", "tasks", "tasks_per_gpu", "gres")

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.project import new_project
 
 ARGUMENTS = ("--dry-run", "--configfile", "config/config.yaml", "--")
-TARGETS = {"all", "align", "tables", "add_lang", "lora", "seeds", "llava", "translate_test", "qwen2_vl"}
+TARGETS = {"all", "stage1", "tables", "add_lang", "lora", "seeds", "llava", "translate_test", "qwen2_vl"}
 
 
 def listed(project, *arguments):
@@ -59,7 +59,7 @@ def test_jobs_ask_for_what_a_dry_run_of_the_profile_prints(pristine):
 @pytest.fixture(scope="session")
 def evaluated_once(tmp_path_factory):
     """Stage 1 to scores of one run, by a stand-in for the command line."""
-    project = new_project(tmp_path_factory.mktemp("evaluated") / "project")
+    project = new_project(tmp_path_factory.mktemp("evaluated") / "align")
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli/app.py")
     done = project.snakemake("results/mini/parrot/scores.csv")
     assert done.returncode == 0, done.stderr
@@ -68,12 +68,12 @@ def evaluated_once(tmp_path_factory):
 
 @pytest.fixture
 def evaluated(evaluated_once, tmp_path):
-    return evaluated_once.copy(tmp_path / "project")
+    return evaluated_once.copy(tmp_path / "align")
 
 
 def test_what_is_done_has_no_reason(evaluated):
     jobs = listed(evaluated, *ARGUMENTS, "results/mini/parrot/scores.csv")["jobs"]
-    assert {job["rule"] for job in jobs} == {"fetch", "project", "tune", "predict", "predict_before", "score"}
+    assert {job["rule"] for job in jobs} == {"fetch", "align", "tune", "predict", "predict_stage1", "score"}
     assert {job["reason"] for job in jobs} == {""}
 
 
@@ -87,7 +87,7 @@ def test_settings_that_changed_make_a_job_out_of_date(evaluated):
     assert reasons(evaluated, *ARGUMENTS, target) == {}  # nothing that is asked for misses them
     assert reasons(evaluated, *ARGUMENTS, "results/mini/parrot/predictions.html") == {
         ("predict", "parrot"): "missing",
-        ("browse", "parrot"): "missing",
+        ("predictions_page", "parrot"): "missing",
     }
 
 

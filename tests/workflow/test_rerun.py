@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory):
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
+    project = new_project(tmp_path_factory.mktemp("finished") / "align")
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli/app.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def finished_once(tmp_path_factory):
 @pytest.fixture
 def finished(finished_once, tmp_path):
     """A copy in which `all` has been made."""
-    return finished_once.copy(tmp_path / "project")
+    return finished_once.copy(tmp_path / "align")
 
 
 def test_second_run_schedules_nothing(finished):
@@ -72,7 +72,7 @@ def test_number_of_experts_of_one_run(finished):
         ("tune", "no_experts"),
         ("predict", "no_experts"),
         ("score", "no_experts"),
-        ("browse", "no_experts"),
+        ("predictions_page", "no_experts"),
         ("scores", ""),
         ("report", ""),
         ("track", ""),
@@ -145,7 +145,7 @@ def test_a_table_and_what_computes_it(finished, file, old, new):
 
 def test_the_page_of_answers(finished):
     finished.edit("config/config.yaml", "  browse_rows: 10000", "  browse_rows: 3000")
-    pages = {("browse", run) for run in ("parrot", "no_experts", "english")} | {("track", ""), ("all", "")}
+    pages = {("predictions_page", run) for run in ("parrot", "no_experts", "english")} | {("track", ""), ("all", "")}
     assert finished.scheduled("all") == pages
     finished.edit("config/config.yaml", "  browse_rows: 3000", "  browse_rows: 10000")
     with open(finished / "parrot/report/browse.js", "a") as file:
@@ -157,7 +157,7 @@ def test_a_code_line_of_the_training(finished):
     with open(finished / "parrot/train/batches.py", "a") as file:
         file.write("\nEPSILON = 1e-9\n")
     rules = {rule for rule, _ in finished.scheduled("all")}
-    assert {"project", "tune", "predict", "score", "report", "track"} <= rules
+    assert {"align", "tune", "predict", "score", "report", "track"} <= rules
     assert "fetch" not in rules
 
 
@@ -232,7 +232,7 @@ def test_another_target_leaves_all_alone(finished):
     (finished / "results/mini/parrot/model/adapter").mkdir()
     (finished / "results/mini/parrot/model/adapter/adapter_config.json").write_text("{}")
     # Six experts are the paper's model: its training is reused.
-    expected = {"reuse", "predict", "score", "browse", "by_target", "track_target", "experts_6"}
+    expected = {"link_model", "predict", "score", "predictions_page", "by_target", "track_target", "experts_6"}
     assert {rule for rule, _ in jobs} == expected
     done = finished.snakemake("experts_6")
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Stage 1: the projector alone, shared by every run that reads the same."""
 
 
-rule project:
+rule align:
     """Train the projector on English captions."""
     input:
         data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
@@ -17,9 +17,9 @@ rule project:
         work=work,
         tracked_as=lambda w: str(stage1_id(suite.config.scale, w.key)),
     log:
-        "<logs>/align/{key}/project.log",
+        "<logs>/align/{key}/align.log",
     benchmark:
-        "<benchmarks>/align/{key}/project.jsonl"
+        "<benchmarks>/align/{key}/align.jsonl"
     conda:
         "../../environment.yml"
     threads: hardware.threads
@@ -38,17 +38,17 @@ rule project:
         "--tracked-as {params.tracked_as:q} 2>&1 | log {log:q}"
 
 
-rule predict_before:
+rule predict_stage1:
     """Ask the language model before stage 2, in words alone, where the run's benchmarks have that control."""
     input:
-        projector=rules.project.output.projector,
+        projector=rules.align.output.projector,
         data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",
     output:
         predictions=directory("<results>/align/{key}/predictions"),
     params:
-        settings=lambda w: settings_file(suite.with_stage1(w.key).predict_before),
+        settings=lambda w: settings_file(suite.with_stage1(w.key).predict_stage1),
         stage1=lambda w: settings_file(suite.with_stage1(w.key).align),
-        code=lambda w: code_of(suite.with_stage1(w.key).predict_before),
+        code=lambda w: code_of(suite.with_stage1(w.key).predict_stage1),
         model=subpath(input.projector, parent=True),
         work=work,
     log:

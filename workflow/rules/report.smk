@@ -32,7 +32,7 @@ rule report:
         "--output {params.results:q} 2>&1 | log {log:q}"
 
 
-rule browse:
+rule predictions_page:
     """Show the answers of one run on a page of its own."""
     input:
         predictions=rules.predict.output.predictions,
@@ -43,9 +43,9 @@ rule browse:
         settings=lambda w: settings_file(browse_stage(suite.run(w.run))),
         code=code_digest("browse"),
     log:
-        "<logs>/{run}/browse.log",
+        "<logs>/{run}/predictions_page.log",
     benchmark:
-        "<benchmarks>/{run}/browse.jsonl"
+        "<benchmarks>/{run}/predictions_page.jsonl"
     conda:
         "../../environment.yml"
     threads: 1

@@ -46,7 +46,7 @@ rule tune:
         "2>&1 | log {log:q}"
 
 
-rule reuse:
+rule link_model:
     """Give a run that resolves to another run's training that run's model, as links."""
     input:
         model=lambda w: f"<results>/{suite.trained_as[w.run]}/model/model.safetensors",
@@ -64,9 +64,9 @@ rule reuse:
         target=subpath(output.model, parent=True),
         records=subpath(output.metrics, parent=True),
     log:
-        "<logs>/{run}/reuse.log",
+        "<logs>/{run}/link_model.log",
     benchmark:
-        "<benchmarks>/{run}/reuse.jsonl"
+        "<benchmarks>/{run}/link_model.jsonl"
     conda:
         "../../environment.yml"
     localrule: True

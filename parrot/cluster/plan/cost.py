@@ -59,14 +59,14 @@ class Costs:
     def work(self, job: Job) -> Work:
         """What a job of `parrot.cluster.jobs.ON_GPUS` computes."""
         match job.rule:
-            case "project" | "tune":
+            case "align" | "tune":
                 return self._training(training(self.suite, job))
             case "predict":
                 run = self.suite.run(job.name)
                 return self._prediction(run, "tune", run.predict)
             case _:
                 run = self.suite.with_stage1(job.name)
-                return self._prediction(run, "align", run.predict_before)
+                return self._prediction(run, "align", run.predict_stage1)
 
     def groups(self, asked_for: Training, name: str) -> list[Group]:
         """The samples of one conversation set, as long as the run's tokeniser and `max_length` make them."""

@@ -36,7 +36,7 @@ class Measured(Strict):
     """The rate of real steps of one kind of job on one kind of device."""
 
     device: str
-    rule: Literal["project", "tune", "predict"]
+    rule: Literal["align", "tune", "predict"]
     sizes: str = Field(description="of model and batch, in words")
     parameters: float = Field(gt=0, description="of the model, all of them, in 10^9")
     rate: float = Field(gt=0, description="10^12 operations a second and GPU: needed ones, by parrot.model.flops")
@@ -92,7 +92,7 @@ class Facts(Strict):
 
     def nearest(self, device: str, rule: str, parameters: float) -> Measured | None:
         """The rate measured on `device` for `rule` at the size nearest to so many parameters; None without any."""
-        kind = "predict" if rule == "predict_before" else rule
+        kind = "predict" if rule == "predict_stage1" else rule
         there = [entry for entry in self.measured if (entry.device, entry.rule) == (device, kind)]
         return min(there, key=lambda entry: abs(math.log(entry.parameters * 1e9 / parameters)), default=None)
 
@@ -123,7 +123,7 @@ class PlannedHardware(NamedTuple):
 
     def gpus_of(self, job: Job) -> int:
         """GPUs that one job takes, as the rules say."""
-        if job.rule == "predict_before":
+        if job.rule == "predict_stage1":
             return 1
         return self.all_gpus if job.rule in TRAININGS else self.gpus
 

@@ -70,4 +70,4 @@ def _trainings(jobs: Collection[Job], entry: Published | Goal, suite: Suite) -> 
     tune = Job("tune", entry.run)
     if tune not in jobs or suite.run(entry.run).config.model.language_model != entry.language_model:
         return None
-    return [Job("project", suite.run(entry.run).stage1_key or ""), tune]
+    return [Job("align", suite.run(entry.run).stage1_key or ""), tune]

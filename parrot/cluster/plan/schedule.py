@@ -84,7 +84,7 @@ def _rule(path: Path) -> str:
         case ("by_target", name):
             return "track_target" if name.endswith(".track.jsonl") else "by_target"
         case ("align", _, "predict.jsonl"):
-            return "predict_before"
+            return "predict_stage1"
         case _:
             return path.stem
 

@@ -35,7 +35,7 @@ class Training(NamedTuple):
 
 def training(suite: Suite, job: Job) -> Training:
     """Return the training that `job`, of a rule of `TRAININGS`, is."""
-    if job.rule == "project":
+    if job.rule == "align":
         run = suite.with_stage1(job.name)
         return Training(run, "align", run.config.align, run.config.hardware.align, run.config.data.align)
     run = suite.run(job.name)

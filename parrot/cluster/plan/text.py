@@ -101,7 +101,7 @@ def _hours(plan: Plan, where: PlannedHardware) -> str:
 
 
 def _row(row: Row, columns: Sequence[str]) -> list[str]:
-    shared = row.job.rule in ("project", "predict_before")
+    shared = row.job.rule in ("align", "predict_stage1")
     name = f"stage 1 {row.job.name}" if shared else row.job.name
     sizes = [f"{size / GIGABYTE:,.1f}" if size else "" for size in (row.model, row.checkpoints)]
     if not row.work.needed and not row.is_known:

@@ -126,7 +126,7 @@ def test_llava_s_samples_with_a_picture_are_as_long_as_its_file_says():
 def test_the_plan_s_rates_are_of_what_the_paper_s_config_runs():
     config = Suite.load(("config/config.yaml", "config/paper.yaml")).config
     hardware = config.hardware
-    for rule, recipe, stage in (("project", config.align, hardware.align), ("tune", config.tune, hardware.tune)):
+    for rule, recipe, stage in (("align", config.align, hardware.align), ("tune", config.tune, hardware.tune)):
         setting = CONFIGURED[rule]
         assert (setting.micro.size, setting.micro.packed) == (stage.micro_batch, recipe.packing)
         assert (setting.attention, setting.compile) == (stage.attention, stage.compile)

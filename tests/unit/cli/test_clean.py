@@ -75,7 +75,7 @@ def used(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     for name in names:
         write(WORK / "datasets" / name)
         write(WORK / "datasets" / f"{name}.sha256.json")
-    for asked in (run.predict, run.predict_before, suite.run("asked").predict):
+    for asked in (run.predict, run.predict_stage1, suite.run("asked").predict):
         write(WORK / f"predict/{settings_key(asked)}-{DEAD}/0.jsonl")
     write(RESULTS / "parrot/predictions/manifest.json")
     write(RESULTS / "tracked")

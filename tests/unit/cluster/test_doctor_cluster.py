@@ -112,14 +112,14 @@ def test_what_each_kind_of_job_asks_for():
     places = {"slurm_partition": "gpu,small", "slurm_account": "lab", "constraint": "ib"}
     one_node = {"gpu": 4, "gpu_model": "a100", "qos": "long", "runtime": 60, "mem_mb": 8000}
     jobs = [
-        Job("project", "0a", threads=16, resources=two_nodes | places),
+        Job("align", "0a", threads=16, resources=two_nodes | places),
         Job("score", "parrot", resources={"runtime": 60, "mem_mb": 8000}),
         Job("fetch", "0b", is_local=True, resources={"runtime": 720, "mem_mb": 2000}),
         Job("predict", "parrot", threads=2, resources=one_node),
         Job("predict", "english", threads=2, resources=one_node),
     ]
     assert requests(jobs, "") == [
-        Request("project", "gpu,small", 2, 8, "h100", 16, 400000, 1440, "lab", "", "ib"),
+        Request("align", "gpu,small", 2, 8, "h100", 16, 400000, 1440, "lab", "", "ib"),
         Request("score", "", 1, 0, "", 1, 8000, 60, "", ""),
         Request("predict", "", 1, 4, "a100", 2, 8000, 60, "", "long"),
     ]

@@ -49,7 +49,7 @@ def costs(tmp_path: Path) -> Costs:
 
 
 def test_operations_of_both_trainings(costs: Costs):
-    stage1 = costs.work(Job("project", costs.suite.run("parrot").stage1_key))
+    stage1 = costs.work(Job("align", costs.suite.run("parrot").stage1_key))
     assert stage1.needed == 100 * ALIGNED
     assert stage1.recomputed == 100 * (LINEAR + ATTENTION)
     # Of the language model: embeddings and head, attention with three biases, MLP, three norms; 12 tokens a sample.
@@ -93,7 +93,7 @@ def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):
     on = planned_hardware(costs.suite.config.hardware, facts(), at_a_time=4)
     plan = make(jobs, ["parrot"], costs, facts(), on)
     hours = {row.job.rule: row.gpu_hours for row in plan.rows}
-    assert hours["project"]["50 %"] == pytest.approx(100 * ALIGNED / (0.5 * 100) / 3600)
+    assert hours["align"]["50 %"] == pytest.approx(100 * ALIGNED / (0.5 * 100) / 3600)
     tuned = 3 * (40 * TUNED + 10 * WITHOUT_PICTURE)
     assert hours["tune"]["20 %"] == pytest.approx(tuned / (0.2 * 10) / 3600)  # float32
     assert set(plan.wall_clock) == {"20 %", "30 %", "40 %", "50 %"}
@@ -108,7 +108,7 @@ def test_hours_on_a_training_s_gpus_alone(tmp_path: Path):
     jobs = tiny_jobs(costs.suite, "parrot", "english")
     plan = make(jobs, [], costs, facts(), planned_hardware(costs.suite.config.hardware, facts(), at_a_time=16))
     hours = {(row.job.rule, row.job.name): row.gpu_hours["50 %"] for row in plan.rows}
-    stage1 = next(hours.pop(job) for job in list(hours) if job[0] == "project") / 4
+    stage1 = next(hours.pop(job) for job in list(hours) if job[0] == "align") / 4
     tuned = [hours.pop(("tune", run)) / 4 for run in ("parrot", "english")]
     asked = list(hours.values())
     assert asked[0] == asked[1]
@@ -118,13 +118,13 @@ def test_hours_on_a_training_s_gpus_alone(tmp_path: Path):
 
 
 def test_measured_rates_take_the_nearest_size(costs: Costs, tmp_path: Path):
-    rates = [(rule, size, rate) for rule in ("project", "tune") for size, rate in ((1e-6, 2e-11), (1, 1))]
+    rates = [(rule, size, rate) for rule in ("align", "tune") for size, rate in ((1e-6, 2e-11), (1, 1))]
     measured = [{**RATE, "rule": rule, "parameters": size, "rate": rate} for rule, size, rate in rates]
     known = facts(measured=measured)
     jobs = tiny_jobs(costs.suite, "parrot")
     plan = make(jobs, ["parrot"], costs, known, planned_hardware(costs.suite.config.hardware, known))
     hours = {row.job.rule: row.gpu_hours["measured"] for row in plan.rows}
-    assert hours["project"] == pytest.approx(100 * ALIGNED / 20 / 3600)
+    assert hours["align"] == pytest.approx(100 * ALIGNED / 20 / 3600)
     assert hours["predict"] == pytest.approx((20 * ANSWERED + 5 * VISION) / (0.4 * 10) / 3600)  # at the usual 40 %
     assert [row.is_measured for row in plan.rows] == [True, True, False]
     assert plan.total["measured"] == pytest.approx(sum(hours.values()))
@@ -141,7 +141,7 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
     on_one = f"{round(hours / 3600)} GPU-hours, {round(hours / 3600)} h on 1 GPU alone, "
     assert said == f"plan: 8 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
-    measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("project", "tune", "predict")]
+    measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("align", "tune", "predict")]
     said = line(jobs, costs, facts(measured=measured), planned_hardware(costs.suite.config.hardware, facts()))
     needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
     assert f", {round(needed / 100 / 3600)} GPU-hours, " in said
@@ -154,7 +154,7 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
 
 def test_what_is_out_of_date_is_named_with_the_reason(costs: Costs):
     jobs = tiny_jobs(costs.suite, "parrot")
-    reasons = {"fetch": "", "project": "", "tune": "settings or code changed", "predict": "after others"}
+    reasons = {"fetch": "", "align": "", "tune": "settings or code changed", "predict": "after others"}
     jobs = [replace(job, reason=reasons.get(job.rule, "missing")) for job in jobs]
     plan = make(jobs, ["parrot"], costs, facts(), None)
     assert text(plan, facts(), [], [], []).splitlines()[:4] == [
@@ -185,7 +185,7 @@ def test_disk(costs: Costs, tmp_path: Path):
 
 def test_features_that_are_kept_take_disk(tmp_path: Path):
     costs = Costs(tiny_suite(tmp_path, hardware={"align": {"features": "disk"}}), work=tmp_path)
-    stage1 = [job for job in tiny_jobs(costs.suite, "parrot") if job.rule == "project"]
+    stage1 = [job for job in tiny_jobs(costs.suite, "parrot") if job.rule == "align"]
     assert disk(costs, stage1, at_a_time=1).features == 100 * 5 * 4 * 2
 
 

@@ -143,7 +143,7 @@ def test_shapes_give_the_published_numbers_of_parameters(paper, backbone, billio
 
 def test_which_gpu_holds_the_paper_s_model(paper):
     suite, known = paper.suite, read_facts()
-    jobs = [Job("project", suite.run("parrot").stage1_key), Job("tune", "parrot")]
+    jobs = [Job("align", suite.run("parrot").stage1_key), Job("tune", "parrot")]
     found = fits(jobs, paper, known, planned_hardware(suite.config.hardware, known))
     by = {(fit.stage, fit.tuning, fit.gpus, fit.strategy, fit.offload): fit for fit in found}
     # Sixteen bytes of each of 8 billion trained parameters do not fit one card of 80 GB, unless they are offloaded.

@@ -9,15 +9,15 @@ import pytest
 from parrot.cluster.jobs import Job
 from parrot.cluster.plan.schedule import took
 
-ELSEWHERE = dict.fromkeys(("fetch", "predict", "score", "by_target", "browse", "track_target"), 1.0)
+ELSEWHERE = dict.fromkeys(("fetch", "predict", "score", "by_target", "predictions_page", "track_target"), 1.0)
 
 
 @pytest.fixture
 def jobs() -> list[Job]:
     """One training of each stage, and what stands behind them."""
-    fetch, stage1, tune = Job("fetch", "d"), Job("project", "k"), Job("tune", "parrot")
-    predict, before, score = Job("predict", "parrot"), Job("predict_before", "k"), Job("score", "parrot")
-    shown, browse = Job("by_target", "parrot"), Job("browse", "parrot")
+    fetch, stage1, tune = Job("fetch", "d"), Job("align", "k"), Job("tune", "parrot")
+    predict, before, score = Job("predict", "parrot"), Job("predict_stage1", "k"), Job("score", "parrot")
+    shown, browse = Job("by_target", "parrot"), Job("predictions_page", "parrot")
     after = {
         fetch: (),
         stage1: (fetch,),
@@ -45,7 +45,7 @@ def test_jobs_take_what_such_jobs_took_here(jobs: list[Job], tmp_path: Path) -> 
     (tmp_path / "mini/cut").mkdir()
     (tmp_path / "mini/cut/tune.jsonl").write_text('{"s": 1')
     found = took("mini", jobs, ELSEWHERE, (1, 2), tmp_path)
-    assert set(found.here) == {"tune", "project", "predict_before"}
+    assert set(found.here) == {"tune", "align", "predict_stage1"}
     assert found.seconds["tune"] == 300
     # One after the other; with two at a time only stage 1's answers and the page go on beside the chain.
     assert found.wall_clock == {1: 300 + 60 + 40 + 6, 2: 1 + 60 + 300 + 1 + 1 + 1 + 1}
@@ -54,5 +54,5 @@ def test_jobs_take_what_such_jobs_took_here(jobs: list[Job], tmp_path: Path) -> 
 
 def test_what_nothing_measured_is_said(jobs: list[Job], tmp_path: Path) -> None:
     found = took("mini", jobs, ELSEWHERE, (1,), tmp_path)
-    assert set(found.unknown) == {"project", "tune", "predict_before"}
+    assert set(found.unknown) == {"align", "tune", "predict_stage1"}
     assert found.about(1).startswith("time not measured yet of ")

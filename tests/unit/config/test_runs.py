@@ -172,7 +172,7 @@ def test_a_run_that_asks_a_model_as_it_is_trains_nothing(suite):
     assert list(run.fetch.datasets.values()) == [run.predict.model]
     assert run.fetch.benchmarks == suite.run("parrot").fetch.benchmarks
     assert run.stage1_key is None
-    assert run.predict_before.controls == ()
+    assert run.predict_stage1.controls == ()
     assert "qwen2_vl" not in suite.trained_as
     assert suite.trained(["parrot", "qwen2_vl", "english"]) == ("parrot", "english")
 

@@ -112,7 +112,7 @@ JOBS = {
     "score": ("score",),
     "score, judge": ("score", "judge"),
     "report": ("report",),
-    "browse": ("browse",),
+    "predictions_page": ("predictions_page",),
 }
 TUNINGS = {"tune", "tune, no experts", "tune, adapters"}
 PREDICTIONS = {"predict", "predict, another model", "predict, translated"}
@@ -170,9 +170,9 @@ def test_wording_changes_nothing(package, file, old, new):
 @pytest.mark.parametrize(
     ("file", "jobs"),
     [
-        ("evaluate/matching.py", {"score", "score, judge", "report", "browse"}),
+        ("evaluate/matching.py", {"score", "score, judge", "report", "predictions_page"}),
         ("evaluate/judge.py", {"score, judge"}),
-        ("evaluate/prompts.py", {*PREDICTIONS, "score", "score, judge", "report", "browse"}),
+        ("evaluate/prompts.py", {*PREDICTIONS, "score", "score, judge", "report", "predictions_page"}),
         ("evaluate/machine_translation.py", {"predict, translated"}),
         ("evaluate/any_model.py", {"predict, another model"}),
         ("train/batches.py", {"align", *TUNINGS}),
@@ -181,8 +181,8 @@ def test_wording_changes_nothing(package, file, old, new):
         ("model/modeling_parrot.py", {"align", *TUNINGS, *PREDICTIONS}),
         ("mini/compose/draw.py", {"fetch"}),
         ("report/page.css", {"report"}),
-        ("languages.csv", {"predict, translated", "report", "browse"}),
-        ("report/browse.js", {"browse"}),
+        ("languages.csv", {"predict, translated", "report", "predictions_page"}),
+        ("report/browse.js", {"predictions_page"}),
         ("config/settings.py", set()),
         ("train/checkpoints.py", set()),
     ],

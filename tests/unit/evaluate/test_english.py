@@ -244,7 +244,7 @@ def test_the_run_shares_its_training_and_says_who_translated() -> None:
     english, translated, by_model = map(suite.run, ("english", "translate_test", "translate_test_nllb"))
     assert {suite.trained_as[name] for name in ("english", "translate_test", "translate_test_nllb")} == {"english"}
     assert translated.predict == english.predict.model_copy(update={"translator": "parallel_rows"})
-    assert translated.predict_before == english.predict_before
+    assert translated.predict_stage1 == english.predict_stage1
     assert english.scores_before
     assert not translated.scores_before
     assert translated.score.translator == "parallel_rows"
