@@ -17,7 +17,7 @@ from parrot.cli.runs import runs
 from parrot.cluster.launch import check_gpus
 from parrot.config import limits
 from parrot.config.base import validate
-from parrot.config.catalog import Control
+from parrot.config.catalog import Benchmark, Control, load_catalogue
 from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import DEFAULT_CONFIG, Run, Suite
 from parrot.config.stages import AlignSettings, FetchSettings, PredictSettings, ScoreSettings, TuneSettings
@@ -310,7 +310,7 @@ def report_router(
     """Print the router's entropy, and what its choice tells of language and question kind."""
     from parrot.report.router import text
 
-    print(text(predictions, control))
+    print(text(predictions, load_catalogue("config/benchmarks.yaml", Benchmark).values(), control))
 
 
 @track.command("init")

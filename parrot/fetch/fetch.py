@@ -5,6 +5,8 @@ from __future__ import annotations
 import filecmp
 import shutil
 import sys
+import time
+import urllib.error
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from parrot.io.lock import only_one
 from parrot.io.web import open_address, shown, without_secrets
 from parrot.mini import COMPOSED, RESOURCES
 
+WAITS = (1, 5, 20)  # seconds between attempts at a file
 SILENCE = 60  # seconds without a byte after which a web server is given up
 # What transformers reads of a model repository; other formats of the same weights stay where they are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -117,24 +120,38 @@ def download(entry: Dataset | Benchmark) -> None:
 
 
 def _download(url: str, target: Path) -> None:
+    """Download a file, again after each of `WAITS` where the server may answer later; ConfigError where none does."""
     if target.exists():
         return
-    try:
-        with (
-            atomic_path(target) as partial,
-            open_address(url, SILENCE) as answer,
-            open(partial, "wb") as file,
-        ):
-            shutil.copyfileobj(answer, file)
-            if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
-                raise OSError(f"it ended {missing} bytes early")
-    except TimeoutError:
-        raise ConfigError(f"{shown(url)}: cannot be downloaded: no byte came for {SILENCE} s") from None
-    except (OSError, ValueError) as error:
-        if is_of_disk(error):
-            raise
-        why = without_secrets(" ".join(str(error).split()), url)
-        raise ConfigError(f"{shown(url)}: cannot be downloaded: {why}") from None
+    for wait in (*WAITS, None):
+        try:
+            return _download_once(url, target)
+        except (OSError, ValueError) as error:
+            if is_of_disk(error):
+                raise
+            if wait is None or not _may_pass(error):
+                why = without_secrets(" ".join(str(error).split()), url)
+                said = f"no byte came for {SILENCE} s" if isinstance(error, TimeoutError) else why
+                raise ConfigError(f"{shown(url)}: cannot be downloaded: {said}") from None
+            time.sleep(wait)
+
+
+def _download_once(url: str, target: Path) -> None:
+    with (
+        atomic_path(target) as partial,
+        open_address(url, SILENCE) as answer,
+        open(partial, "wb") as file,
+    ):
+        shutil.copyfileobj(answer, file)
+        if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
+            raise OSError(f"it ended {missing} bytes early")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a download that failed so may succeed later: overloaded, silent or interrupted servers."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code == 429 or error.code >= 500
+    return isinstance(error, OSError)
 
 
 def staging_name(repository: str) -> str:

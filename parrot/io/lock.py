@@ -1,4 +1,7 @@
-"""One process at a time works in a folder: one training, one prediction, one fetch."""
+"""One process at a time works in a folder: one training, one prediction, one fetch.
+
+Ours and not filelock's, since whoever waits or is refused is told which process of which machine holds the folder.
+"""
 
 from __future__ import annotations
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from parrot.config.catalog import Benchmark, Control, Language, load_catalogue, prediction_file
+from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.errors import ConfigError
 from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.predictions import read_manifest, read_predictions
@@ -97,13 +98,13 @@ def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
     return Grid(item.title, note, ("benchmark", "run"), GROUPS, rows, names, axes=("quantity", "number"))
 
 
-def text(folder: Path, control: Control = "none", seed: int = 0) -> str:
-    """The routing of one run's predictions, a column a benchmark.
+def text(folder: Path, known: Iterable[Benchmark], control: Control = "none", seed: int = 0) -> str:
+    """Return the routing of one run's predictions, a column per benchmark.
 
-    ConfigError where `folder` holds no predictions of a known benchmark, or predictions without a choice of experts.
+    Raises:
+        ConfigError: `folder` holds no predictions of a `known` benchmark, or predictions without a choice of experts.
     """
-    benchmarks = _predicted(folder, control)
-    found = {benchmark.called: _summary(benchmark, folder, seed, control) for benchmark in benchmarks}
+    found = {b.called: _summary(b, folder, seed, control) for b in _predicted(folder, known, control)}
     columns = [[cell.text or "unknown" for cell in _cells(summary)] for summary in found.values()]
     lines = [["", *found], ["questions", *(str(summary.questions) for summary in found.values())]]
     lines += [["languages", *(str(summary.languages) for summary in found.values())]]
@@ -122,11 +123,11 @@ def text(folder: Path, control: Control = "none", seed: int = 0) -> str:
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def _predicted(folder: Path, control: Control) -> list[Benchmark]:
-    """The benchmarks of the catalogue that `folder` answers, each with the languages that are there."""
+def _predicted(folder: Path, known: Iterable[Benchmark], control: Control) -> list[Benchmark]:
+    """Return those of the `known` benchmarks that `folder` answers, each with the languages that are there."""
     names = read_manifest(folder).files
     found = []
-    for benchmark in load_catalogue("config/benchmarks.yaml", Benchmark).values():
+    for benchmark in known:
         files = {
             language: file
             for language, file in benchmark.files.items()

@@ -264,16 +264,16 @@ def test_a_run_with_experts_and_no_weights_is_an_error(settings_and_root: tuple[
         router.grid(settings.items["router"], settings, root / "results")
 
 
-def predicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the catalogue hold a benchmark that was predicted in `folder`."""
-    entry = benchmark(folder).model_copy(update={"title": "mini-MMMB"})
-    monkeypatch.setattr(router, "load_catalogue", lambda *_: {"mini_mmmb": entry})
+def predicted(folder: Path) -> list[Benchmark]:
+    """A benchmark that was predicted in `folder`."""
+    return [benchmark(folder).model_copy(update={"title": "mini-MMMB"})]
 
 
 def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, capsys):
     for place, language in enumerate(PAPER_LANGUAGES):
         write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), picture=str(i)) for i in range(40)])
-    predicted(tmp_path, monkeypatch)
+    (entry,) = predicted(tmp_path)
+    monkeypatch.setattr(cli, "load_catalogue", lambda *_: {"mini_mmmb": entry})
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -286,13 +286,13 @@ def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, ca
     assert informations == ["2.58", "0.00, within chance"]
 
 
-def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path, monkeypatch):
+def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path):
     write(tmp_path, "en", [row(0, [0.5, 0.5])]).rename(tmp_path / "MMMB_en.shuffled.tsv")
-    predicted(tmp_path, monkeypatch)
-    text = router.text(tmp_path, "shuffled")
+    known = predicted(tmp_path)
+    text = router.text(tmp_path, known, "shuffled")
     assert re.search(r"^languages +1$", text, re.MULTILINE)
     with pytest.raises(ConfigError, match="expected predictions of a benchmark of config/benchmarks"):
-        router.text(tmp_path)
+        router.text(tmp_path, known)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,8 @@ def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path,
 )
 def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, monkeypatch, capsys, weights, said):
     write(tmp_path, "en", [row(0, weights)])
-    predicted(tmp_path, monkeypatch)
+    (entry,) = predicted(tmp_path)
+    monkeypatch.setattr(cli, "load_catalogue", lambda *_: {"mini_mmmb": entry})
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -313,4 +314,4 @@ def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, mon
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match="nonesuch: cannot be read: no such folder"):
-        router.text(tmp_path / "nonesuch")
+        router.text(tmp_path / "nonesuch", [])

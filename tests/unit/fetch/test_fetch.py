@@ -311,6 +311,7 @@ def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path, web):
 
 
 def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "WAITS", ())
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -331,8 +332,31 @@ def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_a_web_server_that_is_busy_or_interrupted_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "WAITS", (0, 0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    replies = [b"HTTP/1.1 503 Busy\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"]
+    replies += [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for reply in replies:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        target = tmp_path / "file"
+        fetching._download(f"http://127.0.0.1:{server.getsockname()[1]}/file", target)
+        thread.join()
+    assert target.read_bytes() == b"whole"
+
+
 def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "SILENCE", 0.1)
+    monkeypatch.setattr(fetching, "WAITS", ())
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as listens_and_never_answers:
         url = f"http://127.0.0.1:{listens_and_never_answers.getsockname()[1]}"
