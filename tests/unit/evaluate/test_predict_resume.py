@@ -27,6 +27,8 @@ from parrot.model.checkpoint import load_parrot
 from tests.helpers.tiny_questions import predict_settings
 from tests.helpers.tiny_training import talkative_model
 
+pytestmark = pytest.mark.slow
+
 BATCH = 2
 # Prediction that dies by SIGKILL when it is asked its batch number {after}.
 KILLED = """

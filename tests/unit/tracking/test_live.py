@@ -29,6 +29,8 @@ from parrot.train.trainer import StageTrainer
 from tests.helpers.tiny_server import Record, Server, curves, runs_of
 from tests.helpers.tiny_training import align_settings, write_backbones, write_set
 
+pytestmark = pytest.mark.slow
+
 FAST = 0.01
 BACKBONE = {"kind": "backbone", "path": "some/folder", "licence": "none", "source": "local"}
 SETTINGS = {
