@@ -235,7 +235,7 @@ def score(
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Match a run's answers and write its scores.csv."""
+    """Grade a run's predictions and write its scores.csv, with graded.csv beside it."""
     from parrot.evaluate.score import score as stage
 
     stage(_settings(ScoreSettings, "score", run, configfile, settings), predictions, before, output)
@@ -265,7 +265,7 @@ def report_scores(
     scores: Annotated[list[Path], typer.Argument(help="scores.csv files of runs")], output: Output
 ) -> None:
     """Lay scores.csv files one below the other."""
-    from parrot.evaluate.join import join
+    from parrot.evaluate.score import join
 
     join(scores, output)
 
@@ -291,6 +291,9 @@ def report_build(
 def report_predictions(
     predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
     output: Annotated[Path, typer.Option(help="the page, an HTML file")],
+    graded: Annotated[
+        Path | None, typer.Option(help="the run's graded.csv; default: beside the folder of predictions")
+    ] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
@@ -299,7 +302,8 @@ def report_predictions(
     from parrot.report.browse import write
     from parrot.report.settings import BrowseStage, browse_stage
 
-    write(_settings(BrowseStage, browse_stage, run, configfile, settings), predictions, output)
+    stage = _settings(BrowseStage, browse_stage, run, configfile, settings)
+    write(stage, predictions, graded or predictions.parent / "graded.csv", output)
 
 
 @report.command("router")

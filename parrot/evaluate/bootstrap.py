@@ -1,4 +1,4 @@
-"""Uncertainty by resampling pictures: questions, languages and rotations that share a picture are not independent."""
+"""Uncertainty by resampling images, as questions and rotations that share one are not independent, and its tests."""
 
 from __future__ import annotations
 
@@ -9,54 +9,58 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from scipy.stats import t
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 LEVEL = (2.5, 97.5)
 POWER = 0.8
 ROUNDING = 1e-9  # points; a standard error or difference below it is none
 BySeed = Mapping[int, pd.DataFrame]
-"""A run's units by the seed that it was trained with."""
+"""A run's items by the seed that it was trained with."""
 
 
-# Every language, run and control asks of the same pictures. Nothing may write into what it gets.
+# Every language, run and control asks of the same images. Nothing may write into what it gets.
 @lru_cache(maxsize=4)
-def picture_weights(pictures: int, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, pictures): how often each picture is drawn when as many pictures are drawn with replacement."""
+def image_weights(images: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, images): how often each image is drawn when as many images are drawn with replacement."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples).astype(np.float64)
+    return rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
 
 
-def totals_by_picture(picture: np.ndarray, pictures: int, values: np.ndarray) -> np.ndarray:
-    """(pictures, G): sums of `values` (units, G) over the units of each picture; `picture` (units,) holds positions."""
-    totals = np.zeros((pictures, values.shape[1]))
-    np.add.at(totals, picture, values)
+def totals_by_image(image: np.ndarray, images: int, values: np.ndarray) -> np.ndarray:
+    """(images, G): sums of `values` (items, G) over the items of each image; `image` (items,) holds positions."""
+    totals = np.zeros((images, values.shape[1]))
+    np.add.at(totals, image, values)
     return totals
 
 
 def intervals(hits: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95 % percentile interval of the accuracy (0 to 1) of each of G subsets of the questions.
 
-    `hits` and `counts` are (pictures, G) sums by picture, `weights` (resamples, pictures). Resamples that draw no
-    picture of a subset say nothing about it and are left out.
+    `hits` and `counts` are (images, G) sums by image, `weights` (resamples, images). Resamples that draw no
+    image of a subset say nothing about it and are left out.
     """
-    with np.errstate(invalid="ignore"):
-        accuracies = (weights @ hits) / (weights @ counts)
-    low, high = np.nanpercentile(accuracies, LEVEL, axis=0)
+    low, high = np.nanpercentile(resampled_accuracies(hits, counts, weights), LEVEL, axis=0)
     return low, high
 
 
-def means_over_languages(
-    language: np.ndarray, picture: np.ndarray, hits: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def resampled_accuracies(hits: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(resamples, G): accuracies (0 to 1) of subsets as in `intervals`, NaN where a resample draws none of one."""
+    with np.errstate(invalid="ignore"):
+        return (weights @ hits) / (weights @ counts)
+
+
+def means_over_languages(language: np.ndarray, image: np.ndarray, hits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(resamples, S): the mean of the languages' accuracies (0 to 1), however many questions each has.
 
-    `language` (Q,) and `picture` (Q,), a position, are those of the questions, `hits` (Q, S) the answers, `weights`
-    (resamples, pictures). NaN where a resample draws no picture of a language, and so says nothing about the mean.
+    `language` (Q,) and `image` (Q,), a position, are those of the questions, `hits` (Q, S) the answers, `weights`
+    (resamples, images). NaN where a resample draws no image of a language, and so says nothing about the mean.
     """
     accuracies = []
     for name in np.unique(language):
         asked = language == name
         values = np.column_stack([hits[asked], np.ones(asked.sum())])
-        totals = weights @ totals_by_picture(picture[asked], weights.shape[1], values)
+        totals = weights @ totals_by_image(image[asked], weights.shape[1], values)
         with np.errstate(invalid="ignore"):
             accuracies.append(totals[:, :-1] / totals[:, -1:])
     return np.mean(accuracies, axis=0)
@@ -67,7 +71,7 @@ class Estimate:
     """An accuracy in per cent, or a difference of two in points, with its 95 % interval.
 
     Attributes:
-        standard_error: over pictures, and over seeds where there are several.
+        standard_error: over images, and over seeds where there are several.
         detectable: the minimum detectable effect at 80 % power, two-sided at 5 %.
         p: two-sided, of no difference; NaN where every resample gives the same, and not 0.
     """
@@ -79,7 +83,7 @@ class Estimate:
     detectable: float
     p: float
     questions: int
-    pictures: int
+    images: int
 
 
 def accuracy(run: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
@@ -90,15 +94,15 @@ def accuracy(run: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
 def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
     """Accuracy of run `a` minus that of run `b` on the same questions; of several languages the mean of theirs.
 
-    A run is its units, as `parrot.evaluate.accuracy.load_units` gives them or the same subset of all, by the seed that
-    it was trained with. Pictures are resampled with all that was asked about them, in all languages and for both runs.
+    A run is its counted items (`parrot.evaluate.metrics.items`), or the same subset of all, by the seed that it was
+    trained with. Images are resampled with all that was asked about them, in all languages and for both runs.
 
     Seeds are a second level, resampled too where there are several; by their differences where both runs have the same
     seeds, which share stage 1. The interval is then Student's t with Satterthwaite's degrees of freedom, between those
     of the seeds and infinitely many. With one seed it is the percentiles', and errors are taken for normal; how much a
     run owes to its one seed stays unknown.
 
-    ValueError when the units do not hold the same questions.
+    ValueError when the items do not hold the same questions.
     """
     return _estimate([a, b], resamples, seed)
 
@@ -131,33 +135,33 @@ def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
         detectable=float(t.ppf(0.975, freedom) + t.ppf(POWER, freedom)) * error,
         p=float(2 * t.sf(abs(points) / error, freedom)) if error else (1.0 if abs(points) < ROUNDING else np.nan),
         questions=len(questions),
-        pictures=questions["picture"].nunique(),
+        images=questions["image"].nunique(),
     )
 
 
 def _aligned(runs: Sequence[BySeed]) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The questions' languages and pictures (Q rows), and each run's hits (Q, seeds)."""
+    """The questions' languages and images (Q rows), and each run's hits (Q, seeds)."""
     keys = ["language", "index"]
-    tables = [[units.sort_values(keys, ignore_index=True) for units in run.values()] for run in runs]
+    tables = [[items.sort_values(keys, ignore_index=True) for items in run.values()] for run in runs]
     first = tables[0][0]
     for table in (table for run in tables for table in run):
         if table.empty or table.duplicated(keys).any() or not table[keys].equals(first[keys]):
             common = len(table[keys].merge(first[keys]))
             raise ValueError(f"different questions were answered: {len(first)} and {len(table)}, {common} in common")
     hits = [np.column_stack([table["hit"] for table in run]).astype(np.float64) for run in tables]
-    return first[["language", "picture"]], hits
+    return first[["language", "image"]], hits
 
 
 def _by_seed(
     questions: pd.DataFrame, hits: Sequence[np.ndarray], resamples: int, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Means in per cent of each of `hits` (Q, seeds): observed, (seeds,), and where pictures are resampled.
+    """Means in per cent of each of `hits` (Q, seeds): observed, (seeds,), and where images are resampled.
 
-    The latter are (resamples, seeds), all by the same draws, without those that draw no picture of a language.
+    The latter are (resamples, seeds), all by the same draws, without those that draw no image of a language.
     """
     language = questions["language"].to_numpy()
-    position, names = pd.factorize(questions["picture"], sort=True)
-    once, drawn = np.ones((1, len(names))), picture_weights(len(names), resamples, seed)
+    position, names = pd.factorize(questions["image"], sort=True)
+    once, drawn = np.ones((1, len(names))), image_weights(len(names), resamples, seed)
     observed, resampled = (
         [100 * means_over_languages(language, position, hit, weights) for hit in hits] for weights in (once, drawn)
     )
@@ -165,10 +169,10 @@ def _by_seed(
 
 
 def _seed_effects(observed: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """What each seed adds to the mean over seeds, (seeds,), from its `observed` result and those over pictures.
+    """What each seed adds to the mean over seeds, (seeds,), from its `observed` result and those over images.
 
     Results at several seeds differ by chance even where seeds do not matter, and that chance is in the resampling of
-    pictures already. So the effects are shrunk to the variance that it does not explain.
+    images already. So the effects are shrunk to the variance that it does not explain.
     """
     effects = observed - observed.mean()
     if len(effects) == 1 or not effects.any():
@@ -200,3 +204,36 @@ def _freedom(parts: Sequence[tuple[float, int]], error: float) -> float:
     if not uncertain:
         return np.inf
     return max(error**4 / uncertain, min(freedom for _, freedom in parts))
+
+
+def independent(items: pd.DataFrame) -> bool:
+    """Whether `items` are of one language and ask one question an image, as McNemar's test needs."""
+    return items["language"].nunique() == 1 and items["image"].is_unique
+
+
+def exact_mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    """Two-sided p of McNemar's exact test that runs `a` and `b` are right equally often on the same questions.
+
+    Both are counted items (`parrot.evaluate.metrics.items`).
+
+    Raises:
+        ValueError: they are not the same questions, or share images or languages: predictions about one image are not
+            independent, and the test would take them so.
+    """
+    if not (independent(a) and independent(b)):
+        raise ValueError("McNemar's test: expected one language and one question an image; use the bootstrap")
+    both = a.merge(b, on=["language", "index"], suffixes=("_a", "_b"), validate="1:1")
+    if both.empty or not len(both) == len(a) == len(b):
+        raise ValueError(f"different questions were answered: {len(a)} and {len(b)}, {len(both)} in common")
+    right = both["hit_a"].astype(bool), both["hit_b"].astype(bool)
+    table = [[int((x & y).sum()) for y in (right[1], ~right[1])] for x in (right[0], ~right[0])]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """`p_values` adjusted by Holm's step-down procedure, so that 5 % holds for all of them together; NaN stays NaN."""
+    p = np.array(p_values, dtype=np.float64)
+    known = ~np.isnan(p)
+    if known.any():
+        p[known] = multipletests(p[known], method="holm")[1]
+    return p.tolist()

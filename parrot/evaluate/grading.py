@@ -1,10 +1,10 @@
-"""Predictions graded row by row: which option an answer names, and whether that is the right one."""
+"""Predictions graded row by row: which option one names, and whether that is the right one, or how a judge rates it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +18,46 @@ from parrot.data.tsv import (
     options,
     records,
 )
-from parrot.evaluate.matching import infer
-from parrot.evaluate.mme import pair_ids
+from parrot.evaluate.graded_csv import described, images, placed
+from parrot.evaluate.judge import REQUIRED as JUDGED
+from parrot.evaluate.judge import Ratings
+from parrot.evaluate.matching import infer, yes_or_no
 from parrot.evaluate.postprocess import wrapper_answer
-from parrot.evaluate.predictions import DESCRIPTION, read_predictions
+from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
-from parrot.evaluate.yes_no import yes_or_no
 
 REQUIRED = ("question", "answer", "prediction", "prompt_sha256")
 WORDS = re.compile(r"\w+")
 
 
-def read_rows(benchmark: Benchmark, folder: Path, conventions: Conventions, control: Control = "none") -> pd.DataFrame:
-    """All languages' predictions of one benchmark in `folder`, graded; columns as `grade` gives them.
+def read_rows(
+    benchmark: Benchmark,
+    folder: Path,
+    conventions: Conventions,
+    control: Control = "none",
+    rate: Callable[[pd.DataFrame, str], list[Ratings | None]] | None = None,
+) -> pd.DataFrame:
+    """Grade all languages' predictions of one benchmark in `folder`: the columns of graded.csv but the run.
 
-    ConfigError when a file is not what was predicted, or lacks a column.
+    A judged benchmark is graded by `rate`, which gets the predictions of a benchmark file and the file's name.
+
+    Raises:
+        ConfigError: a file is not what was predicted, or lacks a column.
     """
-    conventions = as_asked(benchmark, conventions)
-    sentences = instructions(benchmark, conventions)
     tables = []
-    for language in benchmark.files:
-        predictions = read_predictions(benchmark, language, folder, control, REQUIRED)
-        graded = grade(predictions, language, conventions, sentences)
-        if benchmark.scoring == "mme":
-            graded["pair_id"] = pair_ids(graded, predictions)
-        tables.append(graded)
+    for language, file in benchmark.files.items():
+        if benchmark.kind == "judged":
+            assert rate is not None, "a run without a judge is refused"
+            predictions = read_predictions(benchmark, language, folder, control, JUDGED)
+            rows = rated(predictions, language, rate(predictions, file))
+        else:
+            own = as_asked(benchmark, conventions)
+            predictions = read_predictions(benchmark, language, folder, control, REQUIRED)
+            rows = grade(predictions, language, own, instructions(benchmark, own))
+            if benchmark.scoring == "mme":
+                # What the two questions about an image share: its category, and its path in MME or else its id.
+                rows["pair_id"] = rows["category"] + "/" + predictions.get("image_path", images(rows))
+        tables.append(placed(rows, benchmark, control))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -52,9 +67,7 @@ def grade(
     conventions: Conventions,
     sentences: Mapping[Language, str] = LETTER_INSTRUCTION,
 ) -> pd.DataFrame:
-    """One line a row: language, index, picture, pair_id, hit, unmatched, other_language, options, and the description.
-
-    An answer to a row with options names one of them; without options it says Yes or No.
+    """Match each prediction: one naming an option where its row has options, else one saying Yes or No.
 
     hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
@@ -69,25 +82,28 @@ def grade(
         for choices in [options(row)]
     ]
     hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
-    rows = pd.DataFrame(
-        {
-            "language": language,
-            "index": predictions["index"].astype(np.int64),
-            "hit": np.array(hit, dtype=np.int64),
-            "unmatched": np.array([letter is None for letter in named], dtype=np.float64),
-            "other_language": np.array(
-                [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)],
-                dtype=np.float64,
-            ),
-            # As in the file, whatever was read of them: a question has so many rotations.
-            "options": np.array([len(options(row)) for row in answered], dtype=np.int64),
-        }
+    other = [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)]
+    return described(predictions, language).assign(
+        # As in the file, whatever was read of them: a question has so many rotations.
+        options=np.array([len(options(row)) for row in answered], dtype=np.int64),
+        score=np.array(hit, dtype=np.float64),
+        reference_score=np.nan,
+        hit=np.array(hit, dtype=np.float64),
+        unmatched=np.array([letter is None for letter in named], dtype=np.float64),
+        other_language=np.array(other, dtype=np.float64),
     )
-    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
-    rows["picture"] = predictions.get("picture", predictions["index"])
-    for column in ("pair_id", *DESCRIPTION):
-        rows[column] = predictions.get(column, "")
-    return rows
+
+
+def rated(predictions: pd.DataFrame, language: Language, ratings: Sequence[Ratings | None]) -> pd.DataFrame:
+    """Grade each prediction by a judge's ratings of it and of the reference answer, 1 to 10; None could not be read."""
+    return described(predictions, language).assign(
+        options=0,
+        score=[rating.answer if rating else np.nan for rating in ratings],
+        reference_score=[rating.reference if rating else np.nan for rating in ratings],
+        hit=np.nan,
+        unmatched=[0.0 if rating else 1.0 for rating in ratings],
+        other_language=0.0,
+    )
 
 
 def stored_answers(

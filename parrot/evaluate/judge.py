@@ -7,21 +7,17 @@ import hashlib
 import os
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, prediction_file
 from parrot.config.settings import JudgeSettings
 from parrot.config.staleness import key
 from parrot.data.tsv import Rejection, read_tsv, records, write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.bootstrap import intervals, picture_weights, totals_by_picture
-from parrot.evaluate.predictions import read_predictions
 from parrot.io.digests import tell
 from parrot.io.web import HIDDEN, check_resolved, identity, shown, without_secrets, without_user
 
@@ -65,59 +61,15 @@ def read_ratings(review: str) -> Ratings | None:
     return Ratings(reference, answer) if min(reference, answer) >= 1 and max(reference, answer) <= 10 else None
 
 
-def reviewed(benchmark: Benchmark, folder: Path, judge: JudgeSettings, reviews: Path) -> pd.DataFrame:
-    """One line an answer in `folder`, in all languages: language, category, picture, reference and answer.
+def review(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[Ratings | None]:
+    """Have the judge rate every row of a prediction file; None where it gave no ratings that can be read.
 
-    Ratings are NaN where the judge gave none that can be read. Reviews are kept in the folder `reviews`, and the judge
-    is asked again only where it or its request has changed. ConfigError for a prediction file that is missing or
-    malformed, and where the judge does not answer.
+    Reviews are kept in the file `kept`, and the judge is asked again only where it or its request has changed.
+
+    Raises:
+        ConfigError: the judge does not answer.
     """
-    tables = []
-    for language, file in benchmark.files.items():
-        table = read_predictions(benchmark, language, folder, required=REQUIRED)
-        texts = _reviews(table, judge, prediction_file(reviews, file, "none"))
-        ratings = [read_ratings(text) for text in texts]
-        rows = table[["category", "picture"]].assign(language=language)
-        rows["reference"] = [rating.reference if rating else np.nan for rating in ratings]
-        rows["answer"] = [rating.answer if rating else np.nan for rating in ratings]
-        tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
-
-
-def relative(rows: pd.DataFrame, resamples: int, seed: int) -> Iterator[dict[str, object]]:
-    """100 x mean rating of the answers / mean rating of the references, of all and by category, by language.
-
-    `rows` as `reviewed` gives them; those without ratings are left out, counted as uncounted, and are the share
-    `unmatched`. Intervals resample pictures.
-    """
-    for language, asked in rows.groupby("language", sort=False):
-        for kind in ("all", *sorted(set(asked["category"]))):
-            of_kind = asked if kind == "all" else asked[asked["category"] == kind]
-            rated = of_kind.dropna(subset=["reference", "answer"])
-            score, low, high = _ratio(rated, resamples, seed) if len(rated) else (np.nan, np.nan, np.nan)
-            yield {
-                "language": language,
-                "house": "all",
-                "split": "all",
-                "kind": kind,
-                "accuracy": score,
-                "low": low,
-                "high": high,
-                "questions": len(rated),
-                "incomplete": 0,
-                "uncounted": len(of_kind) - len(rated),
-                "unmatched": 100 * (1 - len(rated) / len(of_kind)),
-                "other_language": 0.0,
-            }
-
-
-def _ratio(rated: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float, float]:
-    picture, names = pd.factorize(rated["picture"], sort=True)
-    answer, reference = (
-        totals_by_picture(picture, len(names), rated[[column]].to_numpy()) for column in ("answer", "reference")
-    )
-    low, high = intervals(answer, reference, picture_weights(len(names), resamples, seed))
-    return 100 * float(answer.sum() / reference.sum()), 100 * float(low[0]), 100 * float(high[0])
+    return [read_ratings(text) for text in _reviews(table, judge, kept)]
 
 
 def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:

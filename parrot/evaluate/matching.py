@@ -1,4 +1,4 @@
-"""Which option an answer names, decided as VLMEvalKit's exact matching decides it.
+"""Which option an answer names, or whether it says Yes or No, decided as VLMEvalKit's exact matching decides it.
 
 Two published versions are reproduced, quirks included, because accuracies are only comparable under the same matcher:
 ``current`` (VLMEvalKit today) and ``may2024`` (the version behind the paper's numbers).
@@ -24,6 +24,11 @@ BLANKED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 # Case-insensitive and without a word boundary: "answer is Cat-like" names C.
 ANSWER_IS = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)
 LAST_WORDS = 4
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+THOUSANDS = re.compile(r"\d,\d")
+# A stop that is no decimal point; VLMEvalKit takes away the first 32 of them.
+STOP = re.compile(r"(?<!\d)\.(?!\d)")
+STOPS = 32
 
 
 def infer(prediction: str, choices: Mapping[str, str], matcher: Matcher = "current") -> str | None:
@@ -57,3 +62,24 @@ def _infer_text(prediction: str, choices: Mapping[str, str], matcher: Matcher) -
         return None
     named = [letter for letter, text in choices.items() if str(text).lower() in answer]
     return named[0] if len(named) == 1 else None
+
+
+def yes_or_no(prediction: str) -> str | None:
+    """``"Yes"`` or ``"No"``, whichever of the two is a word of `prediction`, in any case; None for both or neither."""
+    words = _blanked(prediction.lower()).split()
+    said = [answer for answer in ("Yes", "No") if answer.lower() in words]
+    return said[0] if len(said) == 1 else None
+
+
+def _blanked(text: str) -> str:
+    """`text` without punctuation: a mark beside a blank vanishes, another one becomes a blank.
+
+    All marks vanish where a comma stands between digits. Colons, asterisks and marks of other scripts are no
+    punctuation: ``yes:`` is not the word yes.
+    """
+    thousands = THOUSANDS.search(text) is not None
+    cleaned = text
+    for mark in PUNCTUATION:
+        vanishes = thousands or f"{mark} " in text or f" {mark}" in text
+        cleaned = cleaned.replace(mark, "" if vanishes else " ")
+    return STOP.sub("", cleaned, count=STOPS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from parrot.report.comparisons import Items
 from parrot.report.contrast import Contrast, Measure, contrasts
 from parrot.report.render import interval, number, shown
 from parrot.report.scores import Cell
 from parrot.report.settings import ReportedRun, ReportStage
-from parrot.report.units import Units
 
 
 def question(settings: ReportStage) -> str:
@@ -17,10 +17,10 @@ def question(settings: ReportStage) -> str:
     return f"{settings.target} against {', '.join(baselines)}" if baselines else f"{settings.target} by itself"
 
 
-def answer(settings: ReportStage, units: Units, on: Measure) -> str:
+def answer(settings: ReportStage, items: Items, on: Measure) -> str:
     """The answer, with intervals, and how far one seed carries it; "" where nothing was compared."""
-    sentences = [] if settings.target else _by_languages(settings, units, on)
-    found = contrasts(settings, units, on)
+    sentences = [] if settings.target else _by_languages(settings, items, on)
+    found = contrasts(settings, items, on)
     if found:
         differences = "; ".join(f"{one.run} minus {one.other} {one.points}" for one in found)
         beginning = "What the experts add" if sentences else f"On {on.what}, {on.where}"
@@ -39,13 +39,13 @@ def by_languages(settings: ReportStage) -> tuple[str, str] | None:
     return next(pairs, None)
 
 
-def _by_languages(settings: ReportStage, units: Units, on: Measure) -> list[str]:
+def _by_languages(settings: ReportStage, items: Items, on: Measure) -> list[str]:
     pair = by_languages(settings)
-    compared = units.compare(*pair, on.benchmark, on.house, on.languages, on.kind) if pair else None
+    compared = items.compare(*pair, on.benchmark, on.house, on.languages, on.kind) if pair else None
     if pair is None or compared is None:
         return []
     found = compared.difference
-    many, english = (units.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in pair)
+    many, english = (items.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in pair)
     languages = next(len(run.languages) for run in settings.runs if run.name == pair[0])
     verdict = "Yes" if found.low > 0 else "No" if found.high < 0 else "These runs do not tell"
     return [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import FiniteFloat, Json
 
@@ -15,9 +16,9 @@ from parrot.config.base import validate
 from parrot.config.catalog import Benchmark, Control, Kind, Language, prediction_file
 from parrot.data.tsv import ROTATION, options, records
 from parrot.errors import ConfigError
-from parrot.evaluate.grading import asked_in, grade
+from parrot.evaluate.graded_csv import of_predictions, read_graded
+from parrot.evaluate.grading import asked_in
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.prompts import as_asked, instructions
 from parrot.report.settings import BrowseStage
 
 REQUIRED = ("question", "prediction", "prompt_sha256", "picture", "router_weights")
@@ -56,18 +57,20 @@ class Answer:
     scene: str
 
 
-def read_answers(settings: BrowseStage, predictions: Path) -> list[Answer]:
-    """All answers in a run's folder of predictions, control after control, those to one question side by side.
+def read_answers(settings: BrowseStage, predictions: Path, graded: Path) -> list[Answer]:
+    """List all answers in a run's folder of predictions, control after control, those to one question side by side.
 
-    ConfigError when a file is missing or malformed.
+    Raises:
+        ConfigError: a file is missing or malformed, or `graded`, the run's graded.csv, grades other predictions.
     """
+    grades = read_graded(graded, settings.run)
     answers = []
     for benchmark in settings.benchmarks:
         controls = [control for control in settings.controls if control in benchmark.controls]
         sheets = [
             answer
             for language in benchmark.files
-            for answer in _read(settings, benchmark, language, controls, predictions)
+            for answer in _read(settings, benchmark, language, controls, predictions, grades, graded)
         ]
         answers += sorted(sheets, key=lambda answer: (controls.index(answer.control), answer.number))
     return answers
@@ -97,7 +100,13 @@ def _order(question: tuple[str, int]) -> str:
 
 
 def _read(
-    settings: BrowseStage, benchmark: Benchmark, language: Language, controls: Sequence[Control], folder: Path
+    settings: BrowseStage,
+    benchmark: Benchmark,
+    language: Language,
+    controls: Sequence[Control],
+    folder: Path,
+    grades: pd.DataFrame,
+    graded: Path,
 ) -> Iterator[Answer]:
     paths = {control: prediction_file(folder, benchmark.files[language], control) for control in controls}
     required = (*REQUIRED, EXPECTED[benchmark.kind])
@@ -111,7 +120,8 @@ def _read(
         path = paths[control]
         texts = [text or "[]" for text in table["router_weights"]]
         weights = validate(tuple[Json[tuple[FiniteFloat, ...]], ...], texts, f"{path}: router_weights")
-        outcomes = _outcomes(settings, benchmark, language, table)
+        where = {"run": settings.run, "benchmark": benchmark.name, "language": language, "control": control}
+        outcomes = _outcomes(of_predictions(grades, table, graded, **where))
         for row, outcome, experts in zip(records(table), outcomes, weights, strict=True):
             seen = rows.get(row["shuffled"]) if control == "shuffled" else row
             if seen is None:
@@ -120,12 +130,10 @@ def _read(
             yield _answer(benchmark, language, words, control, row, seen, outcome, experts)
 
 
-def _outcomes(settings: BrowseStage, benchmark: Benchmark, language: Language, table: pd.DataFrame) -> list[Outcome]:
-    if benchmark.kind == "judged":
-        return ["judged"] * len(table)
-    rows = grade(table, language, as_asked(benchmark, settings), instructions(benchmark, settings))
+def _outcomes(rows: pd.DataFrame) -> list[Outcome]:
+    """What each graded row says; a rating is neither right nor wrong."""
     return [
-        "right" if hit else "unmatched" if unmatched else "wrong"
+        "judged" if np.isnan(hit) else "right" if hit else "unmatched" if unmatched else "wrong"
         for hit, unmatched in zip(rows["hit"], rows["unmatched"], strict=True)
     ]
 

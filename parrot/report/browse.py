@@ -44,12 +44,14 @@ KNOWN: dict[str, Mapping[str, str]] = {
 }
 
 
-def write(settings: BrowseStage, predictions: Path, output: Path) -> None:
+def write(settings: BrowseStage, predictions: Path, graded: Path, output: Path) -> None:
     """Write the page of the run whose folder of predictions is `predictions`, with at most `settings.rows` answers.
 
-    ConfigError when a prediction or benchmark file is missing or malformed, or the two do not belong together.
+    Raises:
+        ConfigError: a prediction file, a benchmark file or `graded`, the run's graded.csv, is missing or malformed, or
+            they do not belong together.
     """
-    answers = read_answers(settings, predictions)
+    answers = read_answers(settings, predictions, graded)
     shown = choose(answers, settings.rows)
     pictures: dict[str, str] = {}
     for benchmark in settings.benchmarks:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from parrot.evaluate.scores_csv import Scores, read_scores
 from parrot.io.files import atomic_write
 from parrot.report import contrast, figures, page, render, router, tables
+from parrot.report.comparisons import Items
 from parrot.report.grid import Grid, to_csv
-from parrot.report.scores import Scores, check_asked, read_scores
+from parrot.report.scores import check_asked
 from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.units import Units
 
 FORMATS = {".csv": to_csv, ".md": render.to_markdown, ".tex": render.to_latex}
 
@@ -25,13 +26,13 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         output: folder for ``tables/``, ``figures/`` and ``report.html``.
 
     Raises:
-        ConfigError: a scores file is missing, malformed or says two things of one cell; predictions or records that a
-            table or figure needs are missing or malformed.
+        ConfigError: a scores file is missing, malformed or says two things of one cell; graded items, predictions or
+            records that a table or figure needs are missing or malformed.
     """
     read = read_scores(scores)
     check_asked(read, settings, results)
-    units = Units(settings, results)
-    grids = {name: _grid(item, settings, read, units, results) for name, item in settings.tables.items()}
+    items = Items(settings, results)
+    grids = {name: _grid(item, settings, read, items, results) for name, item in settings.tables.items()}
     for name, grid in grids.items():
         for suffix, render_as in FORMATS.items():
             atomic_write(output / "tables" / f"{name}{suffix}", render_as(grid))
@@ -40,16 +41,16 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         figure, told = figures.draw(item, settings, read, results)
         figures.save(figure, output / "figures" / name)
         drawn[name] = (output / "figures" / f"{name}.png", told)
-    page.write(settings, read, units, results, grids, drawn, output / "report.html")
-    return contrast.headline(settings, read, units, output)
+    page.write(settings, read, items, results, grids, drawn, output / "report.html")
+    return contrast.headline(settings, read, items, output)
 
 
-def _grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units, results: Path) -> Grid:
+def _grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items, results: Path) -> Grid:
     """The table of `item`; errors as for `build`."""
     match item.kind:
         case "information":
             return router.grid(item, settings, results)
         case "contrast":
-            return contrast.grid(item, settings, scores, units)
+            return contrast.grid(item, settings, scores, items)
         case _:
-            return tables.grid(item, settings, scores, units)
+            return tables.grid(item, settings, scores, items)

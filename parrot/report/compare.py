@@ -33,7 +33,7 @@ def compare(
     if missing:
         files = f" --configfile {' '.join(configfile)} --" if configfile else ""
         made_by = f"snakemake --cores 2{files} {' '.join(missing)}"
-        raise ConfigError(f"{', '.join(missing)}: no scores and predictions in {results}; `{made_by}` makes them")
+        raise ConfigError(f"{', '.join(missing)}: no scores in {results}; `{made_by}` makes them")
     from parrot.report.settings import comparison_stage
     from parrot.report.side_by_side import text
 
@@ -41,4 +41,4 @@ def compare(
 
 
 def _is_done(run: Path) -> bool:
-    return (run / "scores.csv").is_file() and (run / "predictions").is_dir()
+    return (run / "scores.csv").is_file() and (run / "graded.csv").is_file()

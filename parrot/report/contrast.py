@@ -10,17 +10,17 @@ from pathlib import Path
 
 from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES
-from parrot.evaluate.score_lines import UNBOUNDED
-from parrot.evaluate.significance import holm
-from parrot.report import differences, notes, tables
+from parrot.evaluate.bootstrap import holm
+from parrot.evaluate.scores_csv import UNBOUNDED, Scores
+from parrot.report import comparisons, notes, tables
+from parrot.report.comparisons import Comparison, Items
 from parrot.report.grid import Grid
 from parrot.report.render import interval, number, shown
-from parrot.report.scores import Cell, Scores
+from parrot.report.scores import Cell
 from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.units import Comparison, Units
 from parrot.report.words import WORDS
 
-MEASURES = (*differences.MEASURES, "questions", "pictures")
+MEASURES = (*comparisons.MEASURES, "questions", "pictures")
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
@@ -57,7 +57,7 @@ class Contrast:
     @property
     def points(self) -> str:
         """The difference with its interval and p in words: ``0.2 points (-3.1 to 3.4), p 0.90``."""
-        p = "unknown" if self.p != self.p else differences.p_value(self.p)
+        p = "unknown" if self.p != self.p else comparisons.p_value(self.p)
         adjusted = " after Holm's correction" if self.claims > 1 else ""
         return f"{number(self.comparison.difference.points)} points ({interval(self.cell)}), p {p}{adjusted}"
 
@@ -92,21 +92,21 @@ def _measure(
     return Measure(benchmark, house, kind, others or asked, ", ".join(what), where)
 
 
-def contrasts(settings: ReportStage, units: Units, on: Measure) -> list[Contrast]:
+def contrasts(settings: ReportStage, items: Items, on: Measure) -> list[Contrast]:
     """The compared pairs that were both asked; p by Holm where a target has several."""
     item = settings.items[settings.contrast] if settings.contrast else None
     pairs = settings.compared(item) if item else settings.comparisons or ()
-    found = [(pair, units.compare(*pair, on.benchmark, on.house, on.languages, on.kind)) for pair in pairs]
+    found = [(pair, items.compare(*pair, on.benchmark, on.house, on.languages, on.kind)) for pair in pairs]
     both = [(pair, comparison) for pair, comparison in found if comparison is not None]
     p_values = holm([comparison.p for _, comparison in both])
     claims = sum(p == p for p in p_values)
     return [Contrast(*pair, comparison, p, claims) for (pair, comparison), p in zip(both, p_values, strict=True)]
 
 
-def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Grid:
+def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Grid:
     """The table of the primary contrast, or of a target's runs against their baselines; empty where none was asked."""
     on = measure(settings, scores)
-    found = contrasts(settings, units, on) if on else []
+    found = contrasts(settings, items, on) if on else []
     rows = tuple(((on.house, f"{one.run} minus {one.other}"), _cells(one)) for one in found) if on else ()
     scoring = tables.scoring(settings, item.benchmarks[0])
     named = {on.benchmark: f"{on.what} ({scoring}); {on.where}"} if on else {}
@@ -126,8 +126,8 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) 
 
 def _cells(one: Contrast) -> tuple[Cell, ...]:
     found = one.comparison.difference
-    counts = (Cell(n, text=str(n)) for n in (found.questions, found.pictures))
-    return (*differences.measured(one.comparison, one.p), *counts)
+    counts = (Cell(n, text=str(n)) for n in (found.questions, found.images))
+    return (*comparisons.measured(one.comparison, one.p), *counts)
 
 
 def _note(settings: ReportStage, found: list[Contrast]) -> str:
@@ -137,10 +137,10 @@ def _note(settings: ReportStage, found: list[Contrast]) -> str:
     apart = ""
     if settings.target is None:
         apart = " config/tables.yaml declares it as the primary one, so that its p is adjusted for no other comparison."
-    return differences.note(tables.INTERVAL, found[0].claims, seeds) + apart
+    return comparisons.note(tables.INTERVAL, found[0].claims, seeds) + apart
 
 
-def headline(settings: ReportStage, scores: Scores, units: Units, output: Path | None = None) -> str:
+def headline(settings: ReportStage, scores: Scores, items: Items, output: Path | None = None) -> str:
     """What came out, in one line: each contrast's points, interval and p, and where in `output` table and page are.
 
     Without anything to compare, the runs' accuracies.
@@ -148,11 +148,11 @@ def headline(settings: ReportStage, scores: Scores, units: Units, output: Path |
     on = measure(settings, scores)
     if on is None:
         said = f"{settings.target or 'report'}: no accuracies"
-    elif found := contrasts(settings, units, on):
+    elif found := contrasts(settings, items, on):
         said = f"{found[0].run} minus {found[0].other}, {on.what}, {on.where}: {found[0].points}"
         said += "".join(f"; {one.run} minus {one.other}: {one.points}" for one in found[1:])
     else:
-        said = f"{on.what}, {on.where}: " + "; ".join(_accuracies(settings, units, on))
+        said = f"{on.what}, {on.where}: " + "; ".join(_accuracies(settings, items, on))
     if output is not None:
         table = settings.contrast or next(iter(settings.tables), "")
         said += f"; table: {output / 'tables' / table}.md, page: {output / 'report.html'}"
@@ -160,8 +160,8 @@ def headline(settings: ReportStage, scores: Scores, units: Units, output: Path |
     return said.replace("\N{MINUS SIGN}", "-")
 
 
-def _accuracies(settings: ReportStage, units: Units, on: Measure) -> list[str]:
+def _accuracies(settings: ReportStage, items: Items, on: Measure) -> list[str]:
     asked = {run.name for run in settings.runs if on.benchmark in run.benchmarks}
     names = [name for name, *_ in map(dict.values, settings.by_recipe.values()) if name in asked]
-    found = {name: units.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in names}
+    found = {name: items.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in names}
     return [f"{name} {shown(cell)} % ({interval(cell)})" for name, cell in found.items()]

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from parrot.constants import LANGUAGES, PAPER_LANGUAGES
+from parrot.evaluate.scores_csv import Scores
 from parrot.io.files import atomic_path
 from parrot.report import tables
 from parrot.report.router import mean_router_weights
-from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.scores import Cell, accuracy_cell
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.train.record import heldout_losses, training_loss
 
@@ -71,7 +72,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
     spoken = []
     for position, run in enumerate(runs):
         found = [scores.find(run.name, benchmark, language, house=house, scoring=counted) for language in asked]
-        cells = [score.cell if score else MISSING for score in found]
+        cells = [accuracy_cell(score) for score in found]
         offsets = np.arange(len(asked)) + (position - (len(runs) - 1) / 2) * width
         heights = [np.nan if cell.value is None else cell.value for cell in cells]
         colour = COLOURS[position % len(COLOURS)]

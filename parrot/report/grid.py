@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from parrot.evaluate import score_lines
+from parrot.io import csv_tables
 from parrot.report.scores import Cell
 
 Rows = list[tuple[tuple[str, ...], tuple[Cell, ...]]]
@@ -61,4 +61,4 @@ def to_csv(grid: Grid) -> str:
             numbers = ["" if n is None else f"{n:{form}}" for n in (cell.value, cell.low, cell.high)]
             counted = [grid.scorings[group]] if grid.scorings else []
             lines.append([*labels, group, column, *numbers, *counted, *grid.conventions.values()])
-    return score_lines.to_csv(lines)
+    return csv_tables.to_csv(lines)

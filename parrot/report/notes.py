@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parrot.config.settings import Conventions
-from parrot.report.scores import Score, Scores
+from parrot.evaluate.scores_csv import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.words import prompt_languages
 

@@ -11,18 +11,19 @@ from typing import Any
 from markupsafe import Markup
 
 from parrot.constants import LANGUAGES
+from parrot.evaluate.scores_csv import NON_ENGLISH, Scores
 from parrot.io.files import atomic_write
 from parrot.report import notes, samples, tables
 from parrot.report.answer import answer, by_languages, question
+from parrot.report.comparisons import Items
 from parrot.report.contrast import Measure, measure
 from parrot.report.grid import Grid
 from parrot.report.held_fixed import held_fixed
 from parrot.report.provenance import what_ran
 from parrot.report.render import interval, number, shown, to_html
-from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.scores import Cell, accuracy_cell
 from parrot.report.settings import ReportStage
 from parrot.report.template import environment
-from parrot.report.units import Units
 from parrot.report.words import WORDS
 
 
@@ -53,7 +54,7 @@ class Headline:
 def write(
     settings: ReportStage,
     scores: Scores,
-    units: Units,
+    items: Items,
     results: Path,
     grids: Mapping[str, Grid],
     figures: Mapping[str, tuple[Path, str]],
@@ -72,12 +73,12 @@ def write(
         settings=settings,
         question=question(settings),
         fixed=held_fixed(settings, results, _pairs(settings)),
-        answer=answer(settings, units, on) if on else "",
+        answer=answer(settings, items, on) if on else "",
         measure=on,
-        headlines=_headlines(settings, scores, units, on) if on else [],
+        headlines=_headlines(settings, scores, on) if on else [],
         several_seeds=[seeds for _, seeds in tables.several_seeds(settings)],
         sections=[_section(name, settings, grids, figures) for name in settings.items],
-        samples=samples.choose(settings, results, units),
+        samples=samples.choose(settings, results, items),
         languages=LANGUAGES,
         words=WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
         context=context,
@@ -111,19 +112,16 @@ def _picture(path: Path, alt: str) -> Markup:
     return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, alt)
 
 
-def _headlines(settings: ReportStage, scores: Scores, units: Units, on: Measure) -> list[Headline]:
+def _headlines(settings: ReportStage, scores: Scores, on: Measure) -> list[Headline]:
     """Each run's accuracy in English and in the other languages together."""
     found = []
     for run in settings.runs:
-        cells = {
-            language: score.cell if score else MISSING
-            for language in ("en", *on.languages)
-            for score in [scores.find(run.name, on.benchmark, language, **_asked(settings, on))]
-        }
-        english, others = cells["en"], tables.mean([cells[language] for language in on.languages])
-        if others != MISSING and on.languages != ("en",):
-            low, high = units.non_english_interval(run.name, on.benchmark, on.house, on.kind)
-            others = Cell(others.value, low, high)
+        english, others = (
+            accuracy_cell(scores.find(run.name, on.benchmark, language, **_asked(settings, on)))
+            for language in ("en", NON_ENGLISH)
+        )
+        if on.languages == ("en",):
+            others = Cell(english.value)
         found.append(Headline(run.name, run.label, shown(english), shown(others), interval(others)))
     return found
 
@@ -138,5 +136,5 @@ def _gain(published: Grid) -> dict[str, float]:
     return {
         benchmark: lifted.value - value.value
         for (benchmark, column), value, lifted in zip(published.columns, first, last, strict=True)
-        if column == tables.NON_ENGLISH and value.value is not None and lifted.value is not None
+        if column == NON_ENGLISH and value.value is not None and lifted.value is not None
     }

@@ -11,10 +11,11 @@ import pandas as pd
 from parrot.config.catalog import Benchmark, Language
 from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
-from parrot.data.tsv import options
+from parrot.data.tsv import options, records
+from parrot.evaluate.graded_csv import of_predictions
 from parrot.evaluate.predictions import read_predictions
+from parrot.report.comparisons import Items
 from parrot.report.settings import ReportStage
-from parrot.report.units import Units
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Sample:
     answers: tuple[Answer, ...]
 
 
-def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
+def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
     """`settings.samples` questions of the first vanilla benchmark; none where every benchmark is circular.
 
     Languages take turns, and so do right and wrong answers of the first run, where there are both.
@@ -48,10 +49,10 @@ def choose(settings: ReportStage, results: Path, units: Units) -> list[Sample]:
     benchmark = next((b for b in settings.benchmarks if b.scoring == "vanilla"), None)
     if benchmark is None or not settings.samples:
         return []
-    graded = {run.name: units.load(run.name, benchmark.name) for run in settings.runs}
+    graded = {run.name: items.load(run.name, benchmark.name) for run in settings.runs}
     chosen = _choose(graded[settings.runs[0].name], settings.samples)
     pictures = _pictures(benchmark, {index for _, index in chosen})
-    told = {run.name: _predictions(results, run.name, benchmark) for run in settings.runs}
+    told = {run.name: _predictions(results, run.name, benchmark, items) for run in settings.runs}
     samples = []
     for language, index in chosen:
         answers = tuple(
@@ -74,7 +75,7 @@ def _choose(graded: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
         # Each round begins with the other outcome, so that a language shows both in two rounds.
         right = (turn + turn // len(asked)) % 2 == 0
         shown = graded[graded["index"].isin([index for _, index in chosen])]
-        candidates = pool[(pool["language"] == language) & ~pool["picture"].isin(shown["picture"])]
+        candidates = pool[(pool["language"] == language) & ~pool["image"].isin(shown["image"])]
         if candidates.empty:
             continue
         # False sorts first: the outcome asked for, then a category not shown yet, then by digest.
@@ -100,16 +101,16 @@ def _order(language: str, index: int) -> str:
     return hashlib.sha256(f"{language}:{index}".encode()).hexdigest()
 
 
-def _predictions(results: Path, run: str, benchmark: Benchmark) -> dict[tuple[Language, int], dict[str, str]]:
-    tables = {
-        language: read_predictions(benchmark, language, results / run / "predictions", required=("prediction",))
-        for language in benchmark.files
-    }
-    return {
-        (language, int(row["index"])): {str(name): str(cell) for name, cell in row.items()}
-        for language, table in tables.items()
-        for row in table.to_dict("records")
-    }
+def _predictions(
+    results: Path, run: str, benchmark: Benchmark, items: Items
+) -> dict[tuple[Language, int], dict[str, str]]:
+    found = {}
+    for language in benchmark.files:
+        table = read_predictions(benchmark, language, results / run / "predictions", required=("prediction",))
+        where = {"run": run, "benchmark": benchmark.name, "language": language, "control": "none"}
+        of_predictions(items.graded(run), table, items.path(run), **where)
+        found |= {(language, int(row["index"])): row for row in records(table)}
+    return found
 
 
 def _hit(graded: pd.DataFrame, language: str, index: int) -> bool:

@@ -152,7 +152,7 @@ class ReportedRun(Strict):
 
 
 class ReportStage(Strict):
-    """Exactly what the report stage reads, besides scores, predictions and records of the runs."""
+    """Exactly what the report stage reads, besides scores, graded items, predictions and records of the runs."""
 
     scale: str
     seed: int
@@ -198,6 +198,13 @@ class ReportStage(Strict):
     @property
     def figures(self) -> dict[str, ReportItem]:
         return {name: item for name, item in self.items.items() if item.is_figure}
+
+    @property
+    def shows_predictions_of(self) -> list[str]:
+        """The runs whose predictions it reads: those with a router that is shown, and all for samples of their texts."""
+        vanilla = any(benchmark.scoring == "vanilla" for benchmark in self.benchmarks)
+        router = any(item.kind in ("router", "information") for item in self.items.values())
+        return [run.name for run in self.runs if (self.samples and vanilla) or (router and run.num_experts)]
 
     def outputs(self) -> list[str]:
         """Every file that `build` writes, relative to its output folder."""

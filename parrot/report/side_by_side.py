@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from parrot.evaluate.scores_csv import read_scores
 from parrot.report import contrast, tables
+from parrot.report.comparisons import Items
 from parrot.report.render import to_text
-from parrot.report.scores import check_asked, read_scores
+from parrot.report.scores import check_asked
 from parrot.report.settings import ReportStage
-from parrot.report.units import Units
 
 LEFT_OUT = ("detectable",)
 
 
 def text(settings: ReportStage, results: Path) -> str:
-    """The tables of `settings` as text, the headline last; ConfigError for scores or predictions that are malformed."""
-    scores, units = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Units(settings, results)
+    """The tables of `settings` as text, the headline last; ConfigError for scores or grades that are malformed."""
+    scores, items = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Items(settings, results)
     check_asked(scores, settings, results)
     parts = []
     for item in settings.tables.values():
         if item.kind == "contrast":
             continue
-        grid = tables.grid(item, settings, scores, units)
+        grid = tables.grid(item, settings, scores, items)
         grid = replace(grid, rows=tuple(row for row in grid.rows if row[0][-1] not in LEFT_OUT))
         parts += [f"{grid.title}. {grid.note}", to_text(grid)]
-    return "\n\n".join(filter(None, [*parts, contrast.headline(settings, scores, units)]))
+    return "\n\n".join(filter(None, [*parts, contrast.headline(settings, scores, items)]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,16 +10,15 @@ from parrot.config.catalog import Control, Language
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
 from parrot.errors import ConfigError
-from parrot.evaluate.score_lines import UNBOUNDED
-from parrot.report import differences, notes
+from parrot.evaluate.scores_csv import NON_ENGLISH, UNBOUNDED, Scores
+from parrot.report import comparisons, notes
+from parrot.report.comparisons import Items
 from parrot.report.grid import Grid, Rows
 from parrot.report.published import published_row
-from parrot.report.scores import MISSING, Cell, Scores
+from parrot.report.scores import MISSING, Cell, accuracy_cell
 from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.units import Units
 from parrot.report.words import WORDS
 
-NON_ENGLISH = "non_english"
 # The order of a reader's questions: what was asked, how hard, and whether the concept was ever shown in the language.
 KINDS = (
     "naming", "fine_naming", "category", "colour", "counting", "position", "four_option", "same_different", "yes_no",
@@ -30,14 +28,14 @@ KINDS = (
 PAPER_SCALE = "paper"
 INTERVAL = "below it the 95 % interval over pictures"
 
-Lookup = Callable[[str, Language], Cell]
+Lookup = Callable[[str, str], Cell]
 Built = tuple[Rows, tuple[str, ...], str]
 
 
-def grid(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Grid:
+def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Grid:
     """The grid of a table: its rows by kind, and its columns each benchmark's languages with their non-English mean."""
     builders = {"accuracy": _accuracy, "controls": _controls, "kinds": _kinds, "differences": _differences}
-    rows, heads, note = builders[item.kind](item, settings, scores, units)
+    rows, heads, note = builders[item.kind](item, settings, scores, items)
     return Grid(
         title=item.title,
         note=" ".join(filter(None, (note, *notes.about(item, settings, scores)))),
@@ -97,13 +95,12 @@ def words(item: ReportItem, settings: ReportStage) -> dict[str, str]:
 
 
 def row(item: ReportItem, settings: ReportStage, lookup: Lookup) -> tuple[Cell, ...]:
-    """One cell for each column of `groups`; `lookup` finds the cell of a benchmark and language."""
-    cells: list[Cell] = []
-    for benchmark, columns in groups(item, settings):
-        found = {language: lookup(benchmark, language) for language in languages(settings, [benchmark])}
-        others = mean([cell for language, cell in found.items() if language != "en"])
-        cells += [others if column == NON_ENGLISH else found[column] for column in columns]
-    return tuple(cells)
+    """One cell for each column of `groups`, of means without its interval; `lookup` finds it by benchmark, language."""
+    return tuple(
+        Cell(cell.value) if language == NON_ENGLISH else cell
+        for benchmark, language in columns(item, settings)
+        for cell in [lookup(benchmark, language)]
+    )
 
 
 def mean(cells: Sequence[Cell]) -> Cell:
@@ -112,17 +109,13 @@ def mean(cells: Sequence[Cell]) -> Cell:
     return Cell(sum(values) / len(values)) if values and len(values) == len(cells) else MISSING
 
 
-def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     rows: Rows = []
     for house in houses(item, scores):
         by_run: dict[str, tuple[Cell, ...]] = {}
         for run in settings.runs:
-            cells = row(item, settings, _lookup(settings, scores, run.name, house=house))
-            for column, (benchmark, language) in enumerate(columns(item, settings)):
-                bounded = scoring(settings, benchmark) not in UNBOUNDED
-                if language == NON_ENGLISH and cells[column] != MISSING and bounded:
-                    low, high = units.non_english_interval(run.name, benchmark, house)
-                    cells = (*cells[:column], replace(cells[column], low=low, high=high), *cells[column + 1 :])
+            lookup = _lookup(settings, scores, run.name, house=house)
+            cells = tuple(lookup(benchmark, language) for benchmark, language in columns(item, settings))
             by_run[run.name] = cells
             rows.append(((house, run.name), cells))
             rows += _beside_the_paper(item, settings, house, run.name, cells)
@@ -130,7 +123,7 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, units: Un
             means = [
                 mean(found)
                 if scoring(settings, benchmark) in UNBOUNDED
-                else units.accuracy(runs[0], benchmark, house, _asked(settings, benchmark, column))
+                else items.accuracy(runs[0], benchmark, house, _asked(settings, benchmark, column))
                 for (benchmark, column), *found in zip(
                     columns(item, settings), *(by_run[run] for run in runs), strict=True
                 )
@@ -149,12 +142,16 @@ def _beside_the_paper(
     rows = []
     for system in compare.systems:
         if system.name == run:
-            found = {name: published_row(Path(settings.published), compare, name, system) for name in own}
+            found = {name: _with_mean(published_row(Path(settings.published), compare, name, system)) for name in own}
             printed = row(item, settings, lambda name, code, found=found: found.get(name, {}).get(code, MISSING))  # type: ignore[misc]
             called = f"{system.system} ({system.llm})" if system.llm else system.system
             rows.append(((house, f"the paper's {called}"), printed))
             rows.append(((house, f"{run} minus the paper's"), tuple(map(_minus, cells, printed))))
     return rows
+
+
+def _with_mean(found: dict[str, Cell]) -> dict[str, Cell]:
+    return found | {NON_ENGLISH: mean([cell for language, cell in found.items() if language != "en"])}
 
 
 def _is_the_papers(item: ReportItem, settings: ReportStage, name: str) -> bool:
@@ -205,7 +202,7 @@ def _accuracy_note(item: ReportItem, settings: ReportStage) -> str:
     return f"Accuracy in per cent; {INTERVAL}, of several seeds over these too.{means}{beside}"
 
 
-def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     rows: Rows = [
         (
             (house, label.removeprefix(L2), run.name),
@@ -230,7 +227,7 @@ def _divisions(item: ReportItem, scores: Scores) -> list[tuple[str, dict[str, st
     return [(kind, {"kind": kind}) for kind in kinds]
 
 
-def _controls(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+def _controls(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     # With two and four options mixed, chance would have no single value.
     four = "four_option" in scores.values("kind", item.benchmarks)
     kind = "four_option" if four else "all"
@@ -261,11 +258,11 @@ def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
     return [control for control in get_args(Control) if control in supported]
 
 
-def _differences(item: ReportItem, settings: ReportStage, scores: Scores, units: Units) -> Built:
+def _differences(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
-    rows, claims = differences.rows(settings.compared(item), houses(item, scores), asked, units)
+    rows, claims = comparisons.differences(settings.compared(item), houses(item, scores), asked, items)
     apart = ", apart from the primary contrast" if settings.contrast else ""
-    note = differences.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)], apart)
+    note = comparisons.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)], apart)
     return rows, ("house", "comparison", "measure"), note
 
 
@@ -295,10 +292,10 @@ def _measures(
 
 
 def _lookup(settings: ReportStage, scores: Scores, run: str, share: str | None = None, **where: str) -> Lookup:
-    def cell(benchmark: str, language: Language) -> Cell:
+    def cell(benchmark: str, language: str) -> Cell:
         found = scores.find(run, benchmark, language, scoring=scoring(settings, benchmark), **where)
         if found is None:
             return MISSING
-        return found.cell if share is None else Cell(getattr(found, share))
+        return accuracy_cell(found) if share is None else Cell(getattr(found, share))
 
     return cell

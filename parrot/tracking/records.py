@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean
 
-from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
+from parrot.evaluate.scores_csv import read_scores
+from parrot.io.csv_tables import remade
 from parrot.tracking.identity import TrackedRun, stage1_id
 from parrot.tracking.store import DesiredRun, Point, segment
 from parrot.tracking.training import read_training
@@ -67,12 +66,8 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
 
     Shares, accuracies by another scoring than the benchmark's first one, and those of its four-option questions stand
     in the control's place. Emoji sets are not pooled, where there are several; ``non_english`` is the mean of the other
-    five languages.
+    languages.
     """
-    # Brings scipy along, and every start of Snakemake reads this module.
-    from parrot.evaluate.score_lines import remade
-    from parrot.report.scores import read_scores
-
     found: dict[str, dict[tuple[str, str, str], float]] = {}
     shown: dict[str, str] = {}
     read = list(read_scores([path]))
@@ -97,7 +92,7 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
     return {
         benchmark: [
             ("/".join(map(segment, (run.titles.get(benchmark, benchmark), *labels))), value, 0, time)
-            for labels, value in (numbers | _non_english(numbers)).items()
+            for labels, value in numbers.items()
         ]
         for benchmark, numbers in found.items()
     }
@@ -105,19 +100,6 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
 
 def _of(houses: set[tuple[str, str]], benchmark: str) -> set[str]:
     return {house for name, house in houses if name == benchmark}
-
-
-def _non_english(numbers: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str, str], float]:
-    """The mean of the other five languages of the paper, where all are there."""
-    others = {language for language in PAPER_LANGUAGES if language != "en"}
-    by_cell: dict[tuple[str, str], dict[str, float]] = {}
-    for (name, house, language), value in numbers.items():
-        by_cell.setdefault((name, house), {})[language] = value
-    return {
-        (*cell, "non_english"): mean(values[language] for language in others)
-        for cell, values in by_cell.items()
-        if others <= values.keys()
-    }
 
 
 def _headline(metrics: list[Point]) -> list[Point]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.evaluate.score_lines import COLUMNS
+from parrot.evaluate.scores_csv import COLUMNS
 from parrot.tracking.identity import TrackedRun
 from parrot.tracking.importer import import_runs, init_store
 from tests.helpers.rendered import rendered

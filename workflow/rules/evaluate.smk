@@ -1,4 +1,4 @@
-"""Prediction asks the model once for everything; scoring never needs it again."""
+"""Prediction asks the model once for everything, scoring grades once what it said; nothing later does either again."""
 
 
 rule predict:
@@ -35,7 +35,7 @@ rule predict:
 
 
 rule score:
-    """Match one run's answers and those given before its stage 2."""
+    """Grade one run's predictions and those made before its stage 2, and sum the grades up."""
     input:
         predictions=rules.predict.output.predictions,
         before=lambda w: (
@@ -43,6 +43,7 @@ rule score:
         ),
     output:
         scores="<results>/{run}/scores.csv",
+        graded="<results>/{run}/graded.csv",
     params:
         settings=lambda w: settings_file(suite.run(w.run).score),
         before=lambda w, input: ["--before", input.before] if input.before else [],

@@ -1,4 +1,4 @@
-"""Tables, figures and pages, from scores, predictions and records; answers are shown with their pictures."""
+"""Tables, figures and pages, from scores, graded items and records; predictions are shown with their images."""
 
 
 rule report:
@@ -6,7 +6,8 @@ rule report:
     input:
         scores=rules.scores.output.scores,
         data=sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in suite.config.report.runs}),
-        predictions=expand("<results>/{run}/predictions", run=suite.config.report.runs),
+        graded=expand("<results>/{run}/graded.csv", run=suite.config.report.runs),
+        predictions=expand("<results>/{run}/predictions", run=report_stage(suite).shows_predictions_of),
         metrics=expand("<results>/{run}/metrics.jsonl", run=suite.trained(suite.config.report.runs)),
         provenance=expand("<results>/{run}/provenance.json", run=suite.trained(suite.config.report.runs)),
     output:
@@ -36,6 +37,7 @@ rule predictions_page:
     """Show the answers of one run on a page of its own."""
     input:
         predictions=rules.predict.output.predictions,
+        graded=rules.score.output.graded,
         data=lambda w: f"<results>/data/{suite.run(w.run).data_key}.json",
     output:
         page="<results>/{run}/predictions.html",
@@ -53,8 +55,8 @@ rule predictions_page:
         mem_mb=4000,
         runtime=30,
     shell:
-        "parrot report predictions {input.predictions:q} --settings {params.settings:q} --output {output.page:q} "
-        "2>&1 | log {log:q}"
+        "parrot report predictions {input.predictions:q} --graded {input.graded:q} --settings {params.settings:q} "
+        "--output {output.page:q} 2>&1 | log {log:q}"
 
 
 # Every target has the same tables and figures.
@@ -66,7 +68,10 @@ rule by_target:
     input:
         scores=lambda w: expand("<results>/{run}/scores.csv", run=compared(suite, w.target)),
         data=lambda w: sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in compared(suite, w.target)}),
-        predictions=lambda w: expand("<results>/{run}/predictions", run=compared(suite, w.target)),
+        graded=lambda w: expand("<results>/{run}/graded.csv", run=compared(suite, w.target)),
+        predictions=lambda w: expand(
+            "<results>/{run}/predictions", run=report_stage(suite, w.target).shows_predictions_of
+        ),
         metrics=lambda w: expand("<results>/{run}/metrics.jsonl", run=suite.trained(compared(suite, w.target))),
         provenance=lambda w: expand("<results>/{run}/provenance.json", run=suite.trained(compared(suite, w.target))),
     output:

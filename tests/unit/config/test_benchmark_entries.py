@@ -21,7 +21,7 @@ from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.score import score
-from parrot.report.scores import read_scores
+from parrot.evaluate.scores_csv import read_scores
 from tests.helpers.tiny_manifest import sign
 
 PICTURES = {name: name * 100 for name in "pqrs"}

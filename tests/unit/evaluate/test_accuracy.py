@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from parrot.evaluate.accuracy import scorings, units
+from parrot.evaluate.metrics import scorings
 
 
 def rows(*cells: tuple[int, int, str], options: int = 2, language: str = "en") -> pd.DataFrame:

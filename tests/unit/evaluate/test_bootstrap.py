@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from parrot.evaluate.bootstrap import accuracy, intervals, paired_difference, picture_weights, totals_by_picture
+from parrot.evaluate.bootstrap import accuracy, intervals, paired_difference
 
 PICTURES = 200
 

@@ -14,7 +14,7 @@ from parrot.config.runs import ScoreSettings
 from parrot.config.settings import Conventions
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.accuracy import load_units
+from parrot.evaluate.metrics import load_units
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.routing import read_routing
 from parrot.evaluate.score import score
@@ -23,7 +23,6 @@ from parrot.report import router, samples
 from parrot.report.answers import read_answers
 from parrot.report.router import mean_router_weights
 from parrot.report.settings import BrowseStage, ReportStage
-from parrot.report.units import Units
 from tests.helpers import tiny_results
 from tests.helpers.tiny_manifest import sign
 

@@ -12,7 +12,7 @@ from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.score import score
-from parrot.evaluate.score_lines import COLUMNS
+from parrot.evaluate.scores_csv import COLUMNS
 from tests.helpers.tiny_manifest import sign
 
 BENCHMARK = Benchmark(

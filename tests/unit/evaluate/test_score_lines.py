@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from parrot.errors import ConfigError
-from parrot.evaluate.join import join
-from parrot.evaluate.score_lines import COLUMNS, COUNTS, read_lines, to_csv
-from parrot.report.scores import read_scores
+from parrot.evaluate.score import join
+from parrot.evaluate.scores_csv import COLUMNS, COUNTS, read_lines, read_scores
+from parrot.io.csv_tables import to_csv
 
 NAMES = (
     "a\u2028b",

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parrot.evaluate.bootstrap import Estimate
-from parrot.evaluate.significance import exact_mcnemar, holm, independent
+from parrot.evaluate.bootstrap import Estimate, exact_mcnemar, holm, independent
 from parrot.report import differences
-from parrot.report.units import Comparison
+from parrot.report.comparisons import Comparison
 
 
 def units(hits: str, language: str = "en") -> pd.DataFrame:

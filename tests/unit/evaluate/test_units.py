@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from parrot.report.units import Units, of_kind
+from parrot.report.comparisons import of_kind
 
 
 def asked(language: str, pictures: int, hit: int) -> pd.DataFrame:

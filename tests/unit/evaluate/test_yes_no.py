@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parrot.evaluate.yes_no import yes_or_no
+from parrot.evaluate.matching import yes_or_no
 
 
 @pytest.mark.parametrize(

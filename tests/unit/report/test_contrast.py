@@ -13,13 +13,12 @@ from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
+from parrot.evaluate.scores_csv import Scores, read_scores
 from parrot.report.answer import answer, question
 from parrot.report.build import build
 from parrot.report.contrast import contrasts, headline, measure
 from parrot.report.held_fixed import held_fixed
-from parrot.report.scores import Scores, read_scores
 from parrot.report.settings import ReportStage, report_stage
-from parrot.report.units import Units
 from tests.helpers import tiny_results
 from tests.helpers.tiny_manifest import sign
 

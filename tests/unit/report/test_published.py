@@ -9,12 +9,10 @@ import pytest
 
 from parrot.config.catalog import Benchmark
 from parrot.errors import ConfigError
-from parrot.evaluate.score_lines import COLUMNS
+from parrot.evaluate.scores_csv import COLUMNS, read_scores
 from parrot.report.published import COLUMNS as PUBLISHED_COLUMNS
-from parrot.report.scores import read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.report.tables import grid, published_grid
-from parrot.report.units import Units
 from tests.helpers.tiny_results import COMMON
 
 MINUS = "parrot minus the paper's"

@@ -13,10 +13,10 @@ from PIL import Image
 from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.staleness import canonical
+from parrot.evaluate.scores_csv import read_scores
 from parrot.report import notes
 from parrot.report.build import build
 from parrot.report.figures import draw
-from parrot.report.scores import read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from tests.helpers import tiny_results
 

@@ -11,11 +11,9 @@ from parrot.config.catalog import Benchmark
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
 from parrot.errors import ConfigError
-from parrot.evaluate.score_lines import COLUMNS
-from parrot.report.scores import Scores, read_scores
+from parrot.evaluate.scores_csv import COLUMNS, Scores, read_scores
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.report.tables import grid
-from parrot.report.units import Units
 from tests.helpers.tiny_results import COMMON
 
 FIELDS = {"folder": "none", "max_new_tokens": 1}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parrot.evaluate.scores_csv import read_scores
 from parrot.report.build import build
 from parrot.report.figures import draw
-from parrot.report.scores import read_scores
 from parrot.report.settings import ReportStage
 from tests.helpers import tiny_results
 from tools.browser import chromium
