@@ -52,9 +52,9 @@ TRAINING = (
 TABLES = ("parrot.constants", "parrot.data.benchmarks", "parrot.data.tsv")
 BENCHMARKS = (*TABLES, "parrot.config.catalog", "parrot.evaluate.prompts")  # the catalogue words prompts by kind
 GRADING = (
-    *(*BENCHMARKS, "parrot.evaluate.accuracy", "parrot.evaluate.bootstrap", "parrot.evaluate.grading"),
-    *("parrot.evaluate.matching", "parrot.evaluate.mme", "parrot.evaluate.postprocess", "parrot.evaluate.predictions"),
-    *("parrot.evaluate.score_lines", "parrot.evaluate.yes_no"),
+    *(*BENCHMARKS, "parrot.evaluate.bootstrap", "parrot.evaluate.graded_csv", "parrot.evaluate.grading"),
+    *("parrot.evaluate.matching", "parrot.evaluate.metrics", "parrot.evaluate.postprocess"),
+    *("parrot.evaluate.predictions", "parrot.evaluate.scores_csv"),
 )
 
 STAGES: dict[str, Stage] = {
@@ -93,7 +93,7 @@ STAGES: dict[str, Stage] = {
     "report": Stage(
         (
             *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.information", "parrot.evaluate.routing"),
-            *("parrot.evaluate.significance", "parrot.languages.csv", "parrot.train.record"),
+            *("parrot.languages.csv", "parrot.train.record"),
         ),
         beside=("parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),
     ),

@@ -78,9 +78,9 @@ def read_graded(path: Path, run: str) -> pd.DataFrame:
             two rows grade one prediction, or no row is of `run`.
     """
     table = pd.DataFrame(read_csv(path, COLUMNS), columns=list(COLUMNS), dtype=object)
-    known = {"language": LANGUAGES, "control": get_args(Control)}
-    for column, values in known.items():
-        _refuse(~table[column].isin(values), table, column, f"one of {', '.join(values)}", path)
+    controls = get_args(Control)
+    _refuse(~table["language"].isin(list(LANGUAGES)), table, "language", "a language's code", path)
+    _refuse(~table["control"].isin(controls), table, "control", f"one of {', '.join(controls)}", path)
     for column in COUNTS:
         whole = table[column].str.fullmatch(r"[0-9]{1,18}")
         _refuse(~whole.astype(bool), table, column, "a whole number", path)
@@ -129,7 +129,7 @@ def images(rows: pd.DataFrame) -> pd.Series:
 def _refuse(faulty: pd.Series, table: pd.DataFrame, column: str, expected: str, path: Path) -> None:
     if faulty.any():
         place = int(faulty.to_numpy().argmax())
-        found = f"expected {expected}, found {table[column].iloc[place]!r}"
+        found = f"expected {expected}, found {table[column].tolist()[place]!r}"
         raise ConfigError(f"{path}: line {place + 2}: {column}: {found}; {remade(path)}")
 
 

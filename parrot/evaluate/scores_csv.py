@@ -29,7 +29,6 @@ COLUMNS = (
 # Points added up, and ratings over those of references, may be above 100.
 UNBOUNDED = ("mme", "relative")
 KNOWN = {
-    "language": (*LANGUAGES, NON_ENGLISH),
     "scoring": get_args(Scoring),
     "control": get_args(Control),
 }
@@ -142,6 +141,9 @@ def _score(line: dict[str, str]) -> Score:
 def _check(line: dict[str, str], where: str) -> None:
     if not line["seed"].isdecimal():
         raise ConfigError(f"{where}: seed: expected a whole number, found {line['seed']!r}")
+    if line["language"] not in (*LANGUAGES, NON_ENGLISH):
+        expected = f"a language's code or {NON_ENGLISH}"
+        raise ConfigError(f"{where}: language: expected {expected}, found {line['language']!r}")
     for column, known in KNOWN.items():
         if line[column] not in known:
             raise ConfigError(f"{where}: {column}: expected one of {', '.join(known)}, found {line[column]!r}")

@@ -201,7 +201,7 @@ class ReportStage(Strict):
 
     @property
     def shows_predictions_of(self) -> list[str]:
-        """The runs whose predictions it reads: those with a router that is shown, and all for samples of their texts."""
+        """The runs whose predictions it reads: those whose router is shown, and all for samples of their texts."""
         vanilla = any(benchmark.scoring == "vanilla" for benchmark in self.benchmarks)
         router = any(item.kind in ("router", "information") for item in self.items.values())
         return [run.name for run in self.runs if (self.samples and vanilla) or (router and run.num_experts)]

@@ -65,20 +65,9 @@ def make(root: Path) -> ReportStage:
             _write_files(root, benchmark, language)
     for folder in (*(root / "results" / name for name in RIGHT), root / "results" / "align" / KEY):
         sign(folder / "predictions", *benchmarks(root))
+    score_runs(root)
     for run in RUNS:
-        folder = root / "results" / run.name
-        settings = ScoreSettings(
-            run=run.name,
-            seed=0,
-            benchmarks=benchmarks(root),
-            controls=("none", "shuffled", "text"),
-            matcher="current",
-            prompt_language="dataset",
-            resamples=50,
-        )
-        before = root / "results" / "align" / KEY / "predictions"
-        score(settings, folder / "predictions", before if run is RUNS[0] else None, folder / "scores.csv")
-        write_records(folder, stage2=True, samples=64 if run.languages == ("en",) else 192)
+        write_records(root / "results" / run.name, stage2=True, samples=64 if run.languages == ("en",) else 192)
     write_records(root / "results" / "align" / KEY, stage2=False, samples=192)
     catalogue = load_catalogue("config/tables.yaml", ReportItem)
     made = {benchmark.name for benchmark in benchmarks(root)}
@@ -97,12 +86,30 @@ def make(root: Path) -> ReportStage:
     )
 
 
+def score_runs(root: Path) -> None:
+    """Grade the predictions of all runs and write their scores."""
+    before = root / "results" / "align" / KEY / "predictions"
+    for run in RUNS:
+        settings = ScoreSettings(
+            run=run.name,
+            seed=0,
+            benchmarks=benchmarks(root),
+            controls=("none", "shuffled", "text"),
+            matcher="current",
+            prompt_language="dataset",
+            resamples=50,
+        )
+        folder = root / "results" / run.name
+        score(settings, folder / "predictions", before if run is RUNS[0] else None, folder / "scores.csv")
+
+
 def add_asked(root: Path) -> None:
     """The run `ASKED`, which trained nothing, with the answers of `english`."""
     folder = root / "results" / ASKED.name
     shutil.copytree(root / "results/english/predictions", folder / "predictions")
-    scores = (root / "results/english/scores.csv").read_text(encoding="utf-8")
-    (folder / "scores.csv").write_text(scores.replace("\nenglish,", f"\n{ASKED.name},"), encoding="utf-8")
+    for name in ("scores.csv", "graded.csv"):
+        text = (root / "results/english" / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("\nenglish,", f"\n{ASKED.name},"), encoding="utf-8")
 
 
 def benchmarks(root: Path) -> tuple[Benchmark, ...]:

@@ -14,6 +14,7 @@ from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import L2, read_tsv, write_tsv
 from parrot.evaluate.grading import read_rows
+from parrot.evaluate.metrics import items
 from parrot.evaluate.score import score
 from tests.helpers.tiny_manifest import sign
 
@@ -60,7 +61,7 @@ def _benchmark(golden: Path, tmp_path: Path, name: str, scoring: str, entry: dic
 
 def test_hits(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
     rows = read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key]))
-    found = units(rows, benchmark.scoring, benchmark.scoring)
+    found = items(rows, benchmark.scoring, benchmark.scoring)
     found = found[found["counted"]]
     expected = {row["index"]: row["hit"] for row in entry[key]["rows"]}
     assert dict(zip(found["index"], found["hit"], strict=True)) == expected
@@ -95,7 +96,7 @@ def test_scores_csv_holds_the_accuracies_by_split_ability_and_category(
 
 def test_groups_that_lack_rotations_are_counted(benchmark: Benchmark, tmp_path: Path, entry: dict, key: str) -> None:
     rows = read_rows(benchmark, tmp_path, Conventions(**CONVENTIONS[key]))
-    found = units(rows, benchmark.scoring, benchmark.scoring)
+    found = items(rows, benchmark.scoring, benchmark.scoring)
     lacking = {index % 1_000_000 for index in entry.get("dropped_rows", [])} - {entry.get("dropped_group")}
     without_first = {index for index in entry.get("dropped_rows", []) if index < 1_000_000}
     assert set(found["index"][found["incomplete"] & found["counted"]]) == lacking - without_first

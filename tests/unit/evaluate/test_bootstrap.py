@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from parrot.evaluate.bootstrap import accuracy, intervals, paired_difference
+from parrot.evaluate.bootstrap import accuracy, image_weights, intervals, paired_difference, totals_by_image
 
 PICTURES = 200
 
@@ -16,32 +16,32 @@ PICTURES = 200
 def run(seed: int, accuracy: float, languages: str) -> dict[int, pd.DataFrame]:
     """Units, by its one seed, of a run that answers a picture rightly in all `languages` or in none."""
     hits = (np.random.default_rng(seed).random(PICTURES) < accuracy).astype(int)
-    one = pd.DataFrame({"index": range(PICTURES), "picture": [f"p{n}" for n in range(PICTURES)], "hit": hits})
+    one = pd.DataFrame({"index": range(PICTURES), "image": [f"p{n}" for n in range(PICTURES)], "hit": hits})
     return {0: pd.concat([one.assign(language=language) for language in languages], ignore_index=True)}
 
 
 def test_weights_draw_as_many_pictures_as_there_are() -> None:
-    weights = picture_weights(7, 50, seed=1)
+    weights = image_weights(7, 50, seed=1)
     assert weights.shape == (50, 7)
     assert (weights.sum(axis=1) == 7).all()
-    assert np.array_equal(weights, picture_weights(7, 50, seed=1))
-    assert not np.array_equal(weights, picture_weights(7, 50, seed=2))
+    assert np.array_equal(weights, image_weights(7, 50, seed=1))
+    assert not np.array_equal(weights, image_weights(7, 50, seed=2))
 
 
 def test_totals() -> None:
-    totals = totals_by_picture(np.array([0, 1, 1]), 3, np.array([[1.0, 1], [0, 1], [1, 1]]))
+    totals = totals_by_image(np.array([0, 1, 1]), 3, np.array([[1.0, 1], [0, 1], [1, 1]]))
     assert totals.tolist() == [[1, 1], [1, 2], [0, 0]]
 
 
 def test_interval_has_the_binomial_width() -> None:
     hits = np.repeat([[1.0], [0.0]], PICTURES // 2, axis=0)
-    low, high = intervals(hits, np.ones_like(hits), picture_weights(PICTURES, 4000, seed=0))
+    low, high = intervals(hits, np.ones_like(hits), image_weights(PICTURES, 4000, seed=0))
     assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / PICTURES), rel=0.08)
 
 
 def test_resamples_without_a_picture_of_the_subset_are_left_out() -> None:
     hits, counts = np.array([[1.0], [0.0], [0.0]]), np.array([[1.0], [0.0], [0.0]])
-    low, high = intervals(hits, counts, picture_weights(3, 100, seed=0))
+    low, high = intervals(hits, counts, image_weights(3, 100, seed=0))
     assert (low[0], high[0]) == (1, 1)
 
 
@@ -51,7 +51,7 @@ def test_more_languages_of_the_same_pictures_add_no_certainty() -> None:
     assert (six.points, six.low, six.high, six.detectable) == pytest.approx(
         (one.points, one.low, one.high, one.detectable)
     )
-    assert (six.questions, six.pictures, one.questions) == (6 * PICTURES, PICTURES, PICTURES)
+    assert (six.questions, six.images, one.questions) == (6 * PICTURES, PICTURES, PICTURES)
 
 
 def test_difference_and_detectable_effect() -> None:
@@ -76,7 +76,7 @@ def test_accuracy_of_one_run_and_what_no_resampling_can_tell() -> None:
 
 def asked(language: str, pictures: int, hit: int) -> pd.DataFrame:
     index = range(pictures)
-    table = pd.DataFrame({"index": index, "picture": [f"p{n}" for n in index], "hit": hit})
+    table = pd.DataFrame({"index": index, "image": [f"p{n}" for n in index], "hit": hit})
     return table.assign(language=language)
 
 
@@ -85,7 +85,7 @@ def test_each_language_counts_alike_however_many_questions_it_has() -> None:
     units = {0: pd.concat([right, wrong], ignore_index=True)}
     found = accuracy(units)
     assert (found.points, found.low, found.high) == (50, 50, 50)
-    assert (found.questions, found.pictures) == (110, 100)
+    assert (found.questions, found.images) == (110, 100)
     nothing_right = {0: units[0].assign(hit=0)}
     assert paired_difference(units, nothing_right).points == 50
     seeds = units | {1: nothing_right[0]}
@@ -102,9 +102,9 @@ def test_languages_that_ask_about_the_same_pictures_are_as_if_pooled() -> None:
     rng = np.random.default_rng(0)
     units = run(1, 0.8, "abc")[0].assign(hit=rng.integers(0, 2, 3 * PICTURES))
     found = accuracy({0: units}, resamples=500, seed=3)
-    place, _ = pd.factorize(units["picture"], sort=True)
-    hits = totals_by_picture(place, PICTURES, units[["hit"]].to_numpy())
-    low, high = intervals(hits, np.full_like(hits, 3), picture_weights(PICTURES, 500, seed=3))
+    place, _ = pd.factorize(units["image"], sort=True)
+    hits = totals_by_image(place, PICTURES, units[["hit"]].to_numpy())
+    low, high = intervals(hits, np.full_like(hits, 3), image_weights(PICTURES, 500, seed=3))
     assert (found.low, found.high) == pytest.approx((100 * low[0], 100 * high[0]))
     assert found.points == pytest.approx(100 * units["hit"].mean())
 

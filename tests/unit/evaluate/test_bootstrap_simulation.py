@@ -25,7 +25,7 @@ def hits(rng: np.random.Generator) -> np.ndarray:
 def units(answers: np.ndarray, independent: bool = False) -> dict[int, pd.DataFrame]:
     index, language = (axis.ravel() for axis in np.indices(answers.shape))
     table = pd.DataFrame({"index": index, "language": np.array(list(LANGUAGES))[language], "hit": answers.ravel()})
-    table["picture"] = table["index"].astype(str) + (table["language"] if independent else "")
+    table["image"] = table["index"].astype(str) + (table["language"] if independent else "")
     return {0: table}
 
 

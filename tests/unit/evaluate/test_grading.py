@@ -34,9 +34,9 @@ def test_rows() -> None:
     assert list(graded["unmatched"]) == [0, 0, 1]
     assert list(graded["other_language"]) == [0, 0, 1]
     assert list(graded["options"]) == [2, 2, 2]
-    assert list(graded["picture"]) == ["p", "p", "q"]
+    assert list(graded["image_sha256"]) == ["p", "p", "q"]
     assert list(graded["category"]) == ["naming", "naming", "colour"]
-    assert list(graded["house"]) == list(graded["pair_id"]) == [""] * 3
+    assert list(graded["image_source"]) == list(graded["pair_id"]) == [""] * 3
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from parrot.config.runs import ScoreSettings
 from parrot.config.settings import Conventions
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.metrics import load_units
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.routing import read_routing
 from parrot.evaluate.score import score
 from parrot.integrations.predictions import export_predictions
 from parrot.report import router, samples
 from parrot.report.answers import read_answers
+from parrot.report.comparisons import Items
 from parrot.report.router import mean_router_weights
 from parrot.report.settings import BrowseStage, ReportStage
 from tests.helpers import tiny_results
@@ -149,21 +149,20 @@ def test_what_one_control_leaves_out_is_no_damage(root: Path) -> None:
 
 CONVENTIONS = dict(Conventions())
 READERS: dict[str, Callable[[Path, ReportStage], object]] = {
-    "score": lambda root, _: score(_scored(root), folder_of(root), None, root / "scores.csv"),
+    "score": lambda root, _: score(_scored(root), folder_of(root), None, root / "out/scores.csv"),
     "score before": lambda root, _: score(
-        _scored(root), root / "results/english/predictions", folder_of(root), root / "scores.csv"
+        _scored(root), root / "results/english/predictions", folder_of(root), root / "out/scores.csv"
     ),
     "export": lambda root, _: export_predictions(_scored(root), folder_of(root), root / "out", "m", "tsv"),
     "browse": lambda root, stage: read_answers(
         BrowseStage(run="parrot", controls=("none",), rows=9, scale="s", seed=0, benchmarks=stage.benchmarks),
         folder_of(root),
+        root / "results/parrot/graded.csv",
     ),
     "routing": lambda root, stage: read_routing(stage.benchmarks[0], folder_of(root)),
     "router's command": lambda root, stage: router.text(folder_of(root), stage.benchmarks),
     "router's figure": lambda root, stage: mean_router_weights(stage, root / "results", "parrot", ("MMMB",)),
-    "differences": lambda root, stage: load_units(stage.benchmarks[0], folder_of(root), Conventions()),
-    "samples": lambda root, stage: samples._predictions(root / "results", "parrot", stage.benchmarks[0]),
-    "report": lambda root, stage: samples.choose(stage, root / "results", Units(stage, root / "results")),
+    "samples": lambda root, stage: samples.choose(stage, root / "results", Items(stage, root / "results")),
 }
 
 

@@ -138,7 +138,9 @@ def test_a_benchmark_s_own_prompt_language_is_what_is_named_and_what_answers_are
     score(settings, tmp_path, None, tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
     found = scores[(scores["house"] == "all") & (scores["kind"] == "all") & (scores["scoring"] == "vanilla")]
-    found = found[found["split"] == "all"].set_index("benchmark")[["prompt_language", "accuracy"]]
+    found = found[(found["split"] == "all") & (found["language"] == "zh")].set_index("benchmark")[
+        ["prompt_language", "accuracy"]
+    ]
     assert found.to_dict("index") == {
         "own": {"prompt_language": "group", "accuracy": 100},
         "theirs": {"prompt_language": "dataset", "accuracy": 0},

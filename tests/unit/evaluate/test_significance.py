@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from parrot.evaluate.bootstrap import Estimate, exact_mcnemar, holm, independent
-from parrot.report import differences
+from parrot.report import comparisons
 from parrot.report.comparisons import Comparison
 
 
 def units(hits: str, language: str = "en") -> pd.DataFrame:
     table = pd.DataFrame({"hit": [int(hit) for hit in hits]})
     table["index"] = range(len(table))
-    return table.assign(language=language, picture=[f"p{n}" for n in range(len(table))])
+    return table.assign(language=language, image=[f"p{n}" for n in range(len(table))])
 
 
 def test_exact_p_is_the_binomial_tail_of_the_discordant_answers() -> None:
@@ -30,11 +30,11 @@ def test_questions_are_joined_by_number_not_by_place() -> None:
 
 def test_answers_that_share_a_picture_or_come_in_several_languages_are_refused() -> None:
     a = units("1100")
-    shared = a.assign(picture="p")
+    shared = a.assign(image="p")
     mixed = pd.concat([units("11"), units("11", "pt")])
     assert [independent(table) for table in (a, shared, mixed)] == [True, False, False]
     for table in (shared, mixed):
-        with pytest.raises(ValueError, match="one language and one question a picture"):
+        with pytest.raises(ValueError, match="one language and one question an image"):
             exact_mcnemar(table, table)
     with pytest.raises(ValueError, match="different questions were answered: 4 and 3, 3 in common"):
         exact_mcnemar(a, units("110"))
@@ -56,9 +56,9 @@ def test_a_claim_without_p_is_not_among_those_that_a_table_adjusts_for() -> None
     class Answered:
         def compare(self, *_: object) -> Comparison:
             p = next(p_values)
-            return Comparison(Estimate(1, 1, 1, 0, 0, p, questions=8, pictures=8), p, exact=False)
+            return Comparison(Estimate(1, 1, 1, 0, 0, p, questions=8, images=8), p, exact=False)
 
     columns = [("MMMB", (language,)) for language in ("en", "zh", "tr")]
-    rows, claims = differences.rows([("a", "b")], ["all"], columns, Answered())
+    rows, claims = comparisons.differences([("a", "b")], ["all"], columns, Answered())
     assert claims == 2
     assert [cell.value for cell in rows[2][1]] == [0.02, None, 0.02]

@@ -16,9 +16,15 @@ import pytest
 from PIL import Image
 
 from parrot.config.catalog import Benchmark, list_file
+from parrot.config.settings import Conventions
+from parrot.config.stages import ScoreSettings
 from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import Rejection, picture_id, read_tsv, write_list, write_tsv
 from parrot.errors import ConfigError
+from parrot.evaluate.graded_csv import placed, write_graded
+from parrot.evaluate.grading import rated, read_rows
+from parrot.evaluate.judge import Ratings
+from parrot.evaluate.score import score
 from parrot.report import browse
 from parrot.report.answers import choose, read_answers
 from parrot.report.settings import BrowseStage
@@ -53,9 +59,21 @@ def settings(root: Path) -> BrowseStage:
     )
 
 
+def graded(settings: BrowseStage, predictions: Path) -> Path:
+    """The grades of a folder of predictions."""
+    names = ("run", "seed", "benchmarks", "controls", *Conventions.model_fields)
+    stage = ScoreSettings(resamples=1, **{name: getattr(settings, name) for name in names})
+    score(stage, predictions, None, predictions / "grades/scores.csv")
+    return predictions / "grades/graded.csv"
+
+
+def write(settings: BrowseStage, predictions: Path, page: Path) -> None:
+    browse.write(settings, predictions, graded(settings, predictions), page)
+
+
 @pytest.fixture(scope="module")
 def page(root: Path, settings: BrowseStage) -> Path:
-    browse.write(settings, root / "results/parrot/predictions", root / "predictions.html")
+    write(settings, root / "results/parrot/predictions", root / "predictions.html")
     return root / "predictions.html"
 
 
@@ -202,7 +220,7 @@ def test_the_point_follows_an_options_letter_in_the_direction_of_the_line(page: 
 @pytest.mark.browser
 def test_translated_questions_run_as_english_does(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     stage = settings.model_copy(update={"translator": "parallel_rows"})
-    browse.write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
+    write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
     shown = Elements(rendered(f"{(tmp_path / 'page.html').as_uri()}#language=ar&control=none&category=naming"))
     asked = [given for given in shown.all("div") if given.get("class") == "asked"]
     assert {(given["lang"], given["dir"]) for given in asked} == {("en", "ltr")}
@@ -218,7 +236,7 @@ def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: Br
         table.loc[0, column] = HOSTILE
     write_tsv(table, folder / "MMMB_en.tsv")
     sign(folder, *settings.benchmarks)
-    browse.write(settings, folder, tmp_path / "predictions.html")
+    write(settings, folder, tmp_path / "predictions.html")
     # The page's policy would stop a script; that none is made must hold without it.
     shown = Elements(driven(tmp_path / "predictions.html", "", tmp_path))
     assert shown.texts["title"] == ["Answers of parrot, tiny scale"]
@@ -283,7 +301,7 @@ def test_a_bounded_page_shows_whole_questions_the_same_for_every_run(
     few = settings.model_copy(update={"rows": 100})
     kept = []
     for run in ("parrot", "english"):
-        browse.write(few.model_copy(update={"run": run}), root / f"results/{run}/predictions", tmp_path / f"{run}.html")
+        write(few.model_copy(update={"run": run}), root / f"results/{run}/predictions", tmp_path / f"{run}.html")
         rows = embedded(tmp_path / f"{run}.html")["rows"]
         assert f"<b>{len(rows)} of 384 answers</b>" in (tmp_path / f"{run}.html").read_text(encoding="utf-8")
         assert 100 - 18 < len(rows) <= 100
@@ -305,7 +323,8 @@ def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: B
         rotated = table.assign(index=[str(int(index) + 1_000_000) for index in table["index"]])
         write_tsv(pd.concat([table, rotated]), tmp_path / path.name)
     sign(tmp_path, *settings.benchmarks)
-    answers = read_answers(settings.model_copy(update={"benchmarks": settings.benchmarks[1:]}), tmp_path)
+    stage = settings.model_copy(update={"benchmarks": settings.benchmarks[1:]})
+    answers = read_answers(stage, tmp_path, graded(stage, tmp_path))
     chosen = choose(answers, 50)
     assert len(chosen) == 48
     for number in {answer.index % 1_000_000 for answer in chosen}:
@@ -317,7 +336,7 @@ def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: B
 
 
 def test_equal_answers_give_equal_bytes(root: Path, settings: BrowseStage, page: Path, tmp_path: Path) -> None:
-    browse.write(settings, root / "results/parrot/predictions", tmp_path / "again.html")
+    write(settings, root / "results/parrot/predictions", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
@@ -338,7 +357,7 @@ def test_what_does_not_fit_is_named(
     write_tsv(table, tmp_path / "predictions/MMMB_en.tsv")
     sign(tmp_path / "predictions", *settings.benchmarks)
     with pytest.raises(ConfigError, match=message):
-        browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+        write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
@@ -369,7 +388,12 @@ def test_questions_without_options_show_their_answer_and_rated_ones_are_not_righ
     )
     sign(tmp_path / "predictions", yes_no, free)
     stage = settings.model_copy(update={"benchmarks": (yes_no, free), "controls": ("none",)})
-    browse.write(stage, tmp_path / "predictions", tmp_path / "page.html")
+    grades = [
+        placed(read_rows(yes_no, tmp_path / "predictions", stage), yes_no, "none"),
+        placed(rated(read_tsv(tmp_path / "predictions/free.tsv"), "en", [Ratings(9, 8)]), free, "none"),
+    ]
+    write_graded([rows.assign(run="parrot") for rows in grades], tmp_path / "graded.csv")
+    browse.write(stage, tmp_path / "predictions", tmp_path / "graded.csv", tmp_path / "page.html")
     found = [row["outcome"] for row in embedded(tmp_path / "page.html")["rows"]]
     assert found == ["right", "wrong", "unmatched", "judged"]
     shown = Elements(rendered((tmp_path / "page.html").as_uri()))
@@ -387,7 +411,7 @@ def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
     write_tsv(table.drop(index=1), path)
     write_list([Rejection(1, "1", "shuffled: expected the index of another row")], list_file(path))
     sign(tmp_path / "predictions", *settings.benchmarks)
-    browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+    write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = embedded(tmp_path / "page.html")["rows"]
     assert len(rows) == TOTAL - 1
@@ -405,4 +429,15 @@ def test_a_wrong_picture_that_is_nowhere_is_named(root: Path, settings: BrowseSt
     with pytest.raises(
         ConfigError, match=r"MMMB_en\.shuffled\.tsv: row 0: shuffled: expected the index of another row"
     ):
-        browse.write(settings, tmp_path / "predictions", tmp_path / "page.html")
+        write(settings, tmp_path / "predictions", tmp_path / "page.html")
+
+
+def test_grades_of_other_predictions_are_refused(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    shutil.copytree(root / "results/parrot", tmp_path / "parrot")
+    predictions = tmp_path / "parrot/predictions"
+    table = read_tsv(predictions / "MMMB_en.tsv")
+    table.loc[0, "prediction"] = "something else"
+    write_tsv(table, predictions / "MMMB_en.tsv")
+    sign(predictions, *settings.benchmarks)
+    with pytest.raises(ConfigError, match=r"graded\.csv: parrot, MMMB, en, none: grades other predictions than there"):
+        browse.write(settings, predictions, tmp_path / "parrot/graded.csv", tmp_path / "page.html")

@@ -53,11 +53,11 @@ def test_runs_stand_side_by_side_with_differences_and_the_headline_last(made: tu
         (["parrot"], "expected a run to compare parrot with"),
         (
             ["lora"],
-            "lora, parrot: no scores and predictions in results/mini; `snakemake --cores 2 lora parrot` makes them",
+            "lora, parrot: no scores in results/mini; `snakemake --cores 2 lora parrot` makes them",
         ),
         (
             ["lora", "english", "--configfile", "config/paper.yaml"],
-            "lora, english: no scores and predictions in results/paper; "
+            "lora, english: no scores in results/paper; "
             "`snakemake --cores 2 --configfile config/paper.yaml -- lora english` makes them",
         ),
     ],

@@ -16,6 +16,7 @@ from parrot.errors import ConfigError
 from parrot.evaluate.scores_csv import Scores, read_scores
 from parrot.report.answer import answer, question
 from parrot.report.build import build
+from parrot.report.comparisons import Items
 from parrot.report.contrast import contrasts, headline, measure
 from parrot.report.held_fixed import held_fixed
 from parrot.report.settings import ReportStage, report_stage
@@ -31,9 +32,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportStage, Path]:
     return tiny_results.make(root), root
 
 
-def read(settings: ReportStage, root: Path) -> tuple[Scores, Units]:
+def read(settings: ReportStage, root: Path) -> tuple[Scores, Items]:
     scores = read_scores([root / "results" / run.name / "scores.csv" for run in settings.runs])
-    return scores, Units(settings, root / "results")
+    return scores, Items(settings, root / "results")
 
 
 def about(settings: ReportStage, target: str, *pairs: tuple[str, str]) -> ReportStage:
@@ -44,7 +45,7 @@ def about(settings: ReportStage, target: str, *pairs: tuple[str, str]) -> Report
 
 def test_the_primary_contrast_is_of_four_option_questions_and_stands_apart(made: tuple[ReportStage, Path]) -> None:
     settings, root = made
-    scores, units = read(settings, root)
+    scores, items = read(settings, root)
     on = measure(settings, scores)
     assert (on.benchmark, on.house, on.kind, on.languages) == (
         "MMMB",
@@ -53,7 +54,7 @@ def test_the_primary_contrast_is_of_four_option_questions_and_stands_apart(made:
         ("zh", "pt", "ar", "tr", "ru"),
     )
     assert on.what == "tiny-MMMB, all four-option kinds, Twemoji drawings"
-    (found,) = contrasts(settings, units, on)
+    (found,) = contrasts(settings, items, on)
     assert (found.run, found.other, found.claims) == ("parrot", "no_experts", 1)
     # Six of eight against five of eight, and a p that nothing is adjusted for.
     assert found.comparison.difference.points == pytest.approx(12.5)
@@ -73,16 +74,17 @@ def test_questions_of_other_kinds_do_not_count_in_it(tmp_path: Path) -> None:
         write_tsv(rows, path)
     for folder in folders:
         sign(folder, *settings.benchmarks)
-    scores, units = read(settings, tmp_path)
-    (found,) = contrasts(settings, units, measure(settings, scores))
+    tiny_results.score_runs(tmp_path)
+    scores, items = read(settings, tmp_path)
+    (found,) = contrasts(settings, items, measure(settings, scores))
     # Of the six others parrot gets numbers 2 to 5, no_experts 2 to 4.
     assert found.comparison.difference.points == pytest.approx(100 / 6)
 
 
 def test_the_title_is_answered_with_numbers_and_without_a_verdict(made: tuple[ReportStage, Path]) -> None:
     settings, root = made
-    scores, units = read(settings, root)
-    told = answer(settings, units, measure(settings, scores))
+    scores, items = read(settings, root)
+    told = answer(settings, items, measure(settings, scores))
     assert told.startswith(
         f"Yes: on {WHERE}, no_experts, tuned in 6 languages, is right in 62.5 % and english, tuned in"
     )
@@ -94,9 +96,9 @@ def test_the_title_is_answered_with_numbers_and_without_a_verdict(made: tuple[Re
 def test_a_target_ends_with_one_line_that_says_what_came_out_and_where_it_is(made: tuple[ReportStage, Path]) -> None:
     settings, root = made
     alone = about(settings, "english", ("english", "parrot"))
-    scores, units = read(alone, root)
+    scores, items = read(alone, root)
     assert question(alone) == "english against parrot"
-    line = headline(alone, scores, units, Path("out"))
+    line = headline(alone, scores, items, Path("out"))
     assert line.startswith(f"english minus parrot, {WHERE}: -50.0 points (-")
     assert line.endswith("; table: out/tables/primary.md, page: out/report.html")
     assert "\n" not in line

@@ -12,6 +12,7 @@ from parrot.config.runs import Suite
 from parrot.config.settings import load_config
 from parrot.errors import ConfigError
 from parrot.evaluate.scores_csv import COLUMNS, Scores, read_scores
+from parrot.report.comparisons import Items
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
 from parrot.report.tables import grid
 from tests.helpers.tiny_results import COMMON
@@ -24,10 +25,11 @@ LINES = (
     {"benchmark": "MME", "language": "en", "kind": "all", "scoring": "mme", "accuracy": "175", "uncounted": "1"},
     {"benchmark": "MME", "language": "en", "kind": "OCR", "scoring": "mme", "accuracy": "175", "uncounted": "1"},
     {"benchmark": "Free", "language": "zh", "kind": "all", "scoring": "relative", "accuracy": "101", "judge": "rater"},
+    {"benchmark": "Free", "language": "non_english", "kind": "all", "scoring": "relative", "accuracy": "101"},
 )
 SECOND_SEED = tuple(
     line | {"run": "parrot1", "seed": "1", "accuracy": score}
-    for line, score in zip(LINES, ("165", "160", "111"), strict=True)
+    for line, score in zip(LINES, ("165", "160", "111", "111"), strict=True)
 )
 
 
@@ -58,7 +60,7 @@ def shown(scores: Scores, tmp_path: Path, **item: object) -> tuple[list[tuple], 
         resamples=9,
         notes=(),
     )
-    made = grid(entry, settings, scores, Units(settings, tmp_path))
+    made = grid(entry, settings, scores, Items(settings, tmp_path))
     return [(heads, [cell.value for cell in cells]) for heads, cells in made.rows], made.note
 
 
