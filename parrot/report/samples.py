@@ -104,7 +104,7 @@ def _order(language: str, index: int) -> str:
 def _predictions(
     results: Path, run: str, benchmark: Benchmark, items: Items
 ) -> dict[tuple[Language, int], dict[str, str]]:
-    found = {}
+    found: dict[tuple[Language, int], dict[str, str]] = {}
     for language in benchmark.files:
         table = read_predictions(benchmark, language, results / run / "predictions", required=("prediction",))
         where = {"run": run, "benchmark": benchmark.name, "language": language, "control": "none"}
