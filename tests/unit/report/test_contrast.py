@@ -72,7 +72,7 @@ def test_questions_of_other_kinds_do_not_count_in_it(tmp_path: Path) -> None:
         if "parrot" in path.parts:
             rows.loc[two, "prediction"] = "?"
         write_tsv(rows, path)
-    for folder in folders:
+    for folder in (*folders, tmp_path / "results/align" / tiny_results.KEY / "predictions"):
         sign(folder, *settings.benchmarks)
     tiny_results.score_runs(tmp_path)
     scores, items = read(settings, tmp_path)
