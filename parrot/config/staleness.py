@@ -95,7 +95,7 @@ STAGES: dict[str, Stage] = {
             *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.information", "parrot.evaluate.routing"),
             *("parrot.languages.csv", "parrot.train.record"),
         ),
-        beside=("parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),
+        beside=("parrot.evaluate.judge", "parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),
     ),
     "predictions_page": Stage(
         (
@@ -103,7 +103,7 @@ STAGES: dict[str, Stage] = {
             *("parrot.report.settings", "parrot.report.template", "parrot.report.thumbnails", "parrot.report.words"),
             "parrot.languages.csv",
         ),
-        beside=("parrot.report",),
+        beside=("parrot.evaluate.judge", "parrot.report"),
     ),
     # What is kept in `work/` for several jobs; none of it may come from other code than a job that uses it.
     "tokens": Stage(TOKENS, beside=("parrot.model", *IMAGES)),

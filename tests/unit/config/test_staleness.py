@@ -204,21 +204,25 @@ def test_a_changed_constant_counts(package):
 
 def test_code_that_moves_to_another_file_changes_nothing(package):
     before = digests()
-    matching, yes_no = package / "evaluate/matching.py", package / "evaluate/yes_no.py"
-    matching.write_text(matching.read_text() + yes_no.read_text())
-    yes_no.write_text('"""Empty."""\n')
+    matching, postprocess = package / "evaluate/matching.py", package / "evaluate/postprocess.py"
+    matching.write_text(matching.read_text() + postprocess.read_text())
+    postprocess.write_text('"""Empty."""\n')
     replace(
-        package / "evaluate/grading.py", "from parrot.evaluate.yes_no import", "from parrot.evaluate.matching import"
+        package / "evaluate/grading.py",
+        "from parrot.evaluate.postprocess import",
+        "from parrot.evaluate.matching import",
     )
     assert digests() == before
 
 
 def test_another_function_of_the_same_name_counts(package):
-    with open(package / "evaluate/yes_no.py", "a") as file:
+    with open(package / "evaluate/postprocess.py", "a") as file:
         file.write("\ndef infer(*_):\n    return None\n")
     before = digests()
     replace(
-        package / "evaluate/grading.py", "from parrot.evaluate.matching import", "from parrot.evaluate.yes_no import"
+        package / "evaluate/grading.py",
+        "from parrot.evaluate.matching import",
+        "from parrot.evaluate.postprocess import",
     )
     assert digests()["score"] != before["score"]
 

@@ -10,6 +10,7 @@ import pytest
 from parrot.config.catalog import Benchmark
 from parrot.errors import ConfigError
 from parrot.evaluate.scores_csv import COLUMNS, read_scores
+from parrot.report.comparisons import Items
 from parrot.report.published import COLUMNS as PUBLISHED_COLUMNS
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.report.tables import grid, published_grid
@@ -68,7 +69,7 @@ def shown(
         notes=(),
         published=str(published(folder)),
     )
-    made = grid(entry, settings, read_scores([folder / "scores.csv"]), Units(settings, folder))
+    made = grid(entry, settings, read_scores([folder / "scores.csv"]), Items(settings, folder))
     return made.columns, [(labels, [cell.value for cell in cells]) for labels, cells in made.rows], made.note
 
 
