@@ -206,24 +206,21 @@ def predict(
         if run is None:
             raise ConfigError("expected --batch with --settings")
         batch = _suite(configfile).run(run).config.hardware.predict_batch
-    from functools import partial
-
     import torch
 
+    from parrot.evaluate import model_source
     from parrot.evaluate.predict import predict as stage
-    from parrot.model.build import build
-    from parrot.model.checkpoint import load, load_parrot
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.dtype]
-    built: partial[Any]
     if asked.model is not None:
-        built = partial(load, asked.model.path, dtype)
+        source = model_source.pretrained(Path(asked.model.path), dtype)
     elif model is not None:
-        built = partial(load_parrot, model, dtype)
+        source = model_source.trained(model, dtype)
     else:
+        assert stage1 is not None
         aligned = _settings(AlignSettings, "align", run, configfile, stage1_settings)
-        built = partial(build, aligned, stage1, dtype)
-    stage(asked, built, output, work, batch, processes or max(1, torch.cuda.device_count()))
+        source = model_source.stage1(aligned, stage1, dtype)
+    stage(asked, source, output, work, batch, processes or max(1, torch.cuda.device_count()))
 
 
 @app.command()

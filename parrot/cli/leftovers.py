@@ -137,7 +137,7 @@ def _translations(scale: Scale) -> Iterator[Leftover]:
     models = {run.translator.path: run.translator for run in scale.runs if isinstance(run.translator, BackboneFolder)}
     if not folders or not all(Path(path).is_dir() for path in models):
         return
-    from parrot.evaluate.english import translator_key
+    from parrot.evaluate.translate import translator_key
 
     used = {translator_key(model) for model in models.values()}
     for path in folders:

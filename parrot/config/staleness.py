@@ -73,14 +73,18 @@ STAGES: dict[str, Stage] = {
     "predict": Stage(
         (
             *(*IMAGES, *BENCHMARKS, *MODEL, *EXPERTS, "parrot.evaluate.generate", "parrot.evaluate.predict"),
-            *("parrot.evaluate.questions", "parrot.evaluate.shares", "parrot.model.checkpoint"),
+            *("parrot.evaluate.items", "parrot.evaluate.model_source", "parrot.evaluate.predictor"),
+            "parrot.model.checkpoint",
         ),
         parts={
-            "own model": ("parrot.evaluate.asker",),
+            "own model": ("parrot.evaluate.parrot_predictor",),
             # Which may be a Parrot model after all, of our own layout or of the released one.
-            "other model": ("parrot.evaluate.any_model", "parrot.model.convert", "parrot.model.vlm"),
-            "English questions": ("parrot.evaluate.english",),
-            "translation model": ("parrot.evaluate.machine_translation", "parrot.languages.csv"),
+            "other model": (
+                *("parrot.evaluate.hf_predictor", "parrot.evaluate.parrot_predictor", "parrot.model.convert"),
+                "parrot.model.vlm",
+            ),
+            "English questions": ("parrot.evaluate.translate",),
+            "translation model": ("parrot.languages.csv",),
         },
         # Whoever reads a folder of predictions refuses one that is not as it must be.
         beside=("parrot.evaluate.predictions", "parrot.model.loss"),
@@ -112,7 +116,7 @@ STAGES: dict[str, Stage] = {
         beside=("parrot.model", "parrot.constants"),
     ),
     "translations": Stage(
-        ("parrot.evaluate.machine_translation", "parrot.languages.csv"),
+        ("parrot.evaluate.translate", "parrot.languages.csv"),
         beside=("parrot.model", "parrot.evaluate", "parrot.data", "parrot.constants"),
     ),
 }
@@ -128,7 +132,7 @@ NOWHERE: dict[str, tuple[str, ...]] = {
     "errors, files, locks and addresses: a job ends, or goes on as it would": ("parrot.errors", "parrot.io"),
     "checks: they refuse what does not fit, and change nothing": ("parrot.model.folder",),
     "how a job is started, stopped, continued, recorded and shown": (
-        *("parrot.evaluate.journal", "parrot.evaluate.progress", "parrot.train.callbacks", "parrot.train.checkpoints"),
+        *("parrot.train.callbacks", "parrot.train.checkpoints"),
         *("parrot.train.distributed", "parrot.train.live", "parrot.train.memory", "parrot.train.preemption"),
         *("parrot.train.provenance", "parrot.train.system_metrics"),
     ),

@@ -63,12 +63,12 @@ class Collator:
         rows = [self._truncate(row) for row in rows]
         batch = _packed(rows) if self.packed else _padded(rows, self.processor.tokenizer.pad_token_id)
         pictured = [row for row in rows if row["image"]]
+        instead = pictured if self.packed else None
         if self.router == "shuffled_text":
-            batch |= self._router_text([self._truncate(self._partner(row)) for row in pictured])
-        elif self.packed:
-            batch |= self._router_text(pictured)
-        else:
-            batch["router_mask"] = _right_padded([self._reads(row) for row in rows], False)
+            instead = [self._truncate(self._partner(row)) for row in pictured]
+        batch |= self.processor.router_inputs(
+            _texts(rows), None if instead is None else _texts(instead), [row["language"] for row in pictured]
+        )
         if self.features is not None:
             batch["image_features"] = self.features([row["image"] for row in pictured])
         elif pictured:
@@ -77,24 +77,11 @@ class Collator:
                 for row in pictured
             ]
             batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-        if places := self.processor.language_ids([row["language"] for row in pictured]):
-            batch["language_ids"] = torch.tensor(places)
         return {"ids": [row["id"] for row in rows], **batch}
-
-    def _reads(self, row: dict[str, Any]) -> np.ndarray:
-        return self.processor.router_reads(row["input_ids"], row["labels"])
 
     def _partner(self, row: dict[str, Any]) -> dict[str, Any]:
         assert self.rows is not None, "the router shuffled_text needs the data set"
         return self.rows[row["partner"]]
-
-    def _router_text(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """What the router of each row's picture reads; without rows, one token for the model's blank picture."""
-        texts = [np.array(row["input_ids"])[self._reads(row)] for row in rows] or [np.zeros(1, np.int64)]
-        return {
-            "router_input_ids": _right_padded(texts, 0),
-            "router_mask": _right_padded([np.ones(len(text), bool) for text in texts], False),
-        }
 
     def _truncate(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["length"] <= self.max_length:
@@ -103,6 +90,10 @@ class Collator:
             where = f"{row['source']}: sample {row['id']}"
             raise ConfigError(f"{where}: its visual tokens do not fit into max_length {self.max_length}")
         return row | {name: row[name][: self.max_length] for name in ("input_ids", "labels")}
+
+
+def _texts(rows: list[dict[str, Any]]) -> list[tuple[list[int], list[int]]]:
+    return [(row["input_ids"], row["labels"]) for row in rows]
 
 
 def _padded(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -122,8 +113,8 @@ def _packed(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.concatenate(parts).astype(np.int64))[None] for name, parts in columns.items()}
 
 
-def _right_padded(rows: list[Any], fill: int | bool) -> torch.Tensor:
-    array = np.full((len(rows), max(map(len, rows))), fill, bool if isinstance(fill, bool) else np.int64)
+def _right_padded(rows: list[Any], fill: int) -> torch.Tensor:
+    array = np.full((len(rows), max(map(len, rows))), fill, np.int64)
     for index, row in enumerate(rows):
         array[index, : len(row)] = row
     return torch.from_numpy(array)

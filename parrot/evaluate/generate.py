@@ -1,37 +1,30 @@
-"""Greedy generation in batches: left-padded prompts, a key-value cache, and no work for answers that have ended.
+"""Generation in batches by Parrot, its options' likelihoods, and how text and progress are shown meanwhile.
 
-Besides being leaner than `generate()` (a batch shrinks as its answers end), this loop keeps the router's weights.
+Greedy decoding is a loop of our own: besides being leaner than transformers' `generate()` (a batch shrinks as its
+predictions end), it keeps the router's weights and shows every token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import DynamicCache
 
-from parrot.errors import ConfigError
+from parrot.evaluate.predictor import Generation, OptionLikelihood, token_log_likelihoods
 from parrot.model import ParrotForConditionalGeneration
+from parrot.model.processing_parrot import pad
 
-
-@dataclass
-class Answer:
-    """Generated token ids without the end-of-turn token, why they ended, and the picture's expert weights if any."""
-
-    tokens: list[int] = field(default_factory=list)
-    stop_reason: Literal["eos", "length"] = "length"
-    router_weights: list[float] = field(default_factory=list)
-
-
-def check_length(model: ParrotForConditionalGeneration, prompt: np.ndarray, where: str) -> None:
-    """ConfigError starting with `where` for a prompt of more tokens than the language model has positions for."""
-    positions = model.config.text_config.max_position_embeddings
-    if len(prompt) > positions:
-        raise ConfigError(f"{where}: expected a prompt of at most {positions} tokens, found {len(prompt)}")
+UNFINISHED = "\ufffd"  # what decoding puts for bytes that make no character, such as the first half of one
+SECONDS_PER_LINE = 30.0
 
 
 @torch.inference_mode()
@@ -40,82 +33,206 @@ def generate(
     prompts: Sequence[np.ndarray],
     image_features: Tensor | None,
     max_new_tokens: int,
-    router_texts: Sequence[np.ndarray] | None = None,
-    languages: Sequence[int] | None = None,
-    watch: Callable[[list[Answer]], object] = lambda answers: None,
-) -> list[Answer]:
-    """Answer `prompts` (token ids, image tokens expanded), at most `max_new_tokens` tokens each.
+    router: Mapping[str, Tensor] | None = None,
+    watch: Callable[[list[Generation]], object] = lambda generations: None,
+) -> list[Generation]:
+    """Decode `prompts` (token ids, image tokens expanded) greedily, at most `max_new_tokens` tokens each.
 
-    `image_features` (B, L, d_vision) are the encoder's features of each prompt's one picture, None where the prompts
-    have no picture. The router reads each prompt, or in its place `router_texts` (token ids) where given, and the
-    `languages` (places in `config.languages`) where that is its kind. `watch` is shown all answers, as
-    far as they go, after every token.
-    An answer does not depend on the batch it is in, up to ties that rounding decides: products of other shapes may sum
-    in another order, which in float32 moves a logit by about 1e-6 of its size.
+    A prediction does not depend on the batch it is in, up to ties that rounding decides: products of other shapes may
+    sum in another order, which in float32 moves a logit by about 1e-6 of its size.
+
+    Args:
+        image_features: (N, L, d_vision), the encoder's features of the prompts' images in their order; None without.
+        router: what `ParrotProcessor.router_inputs` gives, padded on the left; None: the router reads the prompts.
+        watch: is shown all generations, as far as they go, after every token.
     """
-    ends = _end_tokens(model)
-    input_ids, mask = _pad_left(prompts, model.device)
-    router: dict[str, Tensor] = {}
-    if router_texts is not None:
-        router["router_input_ids"], router["router_mask"] = _pad_left(router_texts, model.device)
-    if languages is not None:
-        router["language_ids"] = torch.tensor(languages, device=model.device)
+    ends = end_tokens(model)
+    output, cache, mask = _prefill(model, prompts, image_features, router)
+    generations = [Generation() for _ in prompts]
+    if output.router_weights is not None:
+        images = [_images(model, prompt) for prompt in prompts]
+        for generation, weights in zip(generations, output.router_weights.split(images), strict=True):
+            generation.router_weights = weights.mean(0).tolist() if len(weights) else []
+    going_on = generations
+    for step in range(max_new_tokens):
+        tokens = output.logits[:, -1].argmax(-1)
+        ended = torch.isin(tokens, ends)
+        for generation, token, end in zip(going_on, tokens.tolist(), ended.tolist(), strict=True):
+            if end:
+                generation.stop_reason = "eos"
+            else:
+                generation.tokens.append(token)
+        watch(generations)
+        if step + 1 == max_new_tokens or bool(ended.all()):
+            break
+        if bool(ended.any()):
+            left = (~ended).nonzero().squeeze(-1)
+            going_on = [going_on[place] for place in left.tolist()]
+            tokens, mask = tokens[left], mask[left]
+            cache.batch_select_indices(left)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        output = model(
+            input_ids=tokens.unsqueeze(1), attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+    return generations
+
+
+@torch.inference_mode()
+def score_options(
+    model: ParrotForConditionalGeneration,
+    prompts: Sequence[np.ndarray],
+    image_features: Tensor | None,
+    options: Sequence[Sequence[Sequence[int]]],
+    router: Mapping[str, Tensor] | None = None,
+) -> list[OptionLikelihood]:
+    """Score each prompt's `options` (token ids, at least one each) one after the other; the rest as `generate`.
+
+    Every prompt is run once, whatever the number of its options.
+    """
+    texts = [np.asarray(option) for some in options for option in some]
+    if not texts:
+        return []
+    output, cache, mask = _prefill(model, prompts, image_features, router)
+    rows = torch.tensor([row for row, some in enumerate(options) for _ in some], device=model.device)
+    cache.batch_select_indices(rows)
+    tokens = pad(texts, 0, "right").to(model.device)
+    there = pad([np.ones(len(text), bool) for text in texts], False, "right").to(model.device)
+    logits = output.logits[rows]
+    if tokens.shape[1] > 1:
+        rest = model(
+            input_ids=tokens[:, :-1],
+            attention_mask=torch.cat([mask[rows], there[:, :-1].to(mask.dtype)], dim=1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = torch.cat([logits, rest.logits], dim=1)
+    return token_log_likelihoods(logits, tokens, there)
+
+
+def use_accelerator(
+    model: ParrotForConditionalGeneration, device: str | torch.device | None = None
+) -> ParrotForConditionalGeneration:
+    """Put `model` into evaluation mode, on `device`, by default the GPU where there is one."""
+    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return model.eval()
+
+
+def end_tokens(model: ParrotForConditionalGeneration) -> Tensor:
+    """The tokens that end a turn, (E,)."""
+    ends = model.generation_config.eos_token_id
+    assert ends is not None, "a model that predicts needs generation_config.eos_token_id"
+    return torch.tensor(ends, device=model.device).flatten()
+
+
+def _prefill(
+    model: ParrotForConditionalGeneration,
+    prompts: Sequence[np.ndarray],
+    image_features: Tensor | None,
+    router: Mapping[str, Tensor] | None,
+) -> tuple[Any, DynamicCache, Tensor]:
+    """Run the prompts, padded on the left: the output with the last token's logits, the cache, the attention mask."""
+    mask = pad([np.ones(len(prompt)) for prompt in prompts], 0, "left").to(model.device)
     cache = DynamicCache(config=model.config.text_config)
     output = model(
-        input_ids=input_ids,
+        input_ids=pad(prompts, 0, "left").to(model.device),  # padding is masked, so its token does not matter
         attention_mask=mask,
         image_features=image_features,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-        **router,
+        **(router or {}),
     )
-    answers = [Answer() for _ in prompts]
-    if output.router_weights is not None:
-        for answer, weights in zip(answers, output.router_weights.tolist(), strict=True):
-            answer.router_weights = weights
-    open_answers = answers
-    for step in range(max_new_tokens):
-        tokens = output.logits[:, -1].argmax(-1)
-        ended = torch.isin(tokens, ends)
-        for answer, token, end in zip(open_answers, tokens.tolist(), ended.tolist(), strict=True):
-            if end:
-                answer.stop_reason = "eos"
-            else:
-                answer.tokens.append(token)
-        watch(answers)
-        if step + 1 == max_new_tokens or bool(ended.all()):
-            break
-        if bool(ended.any()):
-            going_on = (~ended).nonzero().squeeze(-1)
-            open_answers = [open_answers[place] for place in going_on.tolist()]
-            tokens, mask = tokens[going_on], mask[going_on]
-            cache.batch_select_indices(going_on)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        output = model(
-            input_ids=tokens.unsqueeze(1), attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-    return answers
+    return output, cache, mask
 
 
-def use_accelerator(model: ParrotForConditionalGeneration) -> ParrotForConditionalGeneration:
-    """`model` in evaluation mode, on the GPU where there is one."""
-    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return model.eval()
+def _images(model: ParrotForConditionalGeneration, prompt: np.ndarray) -> int:
+    return int((np.asarray(prompt) == model.config.image_token_id).sum()) // model.config.num_image_tokens
 
 
-def _end_tokens(model: ParrotForConditionalGeneration) -> Tensor:
-    ends = model.generation_config.eos_token_id
-    assert ends is not None, "a model that is asked needs generation_config.eos_token_id"
-    return torch.tensor(ends, device=model.device).flatten()
+class TextStream:
+    """Pieces of text for `show`; put together they are the answer that `end` returns.
+
+    Held back until more is known: a character of which not all bytes are there, and whitespace, which an answer's end
+    loses.
+    """
+
+    def __init__(self, tokenizer: Any, show: Callable[[str], object]):
+        self.tokenizer = tokenizer
+        self.show = show
+        self.shown = ""
+
+    def grow(self, tokens: Sequence[int]) -> None:
+        """Show what is certain of an answer that begins with `tokens`."""
+        self._show(self._decode(tokens).rstrip(UNFINISHED).rstrip())
+
+    def end(self, tokens: Sequence[int]) -> str:
+        """Show the rest of the answer, which is `tokens`, and return it whole."""
+        text = self._decode(tokens)
+        self._show(text)
+        return text
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        # All tokens every time: what a token stands for may depend on those before it.
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    def _show(self, text: str) -> None:
+        assert text.startswith(self.shown), "a longer answer begins as the shorter one does"
+        if text != self.shown:
+            self.show(text[len(self.shown) :])
+            self.shown = text
 
 
-def _pad_left(prompts: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids (B, T) and their mask; padding is masked, so its token does not matter."""
-    length = max(map(len, prompts))
-    input_ids = np.zeros((len(prompts), length), dtype=np.int64)
-    mask = np.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, length - len(prompt) :] = prompt
-        mask[row, length - len(prompt) :] = 1
-    return torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device)
+class Progress:
+    """Counts what is done: tqdm's bar on a terminal, else a plain line every half minute, both on stderr.
+
+    The lines are ours, since tqdm writes one only as something is done: they come by the clock, so also while images
+    are encoded. Use it as a context manager.
+    """
+
+    def __init__(self, total: int, unit: str = "question", seconds_per_line: float = SECONDS_PER_LINE):
+        self.total = total
+        self.unit = unit
+        self.done = self.skipped = 0
+        self.seconds_per_line = seconds_per_line
+        self.start = time.monotonic()
+        self.bar = tqdm(total=total, unit=unit, file=sys.stderr) if sys.stderr.isatty() else None
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._lines, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if self.bar is None:
+            self._clock.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            return
+        self._over.set()
+        self._clock.join()
+        if kind is None:
+            self._line()
+
+    def skip(self, count: int) -> None:
+        """Count what was done before, which says nothing about the pace."""
+        self.done = self.skipped = count
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = count
+            self.bar.refresh()
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.bar is not None:
+            self.bar.update(count)
+
+    def _lines(self) -> None:
+        while not self._over.wait(self.seconds_per_line):
+            self._line()
+
+    def _line(self) -> None:
+        seconds = time.monotonic() - self.start
+        rate = (self.done - self.skipped) / seconds if seconds else 0.0
+        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "time left unknown"
+        print(f"{self.done}/{self.total} {self.unit}s, {rate:.1f} {self.unit}s/s, {left}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`parrot predict`: a model's answers to all benchmarks, languages and controls of a run, in one job."""
+"""`parrot predict`: a model's predictions for all benchmarks, languages and controls of a run, in one job."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,110 +21,149 @@ from torch import multiprocessing
 from parrot.config.catalog import BackboneFolder, list_file
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_of, key
-from parrot.data.tsv import write_list, write_tsv
+from parrot.data.tsv import decode_image, write_list, write_tsv
 from parrot.errors import ConfigError, told
-from parrot.evaluate.any_model import AnyModelAsker
-from parrot.evaluate.asker import Asker
-from parrot.evaluate.generate import Answer
-from parrot.evaluate.journal import Journal
-from parrot.evaluate.machine_translation import translate
+from parrot.evaluate.generate import Progress
+from parrot.evaluate.items import PredictionTable, read_tables, shards
+from parrot.evaluate.model_source import ModelSource
 from parrot.evaluate.predictions import Predicted, benchmark_sha256, predicted, remove_manifest, write_manifest
-from parrot.evaluate.progress import Progress
-from parrot.evaluate.questions import Question, Sheet, read_sheets
-from parrot.evaluate.shares import shares
-from parrot.io.files import check_folder, make_folder, real_path
+from parrot.evaluate.predictor import Generation, GenerationSettings, Item, Predictor, Processor
+from parrot.evaluate.translate import translate
+from parrot.io.digests import append_line, read_lines
+from parrot.io.files import atomic_write, check_folder, make_folder, read_json, real_path
 from parrot.io.lock import only_one
-from parrot.model import ParrotProcessor
-from parrot.model.vlm import OwnWords
 
 ROUTER_DECIMALS = 6
-Words = ParrotProcessor | OwnWords
-Built = tuple[Any, Words]
-EitherAsker = Asker | AnyModelAsker
+ITEMS = "items.json"
 Report = Callable[[int], object]
 
 
 def predict(
-    settings: PredictSettings, build: Callable[[], Built], output: Path, work: Path, batch: int, processes: int = 1
+    settings: PredictSettings, source: ModelSource, output: Path, work: Path, batch: int, processes: int = 1
 ) -> None:
-    """Ask the model that `build` gives, `batch` questions at a time, in so many processes.
+    """Predict by the model of `source`, `batch` items at a time, in so many processes.
 
-    Each process builds its own model, on a GPU of its own where there are any, so that `build` must be picklable if
-    there is more than one. Answers are kept in `work` as they are given: killed at any moment, prediction goes on at
-    the batch it was at, and ends with the same files.
+    Each process loads its own model, on a GPU of its own where there are any. Predictions are kept in `work` as they
+    are made: killed at any moment, the job goes on at the batch it was at, and ends with the same files.
 
     Writes ``{benchmark file}.tsv`` and ``{benchmark file}.{control}.tsv`` into `output`: the benchmark's columns
     without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights. Rows
     that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``. ``manifest.json``, which
-    makes the folder whole, says what each file holds the answers to (`parrot.evaluate.predictions`).
-    Nothing is written there before everything is answered. ConfigError for a model folder without weights, and for a
-    benchmark that is malformed or holds an unreadable picture; also where another process asks the same in `work`.
+    makes the folder whole, says what each file holds the predictions for (`parrot.evaluate.predictions`).
+    Nothing is written there before everything is predicted.
+
+    Raises:
+        ConfigError: the model's folder is not whole, a benchmark is malformed or holds an unreadable image, or another
+            process predicts the same in `work`.
     """
     check_folder(output)
     if isinstance(settings.translator, BackboneFolder):
         translate(settings, work, batch)
-    sheets = read_sheets(settings, output, work)
-    for sheet in sheets:
-        if real_path(sheet.file) == real_path(sheet.source):
+    tables = read_tables(settings, output, work)
+    for table in tables:
+        if real_path(table.file) == real_path(table.source):
             raise ConfigError(f"{output}: expected another folder for predictions than the benchmark's own")
-    sources = {sheet.source: benchmark_sha256(sheet.source) for sheet in sheets}
-    questions = _questions(sheets)
-    model, processor = build()
-    weights = _weights_sha256(model)
-    folder = work / "predict" / f"{settings_key(settings)}-{_key(questions, processor, weights)}"
+    sources = {table.source: benchmark_sha256(table.source) for table in tables}
+    items = [item for table in tables for item in table.items]
+    predictor = source.load() if processes == 1 else None
+    processor = source.load_processor() if predictor is None else predictor.processor
+    model = source.sha256()
+    folder = work / "predict" / f"{settings_key(settings)}-{_key(items, processor, model)}"
     with only_one(folder, "predicting"):
-        with Progress(len(questions)) as progress:
-            progress.skip(len(Journal(folder).answers))
-            if processes == 1:
-                _ask_share(_asker((model, processor), questions), folder, batch, 0, 1, progress.add)
+        with Progress(len(items)) as progress:
+            progress.skip(len(PredictionCache(folder).generations))
+            if predictor is not None:
+                _predict_share(predictor, items, folder, batch, 0, 1, progress.add)
             else:
-                del model
-                _in_processes(settings, build, work, folder, batch, processes, progress.add)
-        answers = Journal(folder).answers
+                write_items(items, folder / ITEMS)
+                _in_processes(source, folder, batch, processes, progress.add)
+        generations = PredictionCache(folder).generations
         make_folder(output)
         remove_manifest(output)
-        places = iter(range(len(questions)))
+        places = iter(range(len(items)))
         files = {
-            sheet.file.name: _write(
-                sheet, sources[sheet.source], processor, [answers[next(places)] for _ in sheet.questions]
+            table.file.name: _write(
+                table, sources[table.source], processor, [generations[next(places)] for _ in table.items]
             )
-            for sheet in sheets
+            for table in tables
         }
-        write_manifest(output, weights, files)
+        write_manifest(output, model, files)
         shutil.rmtree(folder)
 
 
-def _asker(built: Built, questions: Sequence[Question]) -> EitherAsker:
-    model, processor = built
-    if isinstance(processor, OwnWords):
-        return AnyModelAsker(model, processor, questions)
-    return Asker(model, processor, questions)
+class PredictionCache:
+    """The predictions under one folder, written by one process each into `{name}.jsonl`, read by all.
+
+    A line is one batch: the items' places and their generations. Whoever is killed loses at most the batch at hand.
+    """
+
+    def __init__(self, folder: Path, name: str = "0"):
+        make_folder(folder)
+        self.folder = folder
+        self.path = folder / f"{name}.jsonl"
+        self.generations = self._read()
+
+    def add(self, places: Sequence[int], generations: Sequence[Generation]) -> None:
+        """Append a batch, on disk when this returns."""
+        self.generations |= dict(zip(places, generations, strict=True))
+        append_line(self.path, {"places": list(places), "generations": [asdict(each) for each in generations]})
+
+    def _read(self) -> dict[int, Generation]:
+        found: dict[int, Generation] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for batch in read_lines(path, mine=path == self.path):
+                generations = (Generation(**each) for each in batch["generations"])
+                found |= dict(zip(batch["places"], generations, strict=True))
+        return found
 
 
-def _ask_share(asker: EitherAsker, folder: Path, batch: int, process: int, processes: int, report: Report) -> None:
-    """Ask what is this process's and not answered yet."""
-    journal = Journal(folder, str(process))
-    for share in shares(asker.questions, asker.lengths, batch, asker.pictures_at_once, processes)[process]:
-        left = [places for places in share.batches if not journal.answers.keys() >= set(places)]
-        shown = {asker.questions[place].picture for places in left for place in places}
-        asker.see([picture for picture in share.pictures if picture in shown], batch)
-        for places in left:
-            answered = asker.ask(places)
-            report(sum(place not in journal.answers for place in places))
-            journal.add(places, answered)
+def write_items(items: Sequence[Item], path: Path) -> None:
+    """Write what a job predicts, for the processes that predict it: every image once."""
+    images = list(dict.fromkeys(image for item in items for image in item.images))
+    place = {image: number for number, image in enumerate(images)}
+    rows = [asdict(item) | {"images": [place[image] for image in item.images]} for item in items]
+    make_folder(path.parent)
+    atomic_write(path, json.dumps({"images": images, "items": rows}))
 
 
-def _in_processes(
-    settings: PredictSettings,
-    build: Callable[[], Built],
-    work: Path,
-    folder: Path,
-    batch: int,
-    processes: int,
-    report: Report,
+def read_items(path: Path) -> list[Item]:
+    """Read what `write_items` wrote."""
+    content = read_json(path)
+    images = content["images"]
+    return [
+        Item(
+            **row
+            | {
+                "images": tuple(images[number] for number in row["images"]),
+                "generation": GenerationSettings(**row["generation"]),
+                "options": tuple(row["options"]),
+            }
+        )
+        for row in content["items"]
+    ]
+
+
+def _predict_share(
+    predictor: Predictor, items: Sequence[Item], folder: Path, batch: int, process: int, processes: int, report: Report
 ) -> None:
+    """Predict what is this process's and not predicted yet."""
+    cache = PredictionCache(folder, str(process))
+    items = predictor.prepare(items)
+    where = {image: item.where for item in items for image in item.images}
+    for shard in shards(items, predictor.lengths(items), batch, predictor.images_at_once, processes)[process]:
+        left = [places for places in shard.batches if not cache.generations.keys() >= set(places)]
+        shown = {image for places in left for place in places for image in items[place].images}
+        images = {image: partial(decode_image, image, where[image]) for image in shard.images if image in shown}
+        predictor.encode_images(images, batch)
+        for places in left:
+            generations = predictor.generate([items[place] for place in places])
+            report(sum(place not in cache.generations for place in places))
+            cache.add(places, generations)
+
+
+def _in_processes(source: ModelSource, folder: Path, batch: int, processes: int, report: Report) -> None:
     said = multiprocessing.get_context("spawn").Queue()
-    arguments = (processes, settings, build, work, folder, batch, said)
+    arguments = (processes, source, folder, batch, said)
     # A terminal's Ctrl-C goes to all processes; this one ends the others.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     context = multiprocessing.spawn(_process, arguments, nprocs=processes, join=False)
@@ -147,28 +188,18 @@ def _in_processes(
             child.join()
 
 
-def _process(
-    process: int,
-    processes: int,
-    settings: PredictSettings,
-    build: Callable[[], Built],
-    work: Path,
-    folder: Path,
-    batch: int,
-    said: Any,
-) -> None:
+def _process(process: int, processes: int, source: ModelSource, folder: Path, batch: int, said: Any) -> None:
     parent = os.getppid()
 
-    def report(questions: int) -> None:
+    def report(count: int) -> None:
         if os.getppid() != parent:
             raise SystemExit(1)  # the parent was killed
-        said.put(questions)
+        said.put(count)
 
     try:
         if torch.cuda.is_available():
             torch.cuda.set_device(process % torch.cuda.device_count())
-        questions = _questions(read_sheets(settings, Path(), work))
-        _ask_share(_asker(build(), questions), folder, batch, process, processes, report)
+        _predict_share(source.load(), read_items(folder / ITEMS), folder, batch, process, processes, report)
     except Exception as error:
         line = told(error)
         if line is None:
@@ -176,19 +207,8 @@ def _process(
         said.put(line)
 
 
-def _questions(sheets: Sequence[Sheet]) -> list[Question]:
-    return [question for sheet in sheets for question in sheet.questions]
-
-
-def _weights_sha256(model: Any) -> str:
-    weights = hashlib.sha256()
-    for parameter in model.parameters():
-        weights.update(parameter.detach().reshape(-1).view(torch.uint8).cpu().numpy())
-    return weights.hexdigest()
-
-
 def settings_key(settings: PredictSettings) -> str:
-    """Digest of what answers depend on that is known without model and questions: the settings and the code.
+    """Digest of what predictions depend on that is known without model and items: the settings and the code.
 
     Unlike a checkpoint, a half-done prediction of other code is not gone on with: no record tells one program's rows
     from the other's in a file that is compared row by row, and it is hours that are lost, not days.
@@ -196,30 +216,34 @@ def settings_key(settings: PredictSettings) -> str:
     return key([settings.model_dump(mode="json"), code_of(settings)])
 
 
-def _key(questions: Sequence[Question], processor: Words, weights: str) -> str:
-    """Digest of what else they depend on: prompts, pictures and weights."""
-    digests = {question.picture: hashlib.sha256((question.picture or "").encode()).digest() for question in questions}
-    asked = hashlib.sha256()
-    for question in questions:
-        prompt = processor.format_prompt(question.query)
-        asked.update(hashlib.sha256(prompt.encode()).digest() + digests[question.picture])
-    return key([asked.hexdigest(), weights])
+def _key(items: Sequence[Item], processor: Processor, model: str) -> str:
+    """Digest of what else they depend on: prompts, images and the model."""
+    digests = {image: hashlib.sha256(image.encode()).digest() for item in items for image in item.images}
+    digest = hashlib.sha256()
+    for item in items:
+        prompt = processor.format_prompt(item.query)
+        digest.update(hashlib.sha256(prompt.encode()).digest())
+        for image in item.images:
+            digest.update(digests[image])
+    return key([digest.hexdigest(), model])
 
 
-def _write(sheet: Sheet, source_sha256: str, processor: Words, answers: Sequence[Answer]) -> Predicted:
-    """Write the prediction file of `sheet`, and the list of its rejected rows; what the manifest says of it."""
-    texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
-    prompts = [processor.format_prompt(question.query) for question in sheet.questions]
-    table = sheet.table.assign(
+def _write(
+    table: PredictionTable, source_sha256: str, processor: Processor, generations: Sequence[Generation]
+) -> Predicted:
+    """Write a prediction file and the list of its rejected rows; what the manifest says of it."""
+    texts = processor.tokenizer.batch_decode([each.tokens for each in generations], skip_special_tokens=True)
+    prompts = [processor.format_prompt(item.query) for item in table.items]
+    written = table.table.assign(
         prediction=texts,
         prompt_sha256=[hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts],
-        stop_reason=[answer.stop_reason for answer in answers],
-        router_weights=[json.dumps([round(w, ROUTER_DECIMALS) for w in answer.router_weights]) for answer in answers],
+        stop_reason=[each.stop_reason for each in generations],
+        router_weights=[json.dumps([round(w, ROUTER_DECIMALS) for w in each.router_weights]) for each in generations],
     )
-    write_tsv(table, sheet.file)
-    listed = list_file(sheet.file)
-    write_list(sheet.rejected, listed)
-    if sheet.rejected:
-        rows = len(sheet.rejected) + len(table)
-        print(f"parrot: {sheet.file.name}: {len(sheet.rejected)} of {rows} rows rejected: {listed}", file=sys.stderr)
-    return predicted(table, source_sha256, sheet.language, sheet.control, len(sheet.rejected))
+    write_tsv(written, table.file)
+    listed = list_file(table.file)
+    write_list(table.rejected, listed)
+    if table.rejected:
+        rows = len(table.rejected) + len(written)
+        print(f"parrot: {table.file.name}: {len(table.rejected)} of {rows} rows rejected: {listed}", file=sys.stderr)
+    return predicted(written, source_sha256, table.language, table.control, len(table.rejected))

@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from parrot.config.catalog import Language
 from parrot.constants import IMAGE, LANGUAGES
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS
 from parrot.errors import ConfigError
+from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.postprocess import wrapper_answer
+from parrot.evaluate.predictor import GenerationSettings, Item, encode_unnamed, generate_texts, with_images
 from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
-from parrot.integrations.answering import Answerer, with_pictures
 
 Message = Sequence[Mapping[str, str]]
 
@@ -44,7 +46,8 @@ class Parrot:
         instruction: Mapping[Language, str] = LETTER_INSTRUCTION,
         max_new_tokens: int = 512,
     ):
-        self.answerer = Answerer(model_path, dtype)
+        self.predictor = load_predictor(model_path, getattr(torch, dtype))
+        self.where = str(model_path)
         self.instruction = instruction
         self.max_new_tokens = max_new_tokens
 
@@ -75,10 +78,11 @@ class Parrot:
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
         """The answer to a message, shortened as the wrapper shortens it. ConfigError for an unreadable picture."""
         query, paths = prepare_inputs(message)
-        pictures = [open_image(path, path) for path in paths]
+        (images,) = encode_unnamed(self.predictor, [[open_image(path, path) for path in paths]])
         language = self._language(dataset or "")
-        (answer,) = self.answerer.answer([query], [pictures], language, max_new_tokens=self.max_new_tokens)
-        return wrapper_answer(answer.strip(string.whitespace), query)
+        item = Item(query, images, self.where, GenerationSettings(self.max_new_tokens), language)
+        (prediction,) = generate_texts(self.predictor, [item])
+        return wrapper_answer(prediction.strip(string.whitespace), query)
 
     def _language(self, dataset: str) -> Language | None:
         """The language by which a data set's name ends, as it is written there: MMMB_cn, but not MMBench_DEV_CN."""
@@ -97,7 +101,7 @@ def prepare_inputs(message: Message) -> tuple[str, list[str]]:
     paths = [part["value"] for part in message if part["type"] == "image"]
     if sorted(kinds) == ["image", "text"]:
         (text,) = (part["value"] for part in message if part["type"] == "text")
-        return with_pictures(text, 1), paths
+        return with_images(text, 1), paths
     return "".join(IMAGE if part["type"] == "image" else part["value"] for part in message), paths
 
 

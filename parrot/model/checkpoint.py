@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from parrot.io.files import read_object
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert import load_released
-from parrot.model.convert.config import RELEASED_TYPE
+from parrot.model.convert.config import RELEASED_TYPE, named_tower
+from parrot.model.convert.files import find_vision_tower
+from parrot.model.convert.opening import open_released
 from parrot.model.folder import check_folder, read_processor
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import ParrotProcessor
-from parrot.model.vlm import load_vlm
+from parrot.model.vlm import load_vlm, load_vlm_processor
 from parrot.model.weights import aligned, be_quiet, check_finite, pretrained
 
 
@@ -44,6 +47,26 @@ def load_parrot(
     check_folder(folder, "Parrot model")
     model = pretrained(ParrotForConditionalGeneration, folder, dtype)
     return model.eval(), read_processor(Path(folder))
+
+
+def load_processor(folder: str | Path) -> Any:
+    """Load the processor that `load` gives, without the model; the folder is checked all the same."""
+    kind = model_type(folder)
+    if kind == RELEASED_TYPE:
+        return open_released(Path(folder)).processor
+    if kind == ParrotConfig.model_type:
+        check_folder(folder, "Parrot model")
+        return read_processor(Path(folder))
+    return load_vlm_processor(folder)
+
+
+def folders_of(folder: str | Path) -> list[Path]:
+    """The folders whose files make the model: `folder`, and for a released checkpoint its vision encoder's."""
+    folder = Path(folder)
+    if model_type(folder) != RELEASED_TYPE:
+        return [folder]
+    path = folder / "config.json"
+    return [folder, find_vision_tower(folder, named_tower(read_object(path), str(path)), None)]
 
 
 def model_type(folder: str | Path) -> Any:

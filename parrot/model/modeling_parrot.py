@@ -329,10 +329,10 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             `logits`: (B, T or `logits_to_keep`, V); None in training when `labels` are given.
             `router_weights`: (N, num_experts).
         """
+        router = RouterInputs(router_mask, router_input_ids, language_ids)
         if labels is not None:
             kwargs.setdefault("use_cache", False)
-            if router_mask is None and router_input_ids is None and self.config.router_text == "prompt":
-                router_mask = labels == IGNORED
+            router = router.or_prompt(self.config, labels == IGNORED)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -341,9 +341,9 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             pixel_values=pixel_values,
             image_features=image_features,
-            router_mask=router_mask,
-            router_input_ids=router_input_ids,
-            language_ids=language_ids,
+            router_mask=router.mask,
+            router_input_ids=router.ids,
+            language_ids=router.languages,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -406,9 +406,10 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         names = ["pixel_values", "image_features", "language_ids"]
         if kwargs.get("router_input_ids") is not None:
             names += ["router_input_ids", "router_mask"]
-        elif input_ids is not None and self.config.router_text == "prompt" and kwargs.get("router_mask") is None:
+        elif input_ids is not None:
             mask = kwargs.get("attention_mask")
-            kwargs["router_mask"] = torch.ones_like(input_ids) if mask is None else mask
+            prompt = torch.ones_like(input_ids) if mask is None else mask
+            kwargs["router_mask"] = RouterInputs(kwargs.get("router_mask")).or_prompt(self.config, prompt).mask
         pictures = [name for name in names if kwargs.get(name) is not None]
         if pictures:
             is_image = self._is_image(input_ids, kwargs.get("inputs_embeds"))

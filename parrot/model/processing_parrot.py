@@ -25,6 +25,8 @@ from parrot.model.chat_template import CHAT_FORMATS, ChatFormat, Turn, image_fir
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.image_processing_parrot import ParrotImageProcessor
 
+Row = tuple[Sequence[int] | np.ndarray, Sequence[int] | None]  # token ids, and labels where something is supervised
+
 
 def processor_of(
     vision_tower: str | Path,
@@ -113,10 +115,10 @@ class ParrotProcessor(ProcessorMixin):
             batch["router_mask"] = torch.tensor(np.array(read)) if torch.is_tensor(batch["input_ids"]) else read
         return batch
 
-    def language_ids(self, languages: Sequence[Language]) -> list[int] | None:
+    def language_ids(self, languages: Sequence[Language | None]) -> list[int] | None:
         """Return the places of languages among those that the router knows; None where it does not know one."""
         known = set(languages) <= set(self.languages)
-        return [self.languages.index(language) for language in languages] if known else None
+        return [self.languages.index(language) for language in languages if language] if known else None
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         return IMAGE * self.num_image_tokens
@@ -173,7 +175,36 @@ class ParrotProcessor(ProcessorMixin):
         times = np.where(is_image, self.num_image_tokens, 1)
         return tokens.repeat(times).tolist(), labels.repeat(times).tolist()
 
-    def router_reads(self, input_ids: Sequence[int], labels: Sequence[int] | None = None) -> np.ndarray:
+    def router_inputs(
+        self,
+        rows: Sequence[Row],
+        instead: Sequence[Row] | None,
+        languages: Sequence[Language | None],
+        side: Literal["left", "right"] = "right",
+    ) -> dict[str, torch.Tensor]:
+        """Resolve what the model's router reads: the one place that training, prediction and chat ask.
+
+        Args:
+            rows: token ids and labels (None: all is prompt) of the batch's rows, as they are padded on `side`.
+            instead: the rows that the router of each of N images reads in its own row's stead; None: its own row.
+            languages: of each image's row, (N,); None: unknown.
+        Returns:
+            `router_mask`, (B, T) bool; or with `instead` `router_input_ids` and `router_mask`, (N, R), one token for
+            the model's blank image where N is 0. And `language_ids`, (N,), unless N is 0 or a language is none that
+            the router knows.
+        """
+        batch: dict[str, torch.Tensor] = {}
+        if instead is None:
+            batch["router_mask"] = pad([self.router_reads(*row) for row in rows], False, side)
+        else:
+            texts = [np.asarray(ids)[self.router_reads(ids, labels)] for ids, labels in instead] or [np.zeros(1)]
+            batch["router_input_ids"] = pad(texts, 0, side)
+            batch["router_mask"] = pad([np.ones(len(text), bool) for text in texts], False, side)
+        if places := self.language_ids(languages):
+            batch["language_ids"] = torch.tensor(places)
+        return batch
+
+    def router_reads(self, input_ids: Sequence[int] | np.ndarray, labels: Sequence[int] | None = None) -> np.ndarray:
         """Which tokens of one sample the router reads, (T,) bool: no image tokens and nothing supervised.
 
         Where `router_text` is `user`, no system prompt and no role markers either.
@@ -197,3 +228,12 @@ class ParrotProcessor(ProcessorMixin):
             inside = inside and token != end
             read.append(inside)
         return read
+
+
+def pad(rows: Sequence[Any], fill: int | bool, side: Literal["left", "right"]) -> torch.Tensor:
+    """Rows of numbers as one tensor (B, T), int64 or bool as `fill` is, padded with it on `side`."""
+    array = np.full((len(rows), max(map(len, rows))), fill, bool if isinstance(fill, bool) else np.int64)
+    for index, row in enumerate(rows):
+        place = slice(array.shape[1] - len(row), None) if side == "left" else slice(len(row))
+        array[index, place] = row
+    return torch.from_numpy(array)

@@ -18,11 +18,16 @@ from parrot.model.configuration_parrot import ParrotConfig
 
 
 class RouterInputs(NamedTuple):
-    """`router_mask`, `router_input_ids` and `language_ids` of `ParrotModel.forward`."""
+    """`router_mask`, `router_input_ids` and `language_ids` of `ParrotModel.forward`; `ParrotProcessor` makes them."""
 
-    mask: Tensor | None
-    ids: Tensor | None
-    languages: Tensor | None
+    mask: Tensor | None = None
+    ids: Tensor | None = None
+    languages: Tensor | None = None
+
+    def or_prompt(self, config: ParrotConfig, prompt: Tensor) -> RouterInputs:
+        """Take `prompt`, (B, T), as mask where neither mask nor text is given and the router reads prompts whole."""
+        default = self.mask is None and self.ids is None and config.router_text == "prompt"
+        return self._replace(mask=prompt) if default else self
 
     def check(self, config: ParrotConfig, pictures: int) -> None:
         """ValueError where the router's kind needs what is not there."""

@@ -18,7 +18,7 @@ from parrot.model.weights import pretrained
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
-class OwnWords:
+class ChatTemplateProcessor:
     """A model's own processor, which words a user's turn by the model's chat template, if it has one."""
 
     def __init__(self, processor: Any):
@@ -26,28 +26,29 @@ class OwnWords:
         self.tokenizer = processor.tokenizer
 
     def format_prompt(self, query: str) -> str:
-        """The text for the processor that asks `query`, whose picture, if any, is an `<image>` line at its start."""
+        """The text for the processor that asks `query`, each image at its `<image>`.
+
+        A line feed behind the first `<image>`, with which our prompts begin, is left to the template.
+        """
         text = query.removeprefix(f"{IMAGE}\n")
         if self.processor.chat_template is None:
             return text
-        picture = [{"type": "image"}] if text != query else []
-        turn = {"role": "user", "content": [*picture, {"type": "text", "text": text}]}
-        return self.processor.apply_chat_template([turn], add_generation_prompt=True)
+        content = [{"type": "image"}] if text != query else []
+        for place, part in enumerate(text.split(IMAGE)):
+            content += [{"type": "image"}] if place else []
+            content += [{"type": "text", "text": part}] if part else []
+        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
 
-def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, OwnWords]:
+def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, ChatTemplateProcessor]:
     """The model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
 
     The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
     ConfigError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
     """
-    check_folder(folder, "image-text-to-text model")
-    config = read_config(Path(folder))
+    loaded = load_vlm_processor(folder)
+    config, processor = read_config(Path(folder)), loaded.processor
     model = pretrained(AutoModelForImageTextToText, folder, dtype).eval()
-    try:
-        processor = _processor(folder, PROCESSOR_MAPPING[type(config)])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder}: no readable processor: {error}") from None
     if isinstance(config, Blip2Config):
         _show_blip2_the_picture(model, processor, folder)
     tokenizer, text = processor.tokenizer, config.get_text_config()
@@ -57,7 +58,16 @@ def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     ids = {name: getattr(model.generation_config, name) or getattr(text, name, None) for name in TOKEN_IDS}
     ids["eos_token_id"] = ids["eos_token_id"] or tokenizer.eos_token_id
     model.generation_config = GenerationConfig(do_sample=False, pad_token_id=tokenizer.pad_token_id, **ids)
-    return model, OwnWords(processor)
+    return model, loaded
+
+
+def load_vlm_processor(folder: str | Path) -> ChatTemplateProcessor:
+    """Load the processor of a folder in transformers' format, which is checked; ConfigError as `load_vlm`."""
+    check_folder(folder, "image-text-to-text model")
+    try:
+        return ChatTemplateProcessor(_processor(folder, PROCESSOR_MAPPING[type(read_config(Path(folder)))]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder}: no readable processor: {error}") from None
 
 
 def _processor(folder: str | Path, kind: Any) -> Any:

@@ -1,25 +1,33 @@
-"""Questions asked as prediction asks them, in this process and without a record."""
+"""Items predicted as prediction does it, in this process and without a record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from parrot.evaluate.asker import Asker
-from parrot.evaluate.generate import Answer
-from parrot.evaluate.questions import Question
-from parrot.evaluate.shares import shares
+from parrot.data.tsv import decode_image
+from parrot.evaluate.items import shards
+from parrot.evaluate.parrot_predictor import ParrotPredictor
+from parrot.evaluate.predictor import Generation, Item, Predictor
 from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
 
 
 def answer_questions(
-    model: ParrotForConditionalGeneration, processor: ParrotProcessor, questions: Sequence[Question], batch: int
-) -> list[Answer]:
-    """Answers to `questions`, in their order."""
-    asker = Asker(model, processor, questions)
-    answers = [Answer() for _ in questions]
-    for share in shares(questions, asker.lengths, batch, asker.pictures_at_once)[0]:
-        asker.see(share.pictures, batch)
-        for places in share.batches:
-            for place, answer in zip(places, asker.ask(places), strict=True):
-                answers[place] = answer
-    return answers
+    model: ParrotForConditionalGeneration, processor: ParrotProcessor, items: Sequence[Item], batch: int
+) -> list[Generation]:
+    """Predictions for `items`, in their order."""
+    predictor = ParrotPredictor(model, processor)
+    items = predictor.prepare(items)
+    generations = [Generation() for _ in items]
+    for shard in shards(items, predictor.lengths(items), batch, predictor.images_at_once)[0]:
+        encode(predictor, shard.images, batch)
+        for places in shard.batches:
+            found = predictor.generate([items[place] for place in places])
+            for place, generation in zip(places, found, strict=True):
+                generations[place] = generation
+    return generations
+
+
+def encode(predictor: Predictor, images: Sequence[str], batch: int) -> None:
+    """Encode base64 images."""
+    predictor.encode_images({image: partial(decode_image, image, "here") for image in images}, batch)

@@ -35,8 +35,8 @@ from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
 from parrot.config.runs import Suite
 from parrot.data.tsv import decode_picture
-from parrot.evaluate.generate import Answer
-from parrot.evaluate.questions import Question, read_sheets
+from parrot.evaluate.items import read_tables
+from parrot.evaluate.predictor import Generation, GenerationSettings, Item
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
 from parrot.model.build import build
 from parrot.model.checkpoint import load_parrot
@@ -49,17 +49,17 @@ GOAL = 8.0
 Built = tuple[ParrotForConditionalGeneration, ParrotProcessor]
 
 
-def mini(count: int) -> tuple[Built, list[Question]]:
+def mini(count: int) -> tuple[Built, list[Item]]:
     """The mini model, and `count` questions of each language about the same pictures."""
     run = Suite.load().run("parrot")
     folder = Path("results/mini/parrot/model")
     built = load_parrot(folder) if folder.is_dir() else build(run.tune)
-    sheets = [sheet for sheet in read_sheets(run.predict, Path()) if sheet.file.stem.startswith("MMMB_")]
-    plain = [sheet for sheet in sheets if "." not in sheet.file.stem]
-    return (built[0].eval(), built[1]), [q for sheet in plain for q in sheet.questions[: count // len(plain)]]
+    tables = [table for table in read_tables(run.predict, Path()) if table.file.stem.startswith("MMMB_")]
+    plain = [table for table in tables if "." not in table.file.stem]
+    return (built[0].eval(), built[1]), [item for table in plain for item in table.items[: count // len(plain)]]
 
 
-def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Question]]:
+def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Item]]:
     """A random model with the mini tokenizer, and `count` questions, 12 about each picture."""
     vision = CLIPVisionConfig(
         hidden_size=384,
@@ -91,18 +91,16 @@ def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Question
     return (model, ParrotProcessor(pixels, processor.tokenizer, config.num_image_tokens)), questions
 
 
-def made_up(
-    count: int, processor: ParrotProcessor, about_each: int, words: tuple[int, int] = (20, 40)
-) -> list[Question]:
+def made_up(count: int, processor: ParrotProcessor, about_each: int, words: tuple[int, int] = (20, 40)) -> list[Item]:
     """`count` questions of so many random words, `about_each` about each picture, for 2 tokens of answer."""
     random = np.random.default_rng(0)
     known = [word for word in processor.tokenizer.get_vocab() if word.isascii() and word.isalpha()]
     return [
-        Question(
+        Item(
             "<image>\n" + " ".join(random.choice(known, random.integers(*words))),
-            _picture(n // about_each),
+            (_picture(n // about_each),),
             f"{n}",
-            2,
+            GenerationSettings(2),
             "en",
         )
         for n in range(count)
@@ -117,14 +115,13 @@ def _picture(seed: int) -> str:
 
 
 @torch.inference_mode()
-def released_way(built: Built, questions: list[Question]) -> list[list[int]]:
+def released_way(built: Built, questions: list[Item]) -> list[list[int]]:
     """One question at a time, its picture encoded for it alone."""
     model, processor = built
     ends = {*torch.tensor(model.generation_config.eos_token_id).flatten().tolist()}
     answers = []
     for question in questions:
-        assert question.picture is not None
-        picture = decode_picture(question.picture, question.where)
+        picture = decode_picture(question.images[0], question.where)
         inputs = processor(picture, processor.format_prompt(question.query), return_tensors="pt").to(model.device)
         pixels = inputs.pop("pixel_values")
         seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
@@ -134,27 +131,27 @@ def released_way(built: Built, questions: list[Question]) -> list[list[int]]:
         output = model(**inputs, image_features=features, past_key_values=cache, use_cache=True)
         while (token := int(output.logits[0, -1].argmax())) not in ends:
             answer.append(token)
-            if len(answer) == question.max_new_tokens:
+            if len(answer) == question.generation.max_new_tokens:
                 break
             output = model(torch.tensor([[token]], device=model.device), past_key_values=cache, use_cache=True)
         answers.append(answer)
     return answers
 
 
-def without_sharing(built: Built, questions: list[Question]) -> list[list[int]]:
+def without_sharing(built: Built, questions: list[Item]) -> list[list[int]]:
     """This project's batches, every row's picture being one of its own: bytes after a PNG's end make it so."""
     own = [
-        replace(q, picture=base64.b64encode(base64.b64decode(q.picture or "") + f"{n}".encode()).decode())
+        replace(q, images=(base64.b64encode(base64.b64decode(q.images[0]) + f"{n}".encode()).decode(),))
         for n, q in enumerate(questions)
     ]
     return tokens(answer_questions(*built, own, BATCH))
 
 
-def ours(built: Built, questions: list[Question]) -> list[list[int]]:
+def ours(built: Built, questions: list[Item]) -> list[list[int]]:
     return tokens(answer_questions(*built, questions, BATCH))
 
 
-def tokens(answers: list[Answer]) -> list[list[int]]:
+def tokens(answers: list[Generation]) -> list[list[int]]:
     return [answer.tokens for answer in answers]
 
 
@@ -170,14 +167,14 @@ def _attention_operations(query: torch.Size, key: torch.Size, value: torch.Size,
     return sdpa_flop_count(query, key, value)
 
 
-def arithmetic(built: Built, questions: list[Question]) -> float:
+def arithmetic(built: Built, questions: list[Item]) -> float:
     needed = counted(lambda: answer_questions(*built, questions, 1))
     return counted(lambda: released_way(built, questions)) / needed
 
 
-def compare(name: str, built: Built, questions: list[Question], threads: int, bound: float) -> None:
+def compare(name: str, built: Built, questions: list[Item], threads: int, bound: float) -> None:
     torch.set_num_threads(threads)
-    ways: dict[str, Callable[[Built, list[Question]], list[list[int]]]] = {
+    ways: dict[str, Callable[[Built, list[Item]], list[list[int]]]] = {
         "released way": released_way,
         "ours, features not shared": without_sharing,
         "ours": ours,

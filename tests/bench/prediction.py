@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from parrot.evaluate.asker import Asker
-from parrot.evaluate.questions import Question
+from parrot.evaluate.parrot_predictor import ParrotPredictor
+from parrot.evaluate.predictor import Item
 from parrot.model import ParrotForConditionalGeneration, ParrotImageProcessor, ParrotProcessor
 from tests.bench.asking import answer_questions
 from tests.bench.gpu import matrix_product_rate
@@ -46,8 +46,8 @@ def random_model(size: Size, device: str) -> Built:
 
 def run(
     sizes: Mapping[str, Size],
-    made_up: Callable[[ParrotProcessor], list[Question]],
-    released_way: Callable[[Built, list[Question]], Answers],
+    made_up: Callable[[ParrotProcessor], list[Item]],
+    released_way: Callable[[Built, list[Item]], Answers],
     device: str = "cuda",
     batch: int = 64,
     product_side: int = 8192,
@@ -56,7 +56,7 @@ def run(
     for name, size in sizes.items():
         model, processor = random_model(size, device)
         questions = made_up(processor)
-        lengths = Asker(model, processor, questions).lengths
+        lengths = ParrotPredictor(model, processor, device).lengths(questions)
         print(
             f"\n{name}: {len(questions)} questions of {sum(lengths) / len(lengths):.0f} tokens, visual ones included\n"
         )
@@ -81,7 +81,7 @@ def run(
         del model, built
 
 
-def ours_way(built: Built, questions: list[Question], batch: int) -> Answers:
+def ours_way(built: Built, questions: list[Item], batch: int) -> Answers:
     return [answer.tokens for answer in answer_questions(*built, questions, batch)]
 
 

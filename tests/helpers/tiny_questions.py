@@ -12,6 +12,10 @@ from PIL import Image
 from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
+from parrot.evaluate.model_source import ModelSource
+from parrot.evaluate.parrot_predictor import ParrotPredictor
+from parrot.evaluate.predictor import GenerationSettings, Item
+from parrot.model import ParrotForConditionalGeneration, ParrotProcessor
 
 COLOURS = ("red", "green", "blue")
 LIMIT = 6
@@ -21,6 +25,16 @@ def picture(colour: str) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (12, 9), colour).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def item(query: str, image: str | None, where: str = "here", limit: int = LIMIT, language: str = "en") -> Item:
+    """An item of one base64 image, or of none."""
+    return Item(query, () if image is None else (image,), where, GenerationSettings(limit), language)
+
+
+def in_memory(built: tuple[ParrotForConditionalGeneration, ParrotProcessor]) -> ModelSource:
+    """A model that is loaded already, as this process alone can predict by it."""
+    return ModelSource((), lambda: ParrotPredictor(*built), lambda: built[1])
 
 
 def rows(question: str) -> pd.DataFrame:

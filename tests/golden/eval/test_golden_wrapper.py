@@ -5,12 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pandas as pd
 import pytest
 
+from parrot.evaluate.predictor import Generation, Item
 from parrot.integrations.vlmeval import Parrot, prepare_inputs
+
+
+class Said:
+    """Stands in for the model: predicts `text`, whose characters are its tokens."""
+
+    text = ""
+
+    @property
+    def processor(self) -> Said:
+        return self
+
+    @property
+    def tokenizer(self) -> Said:
+        return self
+
+    def encode_images(self, images: object, batch: int) -> None:
+        assert not images
+
+    def generate(self, items: list[Item]) -> list[Generation]:
+        return [Generation([ord(character) for character in self.text]) for _ in items]
+
+    def batch_decode(self, texts: list[list[int]], skip_special_tokens: bool) -> list[str]:
+        return ["".join(map(chr, tokens)) for tokens in texts]
 
 
 def read(golden: Path, name: str) -> object:
@@ -24,7 +48,7 @@ def wrapper(monkeypatch: pytest.MonkeyPatch) -> Parrot:
     datasets.DATASET_TYPE = lambda name: {"MME": "Y/N", "LLaVABench": "VQA"}.get(name, "MCQ")
     monkeypatch.setitem(sys.modules, "vlmeval", ModuleType("vlmeval"))
     monkeypatch.setitem(sys.modules, "vlmeval.dataset", datasets)
-    monkeypatch.setattr("parrot.integrations.vlmeval.Answerer", lambda folder, dtype: SimpleNamespace())
+    monkeypatch.setattr("parrot.integrations.vlmeval.load_predictor", lambda folder, dtype: Said())
     parrot = Parrot("no/such/folder")
     parrot.set_dump_image(lambda line: ["1.png", "2.png"][: line.get("pictures", 1)])
     return parrot
@@ -56,5 +80,5 @@ def test_inputs(golden: Path) -> None:
 
 def test_postprocessed_answers(wrapper: Parrot, golden: Path) -> None:
     for case in read(golden, "postprocess.json"):
-        wrapper.answerer.answer = lambda queries, *rest, said=case["response"], **options: [said for _ in queries]
+        wrapper.predictor.text = case["response"]
         assert wrapper.generate_inner([{"type": "text", "value": case["query"]}]) == case["answer"]

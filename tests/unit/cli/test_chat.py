@@ -17,11 +17,11 @@ from PIL import Image
 
 from parrot.cli import app as cli
 from parrot.evaluate.chat import Chat
-from parrot.evaluate.questions import Question
-from parrot.evaluate.streaming import TextStream
+from parrot.evaluate.generate import TextStream
 from parrot.model.checkpoint import load_parrot
 from tests.bench.asking import answer_questions
 from tests.helpers.tiny_model import tiny_tokenizer
+from tests.helpers.tiny_questions import item
 from tests.helpers.tiny_training import talkative_model
 
 MODELS = Path(__file__).parents[3] / "docs/models.md"
@@ -73,7 +73,7 @@ def predicted(folder: Path) -> dict[str, tuple[str, Any]]:
     """For each question the text and the answer that prediction gives, several at once and not streamed."""
     model, processor = load_parrot(folder / "model")
     picture = base64.b64encode((folder / "picture.png").read_bytes()).decode()
-    questions = [Question(f"<image>\n{question}", picture, "here", LIMIT, "en") for question in QUESTIONS]
+    questions = [item(f"<image>\n{question}", picture, "here", LIMIT, "en") for question in QUESTIONS]
     answers = answer_questions(model, processor, questions, batch=8)
     texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
     assert len({text.strip() for text in texts}) == len(QUESTIONS)
@@ -121,10 +121,10 @@ def test_streamed_answers_are_the_predicted_ones(folder: Path, predicted):
 def test_an_answer_that_ends_by_itself(folder: Path, predicted):
     asked = Chat(folder / "model", folder / "picture.png")
     tokens = predicted[ZH][1].tokens
-    asked.model.generation_config.eos_token_id = end = tokens[4]
+    asked.predictor.model.generation_config.eos_token_id = end = tokens[4]
     reply = asked.ask(f"<image>\n{ZH}", LIMIT)
     assert reply.stop_reason == "eos"
-    assert reply.text == asked.processor.tokenizer.decode(tokens[: tokens.index(end)]).strip()
+    assert reply.text == asked.predictor.processor.tokenizer.decode(tokens[: tokens.index(end)]).strip()
 
 
 def test_one_question_prints_its_answer_alone(parrot_chat, predicted):
@@ -134,14 +134,14 @@ def test_one_question_prints_its_answer_alone(parrot_chat, predicted):
 def test_several_questions_load_and_encode_once(parrot_chat, predicted, monkeypatch):
     loaded, encoded = [], []
 
-    def counting(path):
-        model, processor = load_parrot(path)
+    def counting(path, dtype):
+        model, processor = load_parrot(path, dtype)
         encode = model.encode_images
         monkeypatch.setattr(model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
         loaded.append(path)
         return model, processor
 
-    monkeypatch.setattr("parrot.evaluate.chat.load_parrot", counting)
+    monkeypatch.setattr("parrot.evaluate.parrot_predictor.load_parrot", counting)
     said = parrot_chat(*QUESTIONS, "--max-new-tokens", str(LIMIT))
     assert said.out == "".join(f"> {question}\n{predicted[question][0]}\n" for question in QUESTIONS)
     assert (loaded, encoded) == ([Path("model")], [1])

@@ -15,10 +15,10 @@ from parrot.config.catalog import Language
 from parrot.config.settings import ExpertSettings
 from parrot.errors import ConfigError
 from parrot.evaluate.chat import Chat, Reply
-from parrot.evaluate.questions import Question
 from parrot.model.build import build
 from parrot.model.checkpoint import load_parrot
 from tests.bench.asking import answer_questions
+from tests.helpers.tiny_questions import item
 from tests.helpers.tiny_training import tune_settings, write_backbones
 
 QUERY = "<image>\nBu resimde ne var?"
@@ -54,7 +54,7 @@ def save(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def predicted(model: Path, picture: Path, language: Language = "en") -> Reply:
     network, processor = load_parrot(model)
-    question = Question(QUERY, base64.b64encode(picture.read_bytes()).decode(), "here", LIMIT, language)
+    question = item(QUERY, base64.b64encode(picture.read_bytes()).decode(), "here", LIMIT, language)
     (answer,) = answer_questions(network, processor, [question], batch=1)
     text = processor.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip()
     return Reply(text, answer.stop_reason, answer.router_weights)

@@ -98,12 +98,12 @@ def test_the_batch_of_questions_is_given_or_the_configs(monkeypatch, tmp_path: P
     (tmp_path / "over.yaml").write_text("hardware: {predict_batch: 7}\n")
     calls = []
     monkeypatch.setattr("parrot.evaluate.predict.predict", lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr("parrot.model.build.build", lambda settings, projector, dtype: projector)
-    monkeypatch.setattr("parrot.model.checkpoint.load_parrot", lambda folder, dtype: folder)
+    monkeypatch.setattr("parrot.evaluate.model_source.stage1", lambda settings, projector, dtype: projector)
+    monkeypatch.setattr("parrot.evaluate.model_source.trained", lambda folder, dtype: folder)
     options = ("--output", "out", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
     assert run(monkeypatch, "predict", model, "m", *options, *given) == 0
-    ((settings, build, output, work, batch, processes),) = calls
-    assert (build(), output, work, batch) == (Path("m"), Path("out"), Path("work"), expected)
+    ((settings, source, output, work, batch, processes),) = calls
+    assert (source, output, work, batch) == (Path("m"), Path("out"), Path("work"), expected)
     assert processes == max(1, torch.cuda.device_count())
     assert settings.controls == (("text",) if model == "--stage1" else ("none", "shuffled", "text"))
 

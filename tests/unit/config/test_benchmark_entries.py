@@ -19,7 +19,7 @@ from parrot.config.settings import JudgeSettings
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.questions import read_sheets
+from parrot.evaluate.items import read_tables
 from parrot.evaluate.score import score
 from parrot.evaluate.scores_csv import read_scores
 from tests.helpers.tiny_manifest import sign
@@ -37,10 +37,10 @@ def answer(benchmark: Benchmark, rows: list[dict[str, str]], answers: list[str],
     table = [{"index": str(place), **row} for place, row in enumerate(rows)]
     write_tsv(pd.DataFrame(table, dtype=str), Path(benchmark.folder, "B.tsv"))
     settings = PredictSettings(benchmarks=(benchmark,), controls=("none",), prompt_language="dataset", dtype="fp32")
-    (sheet,) = read_sheets(settings, out)
+    (sheet,) = read_tables(settings, out)
     write_tsv(sheet.table.assign(prediction=answers, prompt_sha256=""), sheet.file)
     sign(out, benchmark)
-    return [question.query for question in sheet.questions]
+    return [question.query for question in sheet.items]
 
 
 def scores(benchmark: Benchmark, folder: Path, **fields: Any) -> pd.DataFrame:

@@ -21,10 +21,11 @@ from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import read_tsv
 from parrot.errors import ConfigError
+from parrot.evaluate.items import read_tables
 from parrot.evaluate.predict import predict
-from parrot.evaluate.questions import read_sheets
 from parrot.evaluate.score import score
 from parrot.fetch.fetch import fetch
+from tests.helpers.tiny_questions import in_memory
 from tests.helpers.tiny_training import talkative_model
 
 COLUMNS = ("index", "question", "A", "B", "answer", "image")
@@ -199,8 +200,8 @@ def test_listed_where_the_entry_says_so(case: Hostile, tmp_path: Path, capsys: p
     places = {row.place for row in rejected}
     assert len(rejected) == len(places) == len(INDICES) - len(case.left)
     assert places | set(rows.index) == set(range(len(INDICES)))
-    (sheet,) = read_sheets(settings(entry), tmp_path)
-    assert (len(sheet.questions), sheet.rejected) == (len(case.left), rejected)
+    (sheet,) = read_tables(settings(entry), tmp_path)
+    assert (len(sheet.items), sheet.rejected) == (len(case.left), rejected)
     found = json.loads(report.read_text())
     assert found["checked"] == {"b": {"en": len(case.left)}}
     if rejected:
@@ -261,7 +262,7 @@ def test_rejected_rows_are_listed_beside_predictions_and_counted_in_scores(
     entry = benchmark(tmp_path, text(rows), rejected_rows="list", controls=("none", "shuffled"))
     model = talkative_model(tmp_path_factory.mktemp("backbones"))
     out = tmp_path / "out"
-    predict(settings(entry), lambda: model, out, tmp_path / "work", 8)
+    predict(settings(entry), in_memory(model), out, tmp_path / "work", 8)
     assert list(read_tsv(out / "b.tsv")["index"]) == WITHOUT_4
     assert read_tsv(out / "b.rejected.tsv").to_dict("records") == [
         {"row": "5", "index": "4", "why": "answer 'E' is not an offered option; expected one of A, B"}
@@ -279,5 +280,5 @@ def test_rejected_rows_are_listed_beside_predictions_and_counted_in_scores(
         "shuffled": {"questions": 2, "rejected": 2},
     }
     # Asked again without faults, the lists are gone.
-    predict(settings(benchmark(tmp_path, text(table()))), lambda: model, out, tmp_path / "work", 8)
+    predict(settings(benchmark(tmp_path, text(table()))), in_memory(model), out, tmp_path / "work", 8)
     assert not (out / "b.rejected.tsv").exists()

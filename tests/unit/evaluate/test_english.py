@@ -15,17 +15,16 @@ from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate import machine_translation
-from parrot.evaluate.english import Translations
+from parrot.evaluate import translate as translating
 from parrot.evaluate.grading import read_rows, stored_answers
-from parrot.evaluate.machine_translation import load_translator, translate
+from parrot.evaluate.items import read_tables
 from parrot.evaluate.predict import predict
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
-from parrot.evaluate.questions import read_sheets
+from parrot.evaluate.translate import Translations, load_translator, translate
 from parrot.report.settings import report_stage
 from tests.helpers.tiny_manifest import sign
 from tests.helpers.tiny_nllb import write_nllb
-from tests.helpers.tiny_questions import COLOURS, picture
+from tests.helpers.tiny_questions import COLOURS, in_memory, picture
 from tests.helpers.tiny_training import talkative_model, write_backbones
 
 TEXTS = {
@@ -91,15 +90,15 @@ def nllb(tmp_path: Path) -> BackboneFolder:
 
 
 def test_parallel_rows_are_asked_in_english_and_stay_their_languages_files(benchmark, tmp_path: Path) -> None:
-    sheets = {sheet.file.name: sheet for sheet in read_sheets(settings(benchmark), tmp_path / "out")}
+    sheets = {sheet.file.name: sheet for sheet in read_tables(settings(benchmark), tmp_path / "out")}
     for ending in ("", ".shuffled", ".text"):
         english, chinese = (sheets[f"MMMB_{language}{ending}.tsv"] for language in ("en", "cn"))
-        assert [q.query for q in chinese.questions] == [q.query for q in english.questions]
-        assert [q.picture for q in chinese.questions] == [q.picture for q in english.questions]
-        assert {q.language for q in chinese.questions} == {"en"}
+        assert [q.query for q in chinese.items] == [q.query for q in english.items]
+        assert [q.images for q in chinese.items] == [q.images for q in english.items]
+        assert {q.language for q in chinese.items} == {"en"}
         assert chinese.table.equals(english.table)
-    assert sheets["MMMB_cn.text.tsv"].questions[1].query.startswith("A picture.\nA hint.\nWhich colour?\nA. red\n")
-    assert str(tmp_path / "MMMB_cn.tsv") in sheets["MMMB_cn.tsv"].questions[0].where
+    assert sheets["MMMB_cn.text.tsv"].items[1].query.startswith("A picture.\nA hint.\nWhich colour?\nA. red\n")
+    assert str(tmp_path / "MMMB_cn.tsv") in sheets["MMMB_cn.tsv"].items[0].where
 
 
 @pytest.mark.parametrize(
@@ -110,31 +109,31 @@ def test_parallel_rows_are_asked_in_english_and_stay_their_languages_files(bench
 def test_rows_that_are_not_parallel_are_named(benchmark, tmp_path: Path, changes, expected: str) -> None:
     write(tmp_path, "zh", "MMMB_cn.tsv", **changes)
     with pytest.raises(ConfigError, match=rf"MMMB_cn\.tsv: {expected}: expected a row with that index and answer in "):
-        read_sheets(settings(benchmark), tmp_path)
+        read_tables(settings(benchmark), tmp_path)
 
 
 def test_rows_that_are_not_parallel_are_listed_where_the_entry_says_so(benchmark, tmp_path: Path) -> None:
     write(tmp_path, "en", "MMMB_en.tsv", answer="E")
     listing = benchmark.model_copy(update={"rejected_rows": "list", "controls": ("none",)})
-    sheets = read_sheets(settings(listing), tmp_path)
+    sheets = read_tables(settings(listing), tmp_path)
     assert [[row["index"] for row in sheet.table.to_dict("records")] for sheet in sheets] == [["0", "1", "3"]] * 2
     assert [[row.place for row in sheet.rejected] for sheet in sheets] == [[2], [2]]
     assert sheets[1].rejected[0].why == f"expected a row with that index and answer in {tmp_path / 'MMMB_en.tsv'}"
     table = read_tsv(tmp_path / "MMMB_cn.tsv")
     write_tsv(table.assign(index=["5", "6", "7", "8"]), tmp_path / "MMMB_cn.tsv")
     with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: all 4 rows are rejected; the first: row 5: expected a row"):
-        read_sheets(settings(listing), tmp_path)
+        read_tables(settings(listing), tmp_path)
 
 
 def test_parallel_rows_need_an_english_file(benchmark, tmp_path: Path) -> None:
     chinese = benchmark.model_copy(update={"files": {"zh": "MMMB_cn.tsv"}})
     with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: translator parallel_rows: expected an English file in MMMB"):
-        read_sheets(settings(chinese), tmp_path)
+        read_tables(settings(chinese), tmp_path)
 
 
 def test_a_model_translates_each_line_as_alone_and_once(benchmark, nllb, tmp_path: Path, monkeypatch) -> None:
     asked = settings(benchmark, nllb)
-    monkeypatch.setattr(machine_translation, "MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr(translating, "MAX_NEW_TOKENS", 12)
     translate(asked, tmp_path / "work", 3)
     known = Translations(nllb, tmp_path / "work").known
     assert known["zh"].keys() == {"什么颜色？", "红", "什么", "绿", "红绿"}
@@ -147,13 +146,13 @@ def test_a_model_translates_each_line_as_alone_and_once(benchmark, nllb, tmp_pat
         tokens = model.generate(**tokenizer(line, return_tensors="pt"), **limits)
         assert english == tokenizer.decode(tokens[0], skip_special_tokens=True)
     assert len(set(known["zh"].values())) > 2
-    monkeypatch.setattr(machine_translation, "load_translator", lambda folder: pytest.fail("translated again"))
+    monkeypatch.setattr(translating, "load_translator", lambda folder: pytest.fail("translated again"))
     translate(asked, tmp_path / "work", 3)
 
 
 def test_a_translation_that_was_cut_off_goes_on(benchmark, nllb, tmp_path: Path, monkeypatch) -> None:
     asked = settings(benchmark, nllb)
-    monkeypatch.setattr(machine_translation, "MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr(translating, "MAX_NEW_TOKENS", 12)
     translate(asked, tmp_path / "whole", 2)
     translate(asked, tmp_path / "work", 2)
     (file,) = (tmp_path / "work/translations").glob("*/*.jsonl")
@@ -164,8 +163,8 @@ def test_a_translation_that_was_cut_off_goes_on(benchmark, nllb, tmp_path: Path,
         for line in lines["value"]["lines"]
     }
     translated = []
-    whole = machine_translation._translate
-    monkeypatch.setattr(machine_translation, "_translate", lambda *given: translated.extend(given[2]) or whole(*given))
+    whole = translating._translate
+    monkeypatch.setattr(translating, "_translate", lambda *given: translated.extend(given[2]) or whole(*given))
     translate(asked, tmp_path / "work", 2)
     known = Translations(nllb, tmp_path / "whole").known
     assert sorted(translated) == sorted(known["zh"].keys() - left)
@@ -190,9 +189,9 @@ def test_translated_rows_keep_lines_and_what_the_model_made_nothing_of(benchmark
 
 
 def test_predictions_hold_what_was_asked(built, benchmark, nllb, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(machine_translation, "MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr(translating, "MAX_NEW_TOKENS", 12)
     for name, translator in (("rows", "parallel_rows"), ("model", nllb)):
-        predict(settings(benchmark, translator), lambda: built, tmp_path / name, tmp_path / "work", 3)
+        predict(settings(benchmark, translator), in_memory(built), tmp_path / name, tmp_path / "work", 3)
     english, rows, model = (
         read_tsv(tmp_path / file) for file in ("rows/MMMB_en.tsv", "rows/MMMB_cn.tsv", "model/MMMB_cn.tsv")
     )
@@ -204,8 +203,8 @@ def test_predictions_hold_what_was_asked(built, benchmark, nllb, tmp_path: Path,
 
 def test_translated_questions_need_the_english_instruction_alone(benchmark, tmp_path: Path) -> None:
     entry = benchmark.model_copy(update={"instruction": {"en": "Say it."}})
-    sheets = read_sheets(settings(entry), tmp_path)
-    assert all(question.query.endswith("\nSay it.") for sheet in sheets for question in sheet.questions)
+    sheets = read_tables(settings(entry), tmp_path)
+    assert all(question.query.endswith("\nSay it.") for sheet in sheets for question in sheet.items)
     for sheet in sheets:
         write_tsv(sheet.table.assign(prediction="A", prompt_sha256=""), sheet.file)
     sign(tmp_path, entry)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,14 @@ from parrot.config.stages import PredictSettings
 from parrot.data.tsv import picture_id, read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate import predict as predicting
-from parrot.evaluate.asker import Asker
-from parrot.evaluate.generate import Answer, generate
+from parrot.evaluate.generate import Progress, generate
+from parrot.evaluate.items import read_tables
+from parrot.evaluate.model_source import trained
+from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.progress import Progress
-from parrot.evaluate.questions import read_sheets
-from parrot.model.checkpoint import load_parrot
-from tests.helpers.tiny_questions import COLOURS, LIMIT, picture, predict_settings, rows
+from parrot.evaluate.predictor import Generation
+from tests.helpers.tiny_questions import COLOURS, LIMIT, in_memory, picture, predict_settings, rows
 from tests.helpers.tiny_training import talkative_model
 
 
@@ -74,13 +73,13 @@ def test_questions_without_pictures(built) -> None:
 
 
 def test_what_is_asked(settings: PredictSettings, tmp_path: Path) -> None:
-    sheets = {sheet.file.name: sheet for sheet in read_sheets(settings, tmp_path)}
-    plain, shuffled, text = (sheets[f"MMMB_en{ending}.tsv"].questions[4] for ending in ("", ".shuffled", ".text"))
+    sheets = {sheet.file.name: sheet for sheet in read_tables(settings, tmp_path)}
+    plain, shuffled, text = (sheets[f"MMMB_en{ending}.tsv"].items[4] for ending in ("", ".shuffled", ".text"))
     prompt = "None\n" + "Which colour?" * 2 + "\nA. red\nB. NA\nAnswer."
     assert plain.query == shuffled.query == f"<image>\n{prompt}"
-    assert (plain.picture, shuffled.picture, text.picture) == (picture("green"), picture("blue"), None)
+    assert (plain.images, shuffled.images, text.images) == ((picture("green"),), (picture("blue"),), ())
     assert text.query == f"green.\n{prompt}"
-    assert sheets["MMMB_cn.tsv"].questions[0].query.endswith("\n请回答。")
+    assert sheets["MMMB_cn.tsv"].items[0].query.endswith("\n请回答。")
 
 
 def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +88,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
     encode = model.encode_images
     monkeypatch.setattr(model, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     for batch in (1, 5):
-        predict(settings, lambda: built, tmp_path / str(batch), tmp_path / "work", batch)
+        predict(settings, in_memory(built), tmp_path / str(batch), tmp_path / "work", batch)
         assert sum(encoded) == len(COLOURS)
         encoded.clear()
     names = {"MMMB_en", "MMMB_cn"}
@@ -122,12 +121,13 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
 def test_the_manifest_says_what_each_file_answers_and_whose_answers_they_are(
     built, settings: PredictSettings, tmp_path: Path
 ) -> None:
-    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    for part in built:
+        part.save_pretrained(tmp_path / "model")
+    predict(settings, trained(tmp_path / "model", torch.float32), tmp_path / "out", tmp_path / "work", 32)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    weights = hashlib.sha256()
-    for parameter in built[0].parameters():
-        weights.update(parameter.detach().numpy().tobytes())
-    assert manifest["model_sha256"] == weights.hexdigest()
+    files = [path for path in (tmp_path / "model").iterdir() if path.suffix in (".json", ".safetensors")]
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in sorted(files)]
+    assert manifest["model_sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
     assert manifest["files"].keys() == {path.name for path in (tmp_path / "out").glob("*.tsv")}
     said = manifest["files"]["MMMB_cn.shuffled.tsv"]
     assert said.pop("columns_sha256")
@@ -146,10 +146,10 @@ def test_the_manifest_says_what_each_file_answers_and_whose_answers_they_are(
 def test_a_folder_that_was_half_written_anew_is_not_whole(
     built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
     monkeypatch.setattr(predicting, "write_tsv", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+        predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
     with pytest.raises(ConfigError, match=r"manifest\.json: no such file; the predictions are not whole"):
         read_predictions(settings.benchmarks[0], "en", tmp_path / "out")
 
@@ -157,7 +157,7 @@ def test_a_folder_that_was_half_written_anew_is_not_whole(
 def test_predictions_never_overwrite_the_benchmarks(built, settings: PredictSettings, tmp_path: Path) -> None:
     before = (tmp_path / "MMMB_en.tsv").read_bytes()
     with pytest.raises(ConfigError, match="expected another folder for predictions than the benchmark's own"):
-        predict(settings, lambda: built, tmp_path, tmp_path / "work", 32)
+        predict(settings, in_memory(built), tmp_path, tmp_path / "work", 32)
     assert (tmp_path / "MMMB_en.tsv").read_bytes() == before
 
 
@@ -166,14 +166,14 @@ def test_an_answer_is_stored_as_it_was_said(
     built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     tokens = built[1].tokenizer(said)["input_ids"]
-    monkeypatch.setattr(Asker, "ask", lambda _, places: [Answer(tokens, "eos") for _ in places])
-    predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+    monkeypatch.setattr(ParrotPredictor, "generate", lambda _, items: [Generation(tokens, "eos") for _ in items])
+    predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
     assert set(read_tsv(tmp_path / "out" / "MMMB_en.tsv")["prediction"]) == {said}
 
 
 def test_same_questions_same_bytes(built, settings: PredictSettings, tmp_path: Path) -> None:
     for run in "ab":
-        predict(settings, lambda: built, tmp_path / run, tmp_path / "work", 4)
+        predict(settings, in_memory(built), tmp_path / run, tmp_path / "work", 4)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -182,7 +182,7 @@ def test_a_parameter_may_be_a_single_number(built, settings: PredictSettings, tm
     model, _ = built
     model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
     try:
-        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 32)
+        predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
     finally:
         del model.scale
     assert (tmp_path / "out" / "MMMB_en.tsv").exists()
@@ -206,7 +206,7 @@ def test_bad_rows_are_one_line_and_nothing_is_written(
     table.loc[3, column] = value
     write_tsv(table, tmp_path / "MMMB_en.tsv")
     with pytest.raises(ConfigError, match=expected) as caught:
-        predict(settings, lambda: built, tmp_path / "out", tmp_path / "work", 4)
+        predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 4)
     assert str(tmp_path / "MMMB_en.tsv") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -216,12 +216,12 @@ def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_pat
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
-        predict(settings, partial(load_parrot, tmp_path / "model"), tmp_path / "out", tmp_path / "work", 4)
+        predict(settings, trained(tmp_path / "model", torch.float32), tmp_path / "out", tmp_path / "work", 4)
 
 
 def test_plain_progress_lines_come_while_nothing_is_answered(capfd: pytest.CaptureFixture[str]) -> None:
     said = ""
-    with Progress(10, seconds_a_line=0.01) as progress:
+    with Progress(10, seconds_per_line=0.01) as progress:
         progress.add(4)
         for _ in range(1000):
             said += capfd.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
-from parrot.evaluate.questions import read_sheets
+from parrot.evaluate.items import read_tables
 
 
 @pytest.fixture
@@ -39,6 +39,6 @@ def settings(tmp_path: Path) -> PredictSettings:
 def test_conventions_word_the_prompt_and_the_row_stays_as_it_is(
     settings: PredictSettings, tmp_path: Path, changed: dict[str, str], query: str
 ) -> None:
-    (sheet,) = read_sheets(settings.model_copy(update=changed), tmp_path)
-    assert [question.query for question in sheet.questions] == [query]
-    assert sheet.table[["hint", "A", "B", "C"]].to_numpy().tolist() == [["n/a", "None", "NA", "x"]]
+    (table,) = read_tables(settings.model_copy(update=changed), tmp_path)
+    assert [question.query for question in table.items] == [query]
+    assert table.table[["hint", "A", "B", "C"]].to_numpy().tolist() == [["n/a", "None", "NA", "x"]]

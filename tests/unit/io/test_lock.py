@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from parrot.errors import ConfigError, told
-from parrot.evaluate.asker import Asker
+from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
+from parrot.evaluate.predictor import Item
 from parrot.io.lock import only_one
 from tests.helpers.locks import held
-from tests.helpers.tiny_questions import predict_settings
+from tests.helpers.tiny_questions import in_memory, predict_settings
 from tests.helpers.tiny_training import talkative_model
 
 
@@ -80,16 +81,16 @@ def test_a_lock_that_the_disk_has_no_room_for_is_named_and_goes(folder: Path):
 
 def test_a_second_prediction_of_the_same_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built, settings = talkative_model(tmp_path), predict_settings(tmp_path)
-    ask, refused = Asker.ask, []
+    generate, refused = ParrotPredictor.generate, []
 
-    def and_another_one(asker: Asker, places: list[int]) -> object:
+    def and_another_one(predictor: ParrotPredictor, items: list[Item]) -> object:
         if not refused:
             with pytest.raises(ConfigError, match="is predicting here; expected one at a time$") as error:
-                predict(settings, lambda: built, tmp_path / "second", tmp_path / "work", 8)
+                predict(settings, in_memory(built), tmp_path / "second", tmp_path / "work", 8)
             refused.append(error)
-        return ask(asker, places)
+        return generate(predictor, items)
 
-    monkeypatch.setattr(Asker, "ask", and_another_one)
-    predict(settings, lambda: built, tmp_path / "first", tmp_path / "work", 8)
+    monkeypatch.setattr(ParrotPredictor, "generate", and_another_one)
+    predict(settings, in_memory(built), tmp_path / "first", tmp_path / "work", 8)
     assert refused
     assert not (tmp_path / "second").exists()

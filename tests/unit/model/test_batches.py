@@ -8,12 +8,11 @@ import pytest
 from parrot.config.runs import Suite
 from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import ConfigError
-from parrot.evaluate.asker import Asker
-from parrot.evaluate.generate import Answer
-from parrot.evaluate.questions import Question
+from parrot.evaluate.parrot_predictor import ParrotPredictor
+from parrot.evaluate.predictor import Generation, Item
 from parrot.model.build import build
-from tests.bench.asking import answer_questions
-from tests.helpers.tiny_questions import COLOURS, picture
+from tests.bench.asking import answer_questions, encode
+from tests.helpers.tiny_questions import COLOURS, item, picture
 
 ASKED = {
     "en": "What is in the picture?",
@@ -33,30 +32,30 @@ def built():
 
 
 @pytest.fixture(scope="module")
-def questions() -> list[Question]:
+def questions() -> list[Item]:
     """In six languages about three pictures and none, of 1 to 4 sentences."""
     shown = [
-        Question(f"<image>\n{' '.join([ASKED[language]] * (1 + n % 4))}", picture(colour), "", LIMIT, language)
+        item(f"<image>\n{' '.join([ASKED[language]] * (1 + n % 4))}", picture(colour), "", LIMIT, language)
         for language in PAPER_LANGUAGES
         for n, colour in enumerate(COLOURS)
     ]
     return shown + [
-        Question(ASKED[language] * (1 + n), None, "", LIMIT, language) for n, language in enumerate(PAPER_LANGUAGES)
+        item(ASKED[language] * (1 + n), None, "", LIMIT, language) for n, language in enumerate(PAPER_LANGUAGES)
     ]
 
 
 @pytest.fixture(scope="module")
-def alone(built, questions: list[Question]) -> list[Answer]:
+def alone(built, questions: list[Item]) -> list[Generation]:
     return answer_questions(*built, questions, 1)
 
 
-def same(some: list[Answer], others: list[Answer]) -> bool:
+def same(some: list[Generation], others: list[Generation]) -> bool:
     return [(answer.tokens, answer.stop_reason) for answer in some] == [(a.tokens, a.stop_reason) for a in others]
 
 
 @pytest.mark.parametrize("batch", [2, 5, 64])
 def test_batched_answers_equal_batch_1_answers(
-    built, questions: list[Question], alone: list[Answer], batch: int
+    built, questions: list[Item], alone: list[Generation], batch: int
 ) -> None:
     assert same(answer_questions(*built, questions, batch), alone)
     # Otherwise all answers are alike, and this test says little.
@@ -64,21 +63,26 @@ def test_batched_answers_equal_batch_1_answers(
 
 
 def test_neither_other_questions_nor_padding_change_an_answer(
-    built, questions: list[Question], alone: list[Answer]
+    built, questions: list[Item], alone: list[Generation]
 ) -> None:
-    asker = Asker(*built, questions)
-    asker.see([picture(colour) for colour in COLOURS], 3)
-    shown = [place for place, question in enumerate(questions) if question.picture is not None]
-    longest, shortest = (pick(shown, key=lambda place: asker.lengths[place]) for pick in (max, min))
-    assert asker.lengths[longest] > asker.lengths[shortest] + 10
-    assert same(asker.ask([shortest, longest, longest]), [alone[shortest], alone[longest], alone[longest]])
+    predictor = ParrotPredictor(*built)
+    encode(predictor, [picture(colour) for colour in COLOURS], 3)
+    lengths = predictor.lengths(questions)
+
+    def generated(places: list[int]) -> list[Generation]:
+        return predictor.generate([questions[place] for place in places])
+
+    shown = [place for place, question in enumerate(questions) if question.images]
+    longest, shortest = (pick(shown, key=lambda place: lengths[place]) for pick in (max, min))
+    assert lengths[longest] > lengths[shortest] + 10
+    assert same(generated([shortest, longest, longest]), [alone[shortest], alone[longest], alone[longest]])
     random = np.random.default_rng(0)
     for _ in range(3):
         places = random.permutation(shown)[:7].tolist()
-        assert same(asker.ask(places), [alone[place] for place in places])
+        assert same(generated(places), [alone[place] for place in places])
 
 
 def test_a_question_that_is_longer_than_the_model_reads_is_named(built) -> None:
-    question = Question("<image>\n" + ASKED["tr"] * 200, picture("red"), "quiz.tsv: row 7", LIMIT, "tr")
+    question = item("<image>\n" + ASKED["tr"] * 200, picture("red"), "quiz.tsv: row 7", LIMIT, "tr")
     with pytest.raises(ConfigError, match=r"^quiz.tsv: row 7: expected a prompt of at most 512 tokens, found \d+$"):
-        Asker(*built, [question])
+        ParrotPredictor(*built).prepare([question])

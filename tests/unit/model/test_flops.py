@@ -54,7 +54,9 @@ def counted_prediction(fields: dict[str, Any], questions: int, shown: int) -> in
     prompts = [np.array(row(3, "image", TEXT - 3, seed=seed)) for seed in range(questions * shown)]
     with FlopCounterMode(display=False) as counter:
         features = model.encode_images(pictures(shown)).repeat_interleave(questions, 0)
-        generate(model, prompts, features, ANSWER, router_texts=[np.array(row(TEXT))] * len(prompts))
+        generate(
+            model, prompts, features, ANSWER, router={"router_input_ids": torch.tensor([row(TEXT)] * len(prompts))}
+        )
     text = model.config.text_config
     masked_pairs = LENGTH * (LENGTH - 1) // 2
     return counter.get_total_flops() - 2 * 2 * masked_pairs * text.hidden_size * text.num_hidden_layers * len(prompts)
