@@ -81,7 +81,7 @@ class Parrot(lmms):
                 for item, request in zip(self._items(batch, GenerationSettings(1)), batch, strict=True)
             ]
             for place, (scored,) in zip(places, self.predictor.option_log_likelihoods(items), strict=True):
-                scores[place] = tuple(scored)
+                scores[place] = (scored.log_likelihood, scored.is_greedy)
         return scores
 
     def _items(self, requests: Sequence[Instance], generation: GenerationSettings) -> list[Item]:

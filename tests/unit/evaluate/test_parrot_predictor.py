@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from parrot.evaluate.parrot_predictor import ParrotPredictor, load_predictor
 from parrot.evaluate.predictor import (
     GenerationSettings,
     Item,
-    OptionLikelihood,
     encode_unnamed,
     generate_texts,
+    token_log_likelihoods,
     with_images,
 )
 from parrot.integrations.vlmeval import Parrot
@@ -159,25 +160,15 @@ def test_options_likelihoods_are_those_of_one_option_alone(built) -> None:
     assert predictor.option_log_likelihoods([replace(asked, options=()) for asked in items]) == [[], [], []]
 
 
-def test_what_is_generated_greedily_is_the_greedy_option(built) -> None:
-    predictor = ParrotPredictor(*built)
-    words = "Why are there so many of them here"
-    asked = [unnamed(predictor, f"<image>\n{words[:end]}?", [picture("red")]) for end in range(5, 30, 3)]
-    said = generate_texts(predictor, asked)
-    tokenizer = predictor.processor.tokenizer
-    again = [one for one, text in zip(asked, said, strict=True) if text and "\ufffd" not in text]
-    texts = [text for text in said if text and "\ufffd" not in text]
-    assert again, "otherwise this test says nothing"
-    scored = predictor.option_log_likelihoods(
-        [replace(one, options=(text, text + "?!?")) for one, text in zip(again, texts, strict=True)]
+def test_a_sum_leaves_padding_out_and_greedy_is_the_likeliest_token_everywhere() -> None:
+    shares = torch.tensor([[[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]], [[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]])
+    mask = torch.tensor([[True, True], [True, False]])
+    greedy, padded = token_log_likelihoods(shares.log(), torch.tensor([[0, 2], [0, 0]]), mask)
+    other, short = token_log_likelihoods(shares.log(), torch.tensor([[0, 1], [2, 0]]), mask)
+    assert [each.log_likelihood for each in (greedy, padded, other, short)] == pytest.approx(
+        [math.log(1 / 4), math.log(1 / 2), math.log(1 / 8), math.log(1 / 4)]
     )
-    for one, text, (mine, other) in zip(again, texts, scored, strict=True):
-        (found,) = predictor.generate([one])
-        assert isinstance(mine, OptionLikelihood)
-        tokens = tokenizer(text)["input_ids"]
-        assert mine.is_greedy == (tokens == found.tokens[: len(tokens)])
-        assert mine.log_likelihood > other.log_likelihood
-    assert any(mine.is_greedy for mine, _ in scored)
+    assert [each.is_greedy for each in (greedy, padded, other, short)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("option", ["", "a <image>"])
