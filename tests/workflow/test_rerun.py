@@ -107,7 +107,7 @@ def test_a_version_and_what_is_said(finished):
         "parrot/train/callbacks.py": ("samples/s", "samples per second"),
         "parrot/data/images.py": ("{where} is missing", "{where} is not there"),
         "parrot/evaluate/judge.py": ("does not answer", "is silent"),
-        "parrot/evaluate/machine_translation.py": ("were cut off", "ended"),
+        "parrot/evaluate/translate.py": ("were cut off", "ended"),
     }
     for file, (old, new) in edits.items():
         text = (finished / file).read_text()
@@ -117,7 +117,7 @@ def test_a_version_and_what_is_said(finished):
 
 
 def test_code_of_optional_parts_that_no_run_uses(finished):
-    for part in ("evaluate/judge", "evaluate/machine_translation", "evaluate/any_model", "train/adapters"):
+    for part in ("evaluate/judge", "evaluate/translate", "evaluate/hf_predictor", "train/adapters"):
         with open(finished / f"parrot/{part}.py", "a") as file:
             file.write("\nEPSILON = 1e-9\n")
     assert finished.scheduled("all") == set()
