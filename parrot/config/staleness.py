@@ -39,8 +39,7 @@ TOKENS = (
 )
 MODEL = (
     *("parrot.constants", "parrot.model.build", "parrot.model.chat_template", "parrot.model.configuration_parrot"),
-    *("parrot.model.image_processing_parrot", "parrot.model.modeling_parrot", "parrot.model.outputs"),
-    *("parrot.model.placeholders", "parrot.model.processing_parrot", "parrot.model.projector"),
+    *("parrot.model.image_processing_parrot", "parrot.model.modeling_parrot", "parrot.model.processing_parrot"),
     *("parrot.model.tokenizer", "parrot.model.weights"),
 )
 EXPERTS = ("parrot.model.experts", "parrot.model.router")
