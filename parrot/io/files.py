@@ -26,6 +26,9 @@ from parrot.errors import ConfigError, naming
 SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 CHUNK = 1 << 24  # bytes
 Result = TypeVar("Result")
+NETWORK = frozenset(
+    {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "panfs", "glusterfs", "afs", "wekafs", "9p"}
+)
 SPECIAL = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a named pipe",
@@ -302,3 +305,14 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
             replace_folder(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def network_file_system(path: Path) -> str | None:
+    """The type, such as nfs4, of the network file system that holds `path`; None for a local one."""
+    import psutil  # 10 ms that not every start of the command line pays
+
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    whole = real_path(path)
+    kind = next((mounts[place] for place in (whole, *whole.parents) if place in mounts), "")
+    # Outside the kernel they are mounted as fuse.sshfs, fuse.juicefs and the like.
+    return kind if kind in NETWORK or kind.startswith("fuse.") else None

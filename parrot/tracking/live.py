@@ -22,8 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parrot.io.file_systems import network_file_system
-from parrot.io.files import parse_rows, read_object, whole_lines
+from parrot.io.files import network_file_system, parse_rows, read_object, whole_lines
 from parrot.io.web import shown, without_secrets
 from parrot.tracking.identity import TrainingId, training_id
 from parrot.tracking.store import DesiredRun, Point, Store, connect, points, store_uri

@@ -10,8 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from parrot.cluster.doctor.finding import Finding, failed, ok, warning
-from parrot.io.file_systems import network_file_system
-from parrot.io.files import real_path
+from parrot.io.files import network_file_system, real_path
 from parrot.io.web import check_address, identity, open_address, shown
 
 SECONDS_TO_ANSWER = 5

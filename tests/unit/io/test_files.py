@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 
 from parrot.data.tsv import read_tsv
 from parrot.errors import ConfigError
-from parrot.io.file_systems import network_file_system
-from parrot.io.files import CHUNK, new_folder, read_content, read_json, read_object, real_path
+from parrot.io.files import CHUNK, network_file_system, new_folder, read_content, read_json, read_object, real_path
 
 
 @pytest.mark.parametrize("read", [read_json, read_object])
