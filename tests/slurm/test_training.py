@@ -30,7 +30,7 @@ def refused(project):
 @pytest.fixture(scope="module")
 def local(project, refused, tmp_path_factory):
     """The same training in one process, without Slurm, from the same data."""
-    copy = project.copy(tmp_path_factory.mktemp("local") / "align")
+    copy = project.copy(tmp_path_factory.mktemp("local") / "project")
     (copy / "config/local.yaml").write_text(
         "hardware: {nodes: 1, gpus: 0, align: {micro_batch: 8, strategy: ddp}, tune: {micro_batch: 8, strategy: ddp}}\n"
     )

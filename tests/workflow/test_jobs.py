@@ -59,7 +59,7 @@ def test_jobs_ask_for_what_a_dry_run_of_the_profile_prints(pristine):
 @pytest.fixture(scope="session")
 def evaluated_once(tmp_path_factory):
     """Stage 1 to scores of one run, by a stand-in for the command line."""
-    project = new_project(tmp_path_factory.mktemp("evaluated") / "align")
+    project = new_project(tmp_path_factory.mktemp("evaluated") / "project")
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli/app.py")
     done = project.snakemake("results/mini/parrot/scores.csv")
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def evaluated_once(tmp_path_factory):
 
 @pytest.fixture
 def evaluated(evaluated_once, tmp_path):
-    return evaluated_once.copy(tmp_path / "align")
+    return evaluated_once.copy(tmp_path / "project")
 
 
 def test_what_is_done_has_no_reason(evaluated):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory):
-    project = new_project(tmp_path_factory.mktemp("finished") / "align")
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
     shutil.copy(Path(__file__).with_name("fake_cli.py"), project / "parrot/cli/app.py")
     done = project.snakemake("all")
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def finished_once(tmp_path_factory):
 @pytest.fixture
 def finished(finished_once, tmp_path):
     """A copy in which `all` has been made."""
-    return finished_once.copy(tmp_path / "align")
+    return finished_once.copy(tmp_path / "project")
 
 
 def test_second_run_schedules_nothing(finished):

@@ -18,7 +18,7 @@ LANGUAGES = ["en", "zh", "pt", "ar", "tr", "ru"]
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    project = new_project(tmp_path_factory.mktemp("smoke") / "align")
+    project = new_project(tmp_path_factory.mktemp("smoke") / "project")
     shutil.copy(SMOKE, project / "config")
     done = project.snakemake("--configfile", "config/smoke.yaml", "--", "all", "tables", "figures")
     assert done.returncode == 0, done.stdout + done.stderr

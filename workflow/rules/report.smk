@@ -43,7 +43,7 @@ rule predictions_page:
         page="<results>/{run}/predictions.html",
     params:
         settings=lambda w: settings_file(browse_stage(suite.run(w.run))),
-        code=code_digest("browse"),
+        code=code_digest("predictions_page"),
     log:
         "<logs>/{run}/predictions_page.log",
     benchmark:
