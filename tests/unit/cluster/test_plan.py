@@ -159,7 +159,7 @@ def test_what_is_out_of_date_is_named_with_the_reason(costs: Costs):
     plan = make(jobs, ["parrot"], costs, facts(), None)
     assert text(plan, facts(), [], [], []).splitlines()[:4] == [
         "parrot at the tiny scale: 6 jobs (1 training) to do, 2 done",
-        "  tune 1, predict 1, score 1, by_target 1, browse 1, track_target 1",
+        "  tune 1, predict 1, score 1, by_target 1, predictions_page 1, track_target 1",
         "  Out of date, settings or code changed: tune parrot",
         "  Done, but comes after what is to do: 1",
     ]

@@ -39,7 +39,7 @@ def record(folder: Path, name: str, seconds: float) -> None:
 
 
 def test_jobs_take_what_such_jobs_took_here(jobs: list[Job], tmp_path: Path) -> None:
-    for name, seconds in (("parrot/tune", 100), ("english/tune", 300), ("lora/tune", 9000), ("align/0a/project", 60)):
+    for name, seconds in (("parrot/tune", 100), ("english/tune", 300), ("lora/tune", 9000), ("align/0a/align", 60)):
         record(tmp_path, f"{name}.jsonl", seconds)
     record(tmp_path, "align/0a/predict.jsonl", 40)
     (tmp_path / "mini/cut").mkdir()
