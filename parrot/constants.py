@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-IMAGE = "<image>"
-IGNORED = -100  # torch's and transformers' own
+IMAGE_TOKEN = "<image>"
+IGNORE_INDEX = -100  # torch's and transformers' own
 
 
 class LanguageFacts(NamedTuple):

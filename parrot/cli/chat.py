@@ -14,7 +14,7 @@ import typer
 from parrot.config.base import Several, Strict, validate
 from parrot.config.catalog import Language
 from parrot.config.limits import limits
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.io.files import parse_json
 
@@ -120,14 +120,14 @@ def _query(question: str, options: Sequence[str], instruction: str | None) -> st
         limits().check_text(text, name)
         if not text.strip():
             raise ConfigError(f"{name}: expected some text, found none")
-        if IMAGE in text:
-            raise ConfigError(f"{name}: expected no {IMAGE} in the text; it stands for the picture")
+        if IMAGE_TOKEN in text:
+            raise ConfigError(f"{name}: expected no {IMAGE_TOKEN} in the text; it stands for the picture")
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{name}: expected UTF-8 text") from None
     lettered = (f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options, strict=False))
-    return "\n".join([IMAGE, question, *lettered, *closing])
+    return "\n".join([IMAGE_TOKEN, question, *lettered, *closing])
 
 
 def _stream(asked: Chat, query: str, max_new_tokens: int, router: bool) -> None:

@@ -19,7 +19,7 @@ from typing_extensions import TypeAliasType
 
 from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, Strict, Text, validate
 from parrot.config.strict_yaml import read_yaml
-from parrot.constants import IMAGE, LANGUAGES, nearest_language
+from parrot.constants import IMAGE_TOKEN, LANGUAGES, nearest_language
 from parrot.errors import ConfigError
 from parrot.io.web import check_address
 
@@ -264,8 +264,8 @@ class Benchmark(Placed):
             raise ValueError(f"scoring: expected {' or '.join(KINDS[self.kind].scorings)} for {self.kind}")
         if self.kind != "multiple_choice" and (self.instruction or self.prompt_language):
             raise ValueError(f"instruction and prompt_language belong to multiple_choice; {self.kind} has template")
-        if odd := [language for language, sentence in self.instruction.items() if IMAGE in sentence]:
-            raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE}; the picture comes before the text")
+        if odd := [language for language, sentence in self.instruction.items() if IMAGE_TOKEN in sentence]:
+            raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE_TOKEN}; the picture comes before the text")
         # What the wrapper shortens depends on the sentence that the prompt ends with.
         if self.kind == "multiple_choice" and self.template and not self.template.endswith("\n{instruction}"):
             raise ValueError("template: expected {instruction} as the last line for multiple_choice")
@@ -294,8 +294,8 @@ def _check_template(template: str) -> str:
         raise ValueError(
             f"expected {{question}} and none but {', '.join(sorted(TEMPLATE_PARTS))}, found {sorted(names)}"
         )
-    if IMAGE in template:
-        raise ValueError(f"expected no {IMAGE}; the picture comes before the text")
+    if IMAGE_TOKEN in template:
+        raise ValueError(f"expected no {IMAGE_TOKEN}; the picture comes before the text")
     return template
 
 

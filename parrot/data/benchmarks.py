@@ -12,7 +12,7 @@ import pandas as pd
 
 from parrot.config.catalog import Benchmark, Control, Kind, Language
 from parrot.config.limits import limits
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.data.tsv import (
     L2,
     ROTATION,
@@ -161,8 +161,8 @@ def _indices(table: pd.DataFrame) -> Faults:
 def _texts(table: pd.DataFrame) -> Faults:
     faults = {}
     for place, row in zip(table.index, records(table), strict=True):
-        if any(IMAGE in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
-            faults[place] = f"expected no {IMAGE} in the text; it stands for the picture"
+        if any(IMAGE_TOKEN in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
+            faults[place] = f"expected no {IMAGE_TOKEN} in the text; it stands for the picture"
         blank = [name for name, text in ({"question": row["question"]} | options(row)).items() if not text.strip()]
         if blank:
             faults[place] = f"{blank[0]}: expected some text, found none"

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.data.feature_store import Features
 from parrot.data.images import open_image
 from parrot.errors import ConfigError
@@ -99,7 +99,7 @@ def _texts(rows: list[dict[str, Any]]) -> list[tuple[list[int], list[int]]]:
 def _padded(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
     return {
         "input_ids": _right_padded([row["input_ids"] for row in rows], pad_token_id),
-        "labels": _right_padded([row["labels"] for row in rows], IGNORED),
+        "labels": _right_padded([row["labels"] for row in rows], IGNORE_INDEX),
     }
 
 
@@ -107,7 +107,7 @@ def _packed(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """One row; a sample's first token is never a label, so that no sample's end predicts the next one's start."""
     columns = {
         "input_ids": [row["input_ids"] for row in rows],
-        "labels": [[IGNORED, *row["labels"][1:]] for row in rows],
+        "labels": [[IGNORE_INDEX, *row["labels"][1:]] for row in rows],
         "position_ids": [np.arange(len(row["input_ids"])) for row in rows],
     }
     return {name: torch.from_numpy(np.concatenate(parts).astype(np.int64))[None] for name, parts in columns.items()}

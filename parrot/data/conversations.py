@@ -17,7 +17,7 @@ from datasets import Dataset, concatenate_datasets
 
 from parrot.config.catalog import ConversationSet
 from parrot.config.staleness import code_digest, key
-from parrot.constants import IGNORED, IMAGE
+from parrot.constants import IGNORE_INDEX, IMAGE_TOKEN
 from parrot.data.json_stream import elements
 from parrot.data.samples import Found, Reading, fault, identifier, image_fault
 from parrot.errors import ConfigError
@@ -97,7 +97,7 @@ def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max
     """What `max_length` tokens leave to learn from, if that is nothing, or half an image."""
     if image_token in input_ids[max_length:]:
         return Found("image_cut", f"its visual tokens do not fit into max_length {max_length}")
-    if all(label == IGNORED for label in labels[:max_length]):
+    if all(label == IGNORE_INDEX for label in labels[:max_length]):
         beyond = f" within max_length {max_length}" if len(labels) > max_length else ""
         return Found("nothing_supervised", f"expected tokens of an answer to learn{beyond}, found none")
     return None
@@ -132,7 +132,7 @@ def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], l
         "input_ids": input_ids,
         "labels": labels,
         "length": len(input_ids),
-        "supervised": len(labels) - labels.count(IGNORED),
+        "supervised": len(labels) - labels.count(IGNORE_INDEX),
     }
 
 
@@ -146,7 +146,9 @@ def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> 
         digest = file_sha256(entry.file)
     except OSError as error:
         raise ConfigError(f"{entry.file}: cannot be read: {error.strerror}") from None
-    probe = processor.format_conversations([[{"from": "human", "value": f"{IMAGE}\n?"}, {"from": "gpt", "value": "."}]])
+    probe = processor.format_conversations(
+        [[{"from": "human", "value": f"{IMAGE_TOKEN}\n?"}, {"from": "gpt", "value": "."}]]
+    )
     vocabulary = key(processor.tokenizer.backend_tokenizer.to_str())
     code = code_digest("tokens")
     accepted = {kind: fault.count for kind, fault in entry.accept.items()}

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from parrot.config.catalog import ConversationSet, Fault
 from parrot.config.limits import limits
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.io.files import check_regular
 
@@ -180,17 +180,25 @@ def _of_order(speakers: list[str]) -> Iterator[Found]:
 
 
 def _of_marks(turns: list[dict[str, str]], has_image: bool) -> Iterator[Found]:
-    marked = [(number, turn["from"]) for number, turn in enumerate(turns, 1) for _ in range(turn["value"].count(IMAGE))]
+    marked = [
+        (number, turn["from"]) for number, turn in enumerate(turns, 1) for _ in range(turn["value"].count(IMAGE_TOKEN))
+    ]
     outside = [(number, speaker) for number, speaker in marked if speaker != "human"]
     if outside:
         number, speaker = outside[0]
-        yield Found("image_mark_misplaced", f"turn {number}: expected {IMAGE} in human turns alone, found by {speaker}")
+        yield Found(
+            "image_mark_misplaced", f"turn {number}: expected {IMAGE_TOKEN} in human turns alone, found by {speaker}"
+        )
     elif marked and not has_image:
-        yield Found("image_mark_misplaced", f"turn {marked[0][0]}: expected no {IMAGE}, as the sample has no image")
+        yield Found(
+            "image_mark_misplaced", f"turn {marked[0][0]}: expected no {IMAGE_TOKEN}, as the sample has no image"
+        )
     elif len(marked) > 1:
-        yield Found("image_mark_misplaced", f"turn {marked[1][0]}: expected 1 {IMAGE} in a sample, found {len(marked)}")
+        yield Found(
+            "image_mark_misplaced", f"turn {marked[1][0]}: expected 1 {IMAGE_TOKEN} in a sample, found {len(marked)}"
+        )
     elif has_image and not marked:
-        yield Found("image_mark_missing", f"conversations: expected 1 {IMAGE} for the sample's image, found none")
+        yield Found("image_mark_missing", f"conversations: expected 1 {IMAGE_TOKEN} for the sample's image, found none")
 
 
 def _found(value: Any) -> str:

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from parrot.constants import IGNORED, IMAGE
+from parrot.constants import IGNORE_INDEX, IMAGE_TOKEN
 from parrot.data.rgb import to_rgb
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import use_accelerator
@@ -79,7 +79,7 @@ class HFPredictor:
         tokens = pad(options, 0, "right").to(self.model.device)
         there = pad([np.ones(len(option), bool) for option in options], False, "right").to(self.model.device)
         if self.model.config.get_text_config().is_encoder_decoder:
-            logits = self.model(**inputs, labels=tokens.masked_fill(~there, IGNORED)).logits
+            logits = self.model(**inputs, labels=tokens.masked_fill(~there, IGNORE_INDEX)).logits
         else:
             logits = self._continued(inputs, tokens, there)
         return by_item(items, token_log_likelihoods(logits, tokens, there))
@@ -100,16 +100,16 @@ class HFPredictor:
     def _check(self, item: Item) -> None:
         """ConfigError where the model cannot read an item."""
         name, mark = type(self.model).__name__, str(self.processor.processor.image_token)
-        if mark in item.query.removeprefix(f"{IMAGE}\n") and not (mark == IMAGE and len(item.images) > 1):
+        if mark in item.query.removeprefix(f"{IMAGE_TOKEN}\n") and not (mark == IMAGE_TOKEN and len(item.images) > 1):
             raise ConfigError(f"{item.where}: expected no {mark} in the text; it stands for the picture")
         pixels = inspect.signature(self.model.generate).parameters.get("pixel_values")
         if pixels is not None and pixels.default is pixels.empty and not item.images:
             raise ConfigError(f"{item.where}: {name} cannot be asked without a picture; leave out control text")
         if len(item.images) > 1 and self.processor.processor.chat_template is None:
             raise ConfigError(f"{item.where}: images: {name} reads one, found {len(item.images)}")
-        if item.query.count(IMAGE) != len(item.images):
-            expected = f"expected as many {IMAGE} in the text as images"
-            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE)}")
+        if item.query.count(IMAGE_TOKEN) != len(item.images):
+            expected = f"expected as many {IMAGE_TOKEN} in the text as images"
+            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
 
     def _option(self, option: str, item: Item) -> list[int]:
         tokens = self.processor.tokenizer(option, add_special_tokens=False)["input_ids"]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.config.stages import PredictSettings
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.data.benchmarks import read_language, without_control
 from parrot.data.tsv import Rejection, as_vlmevalkit_reads, picture_id, records, reject
 from parrot.errors import ConfigError
@@ -111,7 +111,7 @@ def _item(
         return Item(f"{row['picture_text']}\n{prompt}", (), f"{path}: row {row['index']}", generation, language)
     shown = by_index[row["shuffled"]] if control == "shuffled" else row
     where = f"{path}: row {shown['index']}"
-    return Item(f"{IMAGE}\n{prompt}", (shown["image"],), where, generation, language)
+    return Item(f"{IMAGE_TOKEN}\n{prompt}", (shown["image"],), where, generation, language)
 
 
 @dataclass(frozen=True)

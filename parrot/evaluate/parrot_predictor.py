@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.evaluate.generate import end_tokens, generate, score_options, use_accelerator
 from parrot.evaluate.predictor import (
@@ -121,9 +121,9 @@ class ParrotPredictor:
         positions, found = self.model.config.text_config.max_position_embeddings, len(self._prompt(item.query))
         if found > positions:
             raise ConfigError(f"{item.where}: expected a prompt of at most {positions} tokens, found {found}")
-        if item.query.count(IMAGE) != len(item.images):
-            expected = f"expected as many {IMAGE} in the text as images"
-            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE)}")
+        if item.query.count(IMAGE_TOKEN) != len(item.images):
+            expected = f"expected as many {IMAGE_TOKEN} in the text as images"
+            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
         languages = self.processor.languages
         if item.images and self.router == "language" and item.language not in languages:
             known = "which is not known here" if item.language is None else f"one of {', '.join(languages)}"
@@ -131,8 +131,8 @@ class ParrotPredictor:
 
     def _option(self, option: str, item: Item) -> list[int]:
         tokens = self.processor.encode(option)
-        if not tokens or IMAGE in option:
-            raise ConfigError(f"{item.where}: options: expected some text without {IMAGE}, found {option!r}")
+        if not tokens or IMAGE_TOKEN in option:
+            raise ConfigError(f"{item.where}: options: expected some text without {IMAGE_TOKEN}, found {option!r}")
         return tokens
 
     def _inputs(self, items: Sequence[Item]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 
 OpenImage = Callable[[], Image.Image]
 """Decodes an image, in its own mode; ConfigError where it cannot be decoded."""
@@ -143,7 +143,7 @@ def by_item(items: Sequence[Item], scored: Sequence[OptionLikelihood]) -> list[l
 
 def with_images(text: str, images: int) -> str:
     """Put the images' placeholders before `text`: a single one on a line of its own, several without any break."""
-    return f"{IMAGE}\n{text}" if images == 1 else IMAGE * images + text
+    return f"{IMAGE_TOKEN}\n{text}" if images == 1 else IMAGE_TOKEN * images + text
 
 
 def encode_unnamed(

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.predictor import GenerationSettings, Item, encode_unnamed, generate_texts, with_images
@@ -132,7 +132,7 @@ def _generation(settings: Mapping[str, Any]) -> GenerationSettings:
 
 
 def _query(context: str, images: int) -> str:
-    return context if IMAGE in context else with_images(context, images)
+    return context if IMAGE_TOKEN in context else with_images(context, images)
 
 
 def _cut(text: str, until: str | Sequence[str] | None) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE, LANGUAGES
+from parrot.constants import IMAGE_TOKEN, LANGUAGES
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS
 from parrot.errors import ConfigError
@@ -102,7 +102,7 @@ def prepare_inputs(message: Message) -> tuple[str, list[str]]:
     if sorted(kinds) == ["image", "text"]:
         (text,) = (part["value"] for part in message if part["type"] == "text")
         return with_images(text, 1), paths
-    return "".join(IMAGE if part["type"] == "image" else part["value"] for part in message), paths
+    return "".join(IMAGE_TOKEN if part["type"] == "image" else part["value"] for part in message), paths
 
 
 def _type(dataset: str) -> str:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 
 ROLES = {"system": "system", "human": "user", "gpt": "assistant"}  # LLaVA's speakers in `apply_chat_template`'s words
 # Messages carry a role and text or a list of typed parts, whose images come first. `headers`, `ends`, `separator` and
@@ -135,4 +135,4 @@ CHAT_FORMATS: Mapping[str, ChatFormat] = {"qwen": QWEN}
 
 def image_first(value: str) -> str:
     """Move the image to the front of its turn: every `<image>` is taken out and one put on a line before the text."""
-    return f"{IMAGE}\n{value.replace(IMAGE, '').strip()}".strip() if IMAGE in value else value
+    return f"{IMAGE_TOKEN}\n{value.replace(IMAGE_TOKEN, '').strip()}".strip() if IMAGE_TOKEN in value else value

@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import (
 
 from parrot.config.base import validate
 from parrot.config.settings import ModelSettings
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.io.files import read_object
 from parrot.model.configuration_parrot import ParrotConfig
@@ -226,7 +226,7 @@ def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Pa
     """ConfigError unless a model folder's processor reads text whole and is of the kind that `config` says."""
     if processor.image_token_id != config.image_token_id:
         raise ConfigError(
-            f"{folder}: tokenizer: expected {IMAGE} to be token {config.image_token_id}, found "
+            f"{folder}: tokenizer: expected {IMAGE_TOKEN} to be token {config.image_token_id}, found "
             f"{processor.image_token_id}"
         )
     check_text(processor.tokenizer, folder)

@@ -12,7 +12,7 @@ from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.experts import ParrotExpertBlock, ParrotExperts, ParrotProjector, ProjectorLayer, Routed
 from parrot.model.loss import cross_entropy_sum
@@ -332,7 +332,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         router = RouterInputs(router_mask, router_input_ids, language_ids)
         if labels is not None:
             kwargs.setdefault("use_cache", False)
-            router = router.or_prompt(self.config, labels == IGNORED)
+            router = router.or_prompt(self.config, labels == IGNORE_INDEX)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -349,7 +349,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         hidden = outputs.last_hidden_state
         loss = None
         if labels is not None:
-            targets = F.pad(labels, (0, 1), value=IGNORED)[:, 1:] if shift_labels is None else shift_labels
+            targets = F.pad(labels, (0, 1), value=IGNORE_INDEX)[:, 1:] if shift_labels is None else shift_labels
             loss = self._supervised_loss(hidden, targets, num_items_in_batch, outputs.router_balance)
         logits = None
         if labels is None or not self.training:
@@ -369,7 +369,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         self, hidden: Tensor, targets: Tensor, count: int | Tensor | None, balance: Tensor | None
     ) -> Tensor:
         targets = targets.flatten()
-        positions = (targets != IGNORED).nonzero().squeeze(-1)
+        positions = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
         logits = self.lm_head(hidden.flatten(0, 1).index_select(0, positions))
         total = cross_entropy_sum(logits, targets.index_select(0, positions))
         if self.training and self.config.router_balance and balance is not None:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from parrot.config.catalog import Language
-from parrot.constants import IGNORED, IMAGE, PAPER_LANGUAGES
+from parrot.constants import IGNORE_INDEX, IMAGE_TOKEN, PAPER_LANGUAGES
 from parrot.model.chat_template import CHAT_FORMATS, ChatFormat, Turn, image_first
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.image_processing_parrot import ParrotImageProcessor
@@ -84,7 +84,7 @@ class ParrotProcessor(ProcessorMixin):
         if chat_format not in CHAT_FORMATS:
             raise ValueError(f"chat_format: expected {' or '.join(CHAT_FORMATS)}, found {chat_format!r}")
         self.chat_format = chat_format
-        missing = [token for token in (*self.chat.markers, IMAGE) if token not in tokenizer.get_vocab()]
+        missing = [token for token in (*self.chat.markers, IMAGE_TOKEN) if token not in tokenizer.get_vocab()]
         tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in missing], True)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = self.chat.turn_end
@@ -93,8 +93,8 @@ class ParrotProcessor(ProcessorMixin):
         self.num_image_tokens = num_image_tokens
         self.router_text = router_text
         self.languages = list(languages)
-        self.image_token = IMAGE
-        self.image_token_id = tokenizer.get_vocab()[IMAGE]
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = tokenizer.get_vocab()[IMAGE_TOKEN]
         super().__init__(image_processor, tokenizer, chat_template=chat_template or self.start + self.chat.jinja)
 
     @property
@@ -121,7 +121,7 @@ class ParrotProcessor(ProcessorMixin):
         return [self.languages.index(language) for language in languages if language] if known else None
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
-        return IMAGE * self.num_image_tokens
+        return IMAGE_TOKEN * self.num_image_tokens
 
     def format_prompt(self, query: str, preface: str = "") -> str:
         """The text that asks `query`, for `encode` or for this processor's `text`; see `ChatFormat.format_prompt`."""
@@ -171,7 +171,7 @@ class ParrotProcessor(ProcessorMixin):
             supervised += [turn.supervised and place >= len(header) for place in range(len(whole))]
         tokens = np.array(input_ids)
         is_image = tokens == self.image_token_id
-        labels = np.where(np.array(supervised) & ~is_image, tokens, IGNORED)
+        labels = np.where(np.array(supervised) & ~is_image, tokens, IGNORE_INDEX)
         times = np.where(is_image, self.num_image_tokens, 1)
         return tokens.repeat(times).tolist(), labels.repeat(times).tolist()
 
@@ -212,7 +212,7 @@ class ParrotProcessor(ProcessorMixin):
         ids = np.asarray(input_ids)
         read = ids != self.image_token_id
         if labels is not None:
-            read &= np.asarray(labels) == IGNORED
+            read &= np.asarray(labels) == IGNORE_INDEX
         if self.router_text == "user":
             read &= self._in_user_turn(ids.tolist())
         return read

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.io.files import read_object
 from parrot.model.chat_template import CHAT_FORMATS
@@ -94,7 +94,9 @@ def _plain(text: str) -> str:
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
     """ConfigError unless every token but `<image>`, which is never looked up, has a row of the model's embeddings."""
-    token, highest = max(((name, id_) for name, id_ in tokenizer.get_vocab().items() if name != IMAGE), key=_second)
+    token, highest = max(
+        ((name, id_) for name, id_ in tokenizer.get_vocab().items() if name != IMAGE_TOKEN), key=_second
+    )
     rows = config.get_text_config().vocab_size
     if highest >= rows:
         raise ConfigError(

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer, Blip2Config
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.model.folder import check_folder, read_config
 from parrot.model.weights import pretrained
@@ -30,11 +30,11 @@ class ChatTemplateProcessor:
 
         A line feed behind the first `<image>`, with which our prompts begin, is left to the template.
         """
-        text = query.removeprefix(f"{IMAGE}\n")
+        text = query.removeprefix(f"{IMAGE_TOKEN}\n")
         if self.processor.chat_template is None:
             return text
         content = [{"type": "image"}] if text != query else []
-        for place, part in enumerate(text.split(IMAGE)):
+        for place, part in enumerate(text.split(IMAGE_TOKEN)):
             content += [{"type": "image"}] if place else []
             content += [{"type": "text", "text": part}] if part else []
         return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)

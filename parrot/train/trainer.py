@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerControl
 from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.errors import ConfigError, naming
 from parrot.io.files import sync_tree
 from parrot.train import sharded
@@ -120,7 +120,7 @@ class StageTrainer(Trainer):
             batch = self.data_collator([rows[place] for place in batches[mine if counts else 0].tolist()])
             del batch["ids"]
             batch = self._prepare_inputs(batch)
-            tokens = (batch["labels"][:, 1:] != IGNORED).sum() * counts
+            tokens = (batch["labels"][:, 1:] != IGNORE_INDEX).sum() * counts
             loss = self.model_wrapped(**batch, use_cache=False, logits_to_keep=1).loss
             sums += torch.stack([loss * tokens, tokens]).double()
         total, tokens = self.accelerator.reduce(sums).tolist()

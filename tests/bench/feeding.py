@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.data.feature_store import Features
 from parrot.model import ParrotImageProcessor
 from parrot.model.flops import Sample
@@ -79,7 +79,7 @@ class Collate:
             batch = {"input_ids": torch.cat(ids)[None], "labels": torch.cat([_unlinked(each) for each in labels])[None]}
             batch["position_ids"] = torch.cat([torch.arange(len(each)) for each in ids])[None]
         else:
-            batch = {"input_ids": pad(list(ids), True), "labels": pad(list(labels), True, IGNORED)}
+            batch = {"input_ids": pad(list(ids), True), "labels": pad(list(labels), True, IGNORE_INDEX)}
         pictured = [place for place, row in enumerate(rows) if row.picture]
         if self.packed and pictured:
             texts = [ids[place][self._read(ids[place], labels[place])] for place in pictured]
@@ -103,12 +103,12 @@ class Collate:
         picture = torch.full((self.visual * sample.pictures,), image)
         start = min(SYSTEM, sample.prompt)
         ids = torch.cat([text[:start], picture, text[start:]])
-        return ids, torch.where(torch.arange(len(ids)) >= len(ids) - sample.supervised, ids, IGNORED)
+        return ids, torch.where(torch.arange(len(ids)) >= len(ids) - sample.supervised, ids, IGNORE_INDEX)
 
     def _read(self, ids: Tensor, labels: Tensor) -> Tensor:
-        return (labels == IGNORED) & (ids != self.size.image_token)
+        return (labels == IGNORE_INDEX) & (ids != self.size.image_token)
 
 
 def _unlinked(labels: Tensor) -> Tensor:
     """Without the first token's, so that no sample's end predicts the next one's start."""
-    return torch.cat([torch.tensor([IGNORED]), labels[1:]])
+    return torch.cat([torch.tensor([IGNORE_INDEX]), labels[1:]])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.model import ParrotForConditionalGeneration
 
 
@@ -37,14 +37,14 @@ class PlainParrot(nn.Module):
         for ids, targets, pixels in zip(input_ids, labels, pixel_values, strict=True):
             hidden = self.language_model(inputs_embeds=self._embed(ids, targets, pixels)[None], use_cache=False)
             logits = self.lm_head(hidden.last_hidden_state[0]).float()
-            total = total + F.cross_entropy(logits[:-1], targets[1:], ignore_index=IGNORED, reduction="sum")
-        return total / (labels[:, 1:] != IGNORED).sum()
+            total = total + F.cross_entropy(logits[:-1], targets[1:], ignore_index=IGNORE_INDEX, reduction="sum")
+        return total / (labels[:, 1:] != IGNORE_INDEX).sum()
 
     def _embed(self, ids: Tensor, targets: Tensor, pixels: Tensor) -> Tensor:
         """(T, d): one sample's text embeddings with its guided visual tokens in their place."""
         is_text = ids != self.config.image_token_id
         text = self.language_model.embed_tokens(ids[is_text])
-        prompt = text[targets[is_text] == IGNORED]
+        prompt = text[targets[is_text] == IGNORE_INDEX]
         guided = self._guide(self._project(pixels), prompt)
         start = int((~is_text).int().argmax())
         return torch.cat([text[:start], guided, text[start:]])

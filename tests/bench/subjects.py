@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.flops import Sample, training_flops
 from tests.bench.plain import PlainParrot
@@ -146,7 +146,7 @@ def batch(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -
     visual = size.parrot_config().num_image_tokens
     length = size.text_tokens + visual
     ids = torch.randint(size.image_token, (size.batch, length), generator=generator)
-    labels = torch.where(torch.arange(length) >= length - size.supervised, ids, IGNORED)
+    labels = torch.where(torch.arange(length) >= length - size.supervised, ids, IGNORE_INDEX)
     ids[:, SYSTEM : SYSTEM + visual] = size.image_token
     pixels = torch.randn(size.batch, 3, size.vision["image_size"], size.vision["image_size"], generator=generator)
     tensors = {"input_ids": ids, "labels": labels, "pixel_values": pixels.to(dtype)}

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.model.experts import ParrotExpertBlock
 from tests.bench.measure import interleaved
 from tests.bench.subjects import OURS, SYSTEM, Size, backward, build
@@ -88,10 +88,12 @@ def padded_and_packed(size: Size, lengths: list[int]) -> tuple[dict[str, Tensor]
     texts = [torch.randint(size.image_token, (length,), generator=generator) for length in lengths]
     ids = [torch.cat([text[:SYSTEM], visual, text[SYSTEM:]]) for text in texts]
     labels = [
-        torch.where(torch.arange(len(row)) >= len(row) - len(text) // 2 + 1, row, IGNORED)
+        torch.where(torch.arange(len(row)) >= len(row) - len(text) // 2 + 1, row, IGNORE_INDEX)
         for row, text in zip(ids, texts, strict=True)
     ]
-    prompts = [row[(target == IGNORED) & (row != size.image_token)] for row, target in zip(ids, labels, strict=True)]
+    prompts = [
+        row[(target == IGNORE_INDEX) & (row != size.image_token)] for row, target in zip(ids, labels, strict=True)
+    ]
     side = size.vision["image_size"]
     pixels = {"pixel_values": torch.randn(len(lengths), 3, side, side, generator=generator)}
     pad = partial(nn.utils.rnn.pad_sequence, batch_first=True)
@@ -99,7 +101,7 @@ def padded_and_packed(size: Size, lengths: list[int]) -> tuple[dict[str, Tensor]
         "router_input_ids": pad(prompts),
         "router_mask": pad([torch.ones(len(row), dtype=torch.bool) for row in prompts]),
     }
-    padded = {"input_ids": pad(ids), "labels": pad(labels, padding_value=IGNORED)} | reads | pixels
+    padded = {"input_ids": pad(ids), "labels": pad(labels, padding_value=IGNORE_INDEX)} | reads | pixels
     positions = torch.cat([torch.arange(len(row)) for row in ids])[None]
     packed = {"input_ids": torch.cat(ids)[None], "labels": torch.cat(labels)[None], "position_ids": positions}
     return padded, packed | reads | pixels

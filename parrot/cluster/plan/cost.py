@@ -19,7 +19,7 @@ from parrot.cluster.plan.shapes import Shapes, Stage, Training, training
 from parrot.config.catalog import Benchmark, Control, ConversationSet
 from parrot.config.runs import Run, Suite
 from parrot.config.stages import PredictSettings
-from parrot.constants import IGNORED
+from parrot.constants import IGNORE_INDEX
 from parrot.data.benchmarks import read_language
 from parrot.data.samples import Reading
 from parrot.model.flops import STAGE_2, Part, Question, Sample, prediction_flops, recomputed_flops, training_flops
@@ -171,7 +171,7 @@ def _tokenised(path: Path, visual: int, max_length: int) -> list[Group]:
         pictured = pc.is_valid(table["image"]).to_numpy()
         blocks = table.select(["labels", "image"]).to_batches()
         some = blocks[:: -(-len(blocks) // BLOCKS)]
-        labels = [pc.list_flatten(block["labels"]).to_numpy(zero_copy_only=False) != IGNORED for block in some]
+        labels = [pc.list_flatten(block["labels"]).to_numpy(zero_copy_only=False) != IGNORE_INDEX for block in some]
         owners = [pc.list_parent_indices(block["labels"]).to_numpy() for block in some]
         counts = [np.bincount(o, n, len(block)) for o, n, block in zip(owners, labels, some, strict=True)]
         supervised = np.concatenate(counts)

@@ -15,7 +15,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import Qwen2Tokenizer
 
 from parrot.config.catalog import Language
-from parrot.constants import IMAGE, PAPER_LANGUAGES
+from parrot.constants import IMAGE_TOKEN, PAPER_LANGUAGES
 from parrot.mini.compose.concepts import TRAIN_HOUSES
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
@@ -105,7 +105,7 @@ class Writer:
 
 
 VOCABULARY = 4096
-SPECIAL = ("<|endoftext|>", *QWEN.markers, IMAGE)
+SPECIAL = ("<|endoftext|>", *QWEN.markers, IMAGE_TOKEN)
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}"
@@ -131,7 +131,7 @@ def train_tokenizer(lines: Iterable[str], size: int = VOCABULARY) -> Qwen2Tokeni
         tokenizer_object=blank.backend_tokenizer,
         eos_token=QWEN.turn_end,
         pad_token="<|endoftext|>",
-        extra_special_tokens=["<|im_start|>", IMAGE],
+        extra_special_tokens=["<|im_start|>", IMAGE_TOKEN],
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

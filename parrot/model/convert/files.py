@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from parrot.constants import IMAGE
+from parrot.constants import IMAGE_TOKEN
 from parrot.errors import ConfigError
 from parrot.io.files import atomic_write, read_object, real_path, write_json
 from parrot.model.configuration_parrot import ParrotConfig
@@ -63,8 +63,8 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, where: str
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     _check_kind(spec, where)
     model = spec["model"]
-    vocabulary = {token: id_ for token, id_ in sorted(model["vocab"].items(), key=_second) if token != IMAGE}
-    added = [token for token in spec["added_tokens"] if token["content"] != IMAGE]
+    vocabulary = {token: id_ for token, id_ in sorted(model["vocab"].items(), key=_second) if token != IMAGE_TOKEN}
+    added = [token for token in spec["added_tokens"] if token["content"] != IMAGE_TOKEN]
     _check_ids(vocabulary, added, where)
     # tokenizers 0.15 knows a merge as one string; no byte-level token holds a blank.
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
