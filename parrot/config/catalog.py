@@ -176,20 +176,85 @@ Dataset = Annotated[ConversationSet | BackboneFolder, Field(discriminator="kind"
 
 
 class BenchmarkKind(NamedTuple):
-    """What the benchmarks of one kind have in common.
+    """What the benchmarks of one kind have in common; `parrot.evaluate.kinds` has a module for how each is evaluated.
 
     Each line of a template is a part of the prompt; one that is nothing but the hint or the options is left out of
     items that have none.
+
+    Attributes:
+        columns: those that a benchmark file must have.
+        expected: the column of the right or reference answer.
+        choices: the answers that are allowed in `expected`; none: the letters of a row's options, or any text.
+        matched: whether predictions are matched with `expected`, and so right or wrong; else a judge rates them.
+        worded: whether an entry may word the instruction and choose its language.
     """
 
     template: str
     scorings: tuple[Scoring, ...]
+    columns: tuple[str, ...]
+    expected: str = "answer"
+    choices: tuple[str, ...] = ()
+    matched: bool = True
+    worded: bool = False
 
 
 KINDS: dict[Kind, BenchmarkKind] = {
-    "multiple_choice": BenchmarkKind("{hint}\n{question}\n{options}\n{instruction}", ("vanilla", "circular", "pairs")),
-    "yes_no": BenchmarkKind("{question}\n{instruction}", ("vanilla", "pairs", "mme")),
-    "judged": BenchmarkKind("{question}", ("relative",)),
+    "multiple_choice": BenchmarkKind(
+        "{hint}\n{question}\n{options}\n{instruction}",
+        ("vanilla", "circular", "pairs"),
+        columns=("index", "question", "A", "B", "answer", "image"),
+        worded=True,
+    ),
+    "yes_no": BenchmarkKind(
+        "{question}\n{instruction}",
+        ("vanilla", "pairs", "mme"),
+        columns=("index", "question", "answer", "category", "image"),
+        choices=("Yes", "No"),
+    ),
+    "judged": BenchmarkKind(
+        "{question}",
+        ("relative",),
+        columns=("index", "question", "caption", "gpt4_ans", "category", "image"),
+        expected="gpt4_ans",
+        matched=False,
+    ),
+}
+
+
+class ScoringFacts(NamedTuple):
+    """What readers are told of a way to count.
+
+    Attributes:
+        counts: what it does, where it is not each question by itself.
+        unit: what its numbers are where they are no accuracies in per cent, and so have no upper bound.
+        uncounted: what does not count, behind its number.
+    """
+
+    counts: str = ""
+    unit: str = ""
+    uncounted: str = ""
+
+
+SCORINGS: dict[Scoring, ScoringFacts] = {
+    "vanilla": ScoringFacts(),
+    "circular": ScoringFacts(
+        "counts the questions whose rotations are all right",
+        uncounted="groups without their first rotation",
+    ),
+    "pairs": ScoringFacts(
+        "counts the pairs of rows that are both right",
+        uncounted="pairs that have not two rows",
+    ),
+    "mme": ScoringFacts(
+        "adds up accuracies by category and those of pictures with both questions right",
+        "100 x accuracy + 100 x accuracy of pictures with both questions right, summed over categories",
+        "pairs that have not two rows",
+    ),
+    "relative": ScoringFacts(
+        "compares the judge's ratings with those of the reference answers",
+        "100 x the judge's mean rating of the answers over that of the reference answers",
+        "answers without a rating that can be read",
+    ),
 }
 TEMPLATE_PARTS = frozenset({"hint", "question", "options", "instruction"})
 
@@ -262,13 +327,15 @@ class Benchmark(Placed):
     def _fits_its_kind(self) -> Benchmark:
         if self.scoring not in KINDS[self.kind].scorings:
             raise ValueError(f"scoring: expected {' or '.join(KINDS[self.kind].scorings)} for {self.kind}")
-        if self.kind != "multiple_choice" and (self.instruction or self.prompt_language):
-            raise ValueError(f"instruction and prompt_language belong to multiple_choice; {self.kind} has template")
+        worded = KINDS[self.kind].worded
+        if not worded and (self.instruction or self.prompt_language):
+            kinds = " and ".join(kind for kind, facts in KINDS.items() if facts.worded)
+            raise ValueError(f"instruction and prompt_language belong to {kinds}; {self.kind} has template")
         if odd := [language for language, sentence in self.instruction.items() if IMAGE_TOKEN in sentence]:
             raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE_TOKEN}; the picture comes before the text")
         # What the wrapper shortens depends on the sentence that the prompt ends with.
-        if self.kind == "multiple_choice" and self.template and not self.template.endswith("\n{instruction}"):
-            raise ValueError("template: expected {instruction} as the last line for multiple_choice")
+        if worded and self.template and not self.template.endswith("\n{instruction}"):
+            raise ValueError(f"template: expected {{instruction}} as the last line for {self.kind}")
         if bool(self.sums) != (self.scoring == "mme"):
             raise ValueError("sums belong to scoring mme, and must be given there")
         added = [category for categories in self.sums.values() for category in categories]

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from parrot.config.base import validate
 from parrot.config.catalog import (
+    KINDS,
     BackboneFolder,
     Benchmark,
     ConversationSet,
@@ -186,7 +187,7 @@ class Run:
             known = ", ".join(sorted(self._benchmarks))
             raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
         entries = {name: self._benchmarks[name] for name in names}
-        judged = [name for name, entry in entries.items() if entry.kind == "judged"]
+        judged = [name for name, entry in entries.items() if not KINDS[entry.kind].matched]
         if judged and self.config.evaluate.judge is None:
             raise ConfigError(
                 f"run {self.name}: evaluate.benchmarks: {judged[0]} needs a judge model; "
@@ -254,7 +255,7 @@ class Run:
             benchmarks=self.benchmarks,
             controls=evaluate.controls,
             resamples=evaluate.resamples,
-            judge=evaluate.judge if any(entry.kind == "judged" for entry in self.benchmarks) else None,
+            judge=evaluate.judge if any(not KINDS[entry.kind].matched for entry in self.benchmarks) else None,
             **dict(self.conventions),
         )
 

@@ -49,7 +49,8 @@ TRAINING = (
     "parrot.train.trainer",
 )
 TABLES = ("parrot.constants", "parrot.data.benchmarks", "parrot.data.tsv")
-BENCHMARKS = (*TABLES, "parrot.config.catalog", "parrot.evaluate.prompts")  # the catalogue words prompts by kind
+# The catalogue words prompts by kind.
+BENCHMARKS = (*TABLES, "parrot.config.catalog", "parrot.evaluate.kinds", "parrot.evaluate.prompts")
 GRADING = (
     *(*BENCHMARKS, "parrot.evaluate.bootstrap", "parrot.evaluate.graded_csv", "parrot.evaluate.grading"),
     *("parrot.evaluate.matching", "parrot.evaluate.metrics", "parrot.evaluate.postprocess"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control, Kind, Language
+from parrot.config.catalog import KINDS, Benchmark, Control, Kind, Language
 from parrot.config.limits import limits
 from parrot.constants import IMAGE_TOKEN
 from parrot.data.tsv import (
@@ -27,11 +27,6 @@ from parrot.data.tsv import (
 )
 from parrot.errors import ConfigError
 
-REQUIRED: dict[Kind, tuple[str, ...]] = {
-    "multiple_choice": ("index", "question", "A", "B", "answer", "image"),
-    "yes_no": ("index", "question", "answer", "category", "image"),
-    "judged": ("index", "question", "caption", "gpt4_ans", "category", "image"),
-}
 # In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
 LONGEST_REFERENCE = 64
 
@@ -65,12 +60,12 @@ def read_benchmark(
     Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
     a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
-    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns `REQUIRED`, has a
+    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns of its kind, has a
     cell that swallowed rows, or gives a category, split or house a name of `TAKEN`. With a
     list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
     otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
     """
-    table = read_tsv(path, REQUIRED[kind], rejected)
+    table = read_tsv(path, KINDS[kind].columns, rejected)
     if table.empty and not rejected:
         raise ConfigError(f"{path}: expected at least one row")
     _check_quotes(table, path)
@@ -80,9 +75,9 @@ def read_benchmark(
     # Before rows with other faults are left out: their pictures may be what sound rows refer to.
     table["image"] = _resolved(table)
     table = _without(_texts(table), table, path, rejected)
-    if kind != "judged":
+    if KINDS[kind].matched:
         table = _without(_answers(table, kind), table, path, rejected)
-    if kind == "multiple_choice" and rotations_agree:
+    if KINDS[kind].matched and not KINDS[kind].choices and rotations_agree:
         table = _without(_rotations(table), table, path, rejected)
     if rejected is not None:
         table = _without(_pictures(table), table, path, rejected)
@@ -189,7 +184,7 @@ def _names(text: str) -> bool:
 def _answers(table: pd.DataFrame, kind: Kind) -> Faults:
     faults = {}
     for place, row in zip(table.index, records(table), strict=True):
-        offered = list(options(row)) if kind == "multiple_choice" else ["Yes", "No"]
+        offered = KINDS[kind].choices or tuple(options(row))
         if row["answer"] not in offered:
             expected = f"expected one of {', '.join(offered) or 'A to Z, but all are empty'}"
             faults[place] = f"answer {row['answer']!r} is not an offered option; {expected}"

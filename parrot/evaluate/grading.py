@@ -1,16 +1,15 @@
-"""Predictions graded row by row: which option one names, and whether that is the right one, or how a judge rates it."""
+"""Predictions graded row by row: which option one names, and whether that is the right one."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control, Language
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.data.tsv import (
     as_vlmevalkit_reads,
@@ -18,47 +17,13 @@ from parrot.data.tsv import (
     options,
     records,
 )
-from parrot.evaluate.graded_csv import described, images, placed
-from parrot.evaluate.judge import REQUIRED as JUDGED
-from parrot.evaluate.judge import Ratings
+from parrot.evaluate.graded_csv import described
 from parrot.evaluate.matching import infer, yes_or_no
 from parrot.evaluate.postprocess import wrapper_answer
-from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt
 
 REQUIRED = ("question", "answer", "prediction", "prompt_sha256")
 WORDS = re.compile(r"\w+")
-
-
-def read_rows(
-    benchmark: Benchmark,
-    folder: Path,
-    conventions: Conventions,
-    control: Control = "none",
-    rate: Callable[[pd.DataFrame, str], list[Ratings | None]] | None = None,
-) -> pd.DataFrame:
-    """Grade all languages' predictions of one benchmark in `folder`: the columns of graded.csv but the run.
-
-    A judged benchmark is graded by `rate`, which gets the predictions of a benchmark file and the file's name.
-
-    Raises:
-        ConfigError: a file is not what was predicted, or lacks a column.
-    """
-    tables = []
-    for language, file in benchmark.files.items():
-        if benchmark.kind == "judged":
-            assert rate is not None, "a run without a judge is refused"
-            predictions = read_predictions(benchmark, language, folder, control, JUDGED)
-            rows = rated(predictions, language, rate(predictions, file))
-        else:
-            own = as_asked(benchmark, conventions)
-            predictions = read_predictions(benchmark, language, folder, control, REQUIRED)
-            rows = grade(predictions, language, own, instructions(benchmark, own))
-            if benchmark.scoring == "mme":
-                # What the two questions about an image share: its category, and its path in MME or else its id.
-                rows["pair_id"] = rows["category"] + "/" + predictions.get("image_path", images(rows))
-        tables.append(placed(rows, benchmark, control))
-    return pd.concat(tables, ignore_index=True)
 
 
 def grade(
@@ -91,18 +56,6 @@ def grade(
         hit=np.array(hit, dtype=np.float64),
         unmatched=np.array([letter is None for letter in named], dtype=np.float64),
         other_language=np.array(other, dtype=np.float64),
-    )
-
-
-def rated(predictions: pd.DataFrame, language: Language, ratings: Sequence[Ratings | None]) -> pd.DataFrame:
-    """Grade each prediction by a judge's ratings of it and of the reference answer, 1 to 10; None could not be read."""
-    return described(predictions, language).assign(
-        options=0,
-        score=[rating.answer if rating else np.nan for rating in ratings],
-        reference_score=[rating.reference if rating else np.nan for rating in ratings],
-        hit=np.nan,
-        unmatched=[0.0 if rating else 1.0 for rating in ratings],
-        other_language=0.0,
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,10 @@ class Ratings:
 
     reference: float
     answer: float
+
+
+Rate = Callable[[pd.DataFrame, str], list[Ratings | None]]
+"""Rates the predictions of a benchmark file, by the file's name; None where a rating could not be read."""
 
 
 def read_ratings(review: str) -> Ratings | None:

@@ -26,12 +26,6 @@ OPEN_INSTRUCTION: dict[Language, str] = {
     "en": "Answer the question using a single word or phrase.",
     "zh": "请用单个词或短语回答问题。",
 }
-YES_NO_INSTRUCTION: dict[Language, str] = {
-    "en": f"Please strictly answer Yes or No. {OPEN_INSTRUCTION['en']}",
-    "zh": f"请直接回答Yes或No。{OPEN_INSTRUCTION['zh']}",
-}
-# Closing sentences of yes/no benchmarks; one of them, the first that fits, makes way for the instruction.
-YES_NO_ENDINGS = (" Please answer yes or no.", " Yes or No", " Answer in one sentence.")
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
 PromptLanguage = Literal["dataset", "group"]
@@ -55,24 +49,6 @@ def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) 
     return sentences
 
 
-def word_row(
-    benchmark: Benchmark,
-    row: Mapping[str, str],
-    sentences: Mapping[Language, str],
-    language: Language,
-    prompt_language: PromptLanguage,
-) -> str:
-    """What a row of `benchmark` asks, in words, by its kind and template; `sentences` as `instructions` gives them."""
-    template = benchmark.template or KINDS[benchmark.kind].template
-    match benchmark.kind:
-        case "multiple_choice":
-            return build_prompt(row, sentences, language, prompt_language, template)
-        case "yes_no":
-            return build_yes_no_prompt(row["question"], template, row.get("hint", ""))
-        case "judged":
-            return _filled(template, row, row["question"], "")
-
-
 def build_prompt(
     row: Mapping[str, str],
     sentences: Mapping[Language, str],
@@ -91,22 +67,11 @@ def build_prompt(
     if any(CHINESE.search(text) for text in (row.get("hint", ""), row["question"], *offered.values())):
         asked = "zh"
     instruction = (sentences.get(asked) or sentences[language]) if offered else OPEN_INSTRUCTION[asked]
-    return _filled(template, row, row["question"], instruction)
+    return filled(template, row, row["question"], instruction)
 
 
-def build_yes_no_prompt(question: str, template: str = KINDS["yes_no"].template, hint: str = "") -> str:
-    """``question\\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
-
-    For benchmarks of yes/no questions without options, such as MME; there is no wording in the other languages.
-    """
-    ending = next((ending for ending in YES_NO_ENDINGS if question.endswith(ending)), "")
-    body = question.removesuffix(ending)
-    instruction = YES_NO_INSTRUCTION["zh" if CHINESE.search(body) else "en"]
-    return _filled(template, {"hint": hint}, body, instruction)
-
-
-def _filled(template: str, row: Mapping[str, str], question: str, instruction: str) -> str:
-    """`template` with its parts in place, without the lines that a missing hint or missing options leave empty."""
+def filled(template: str, row: Mapping[str, str], question: str, instruction: str) -> str:
+    """Put a row's parts into `template`, without the lines that a missing hint or missing options leave empty."""
     parts = {
         "hint": row.get("hint", ""),
         "question": question,

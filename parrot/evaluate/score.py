@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control, Language, Scoring, prediction_file
+from parrot.config.catalog import KINDS, Benchmark, Control, Language, prediction_file
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.evaluate.graded_csv import write_graded
-from parrot.evaluate.grading import read_rows
 from parrot.evaluate.judge import Ratings, review
-from parrot.evaluate.metrics import Subset, accuracies, items, non_english, relative, scorings, sums
+from parrot.evaluate.kinds import MODULES, read_rows
+from parrot.evaluate.metrics import Subset
 from parrot.evaluate.predictions import read_rejected
 from parrot.evaluate.prompts import as_asked
 from parrot.evaluate.scores_csv import COLUMNS, NON_ENGLISH, in_words, read_lines
@@ -83,31 +83,16 @@ def _lines(
     """Lines of scores.csv of graded `rows`; `rejected` counts the rows of each language that were not asked."""
     conventions = as_asked(benchmark, settings)
     left_out = {NON_ENGLISH: sum(count for language, count in rejected.items() if language != "en"), **rejected}
-    for scoring, subset in _scored(rows, benchmark, settings.resamples, settings.seed):
+    for scoring, subset in MODULES[benchmark.kind].scores(rows, benchmark, settings.resamples, settings.seed):
         yield {
             "run": run,
             "seed": settings.seed,
             "benchmark": benchmark.name,
             "scoring": scoring,
             "control": control,
-            "judge": settings.judge.name if settings.judge and benchmark.kind == "judged" else "",
+            "judge": settings.judge.name if settings.judge and not KINDS[benchmark.kind].matched else "",
             **{name: getattr(conventions, name) for name in Conventions.model_fields},
             **subset,
             # A row that cannot be asked is of no image source, split or kind.
             "rejected": left_out[subset["language"]] if WHOLE.items() <= subset.items() else "",
         }
-
-
-def _scored(rows: pd.DataFrame, benchmark: Benchmark, resamples: int, seed: int) -> Iterator[tuple[Scoring, Subset]]:
-    """Every scoring's subsets, beginning with the scoring that tables show."""
-    if benchmark.kind == "judged":
-        found = list(relative(rows, resamples, seed))
-        yield from (("relative", subset) for subset in (*found, *non_english(found)))
-        return
-    for scoring in scorings(rows, benchmark.scoring):
-        if scoring == "mme":
-            found = list(sums(rows, items(rows, "pairs", benchmark.scoring), benchmark, resamples, seed))
-            found += non_english(found)
-        else:
-            found = list(accuracies(items(rows, scoring, benchmark.scoring), resamples, seed))
-        yield from ((scoring, subset) for subset in found)

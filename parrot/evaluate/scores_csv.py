@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from parrot.config.catalog import Control, Scoring
+from parrot.config.catalog import SCORINGS, Control, Scoring
 from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
@@ -27,7 +27,7 @@ COLUMNS = (
     "control", "accuracy", "low", "high", *COUNTS, *SHARES,
 )  # fmt: skip
 # Points added up, and ratings over those of references, may be above 100.
-UNBOUNDED = ("mme", "relative")
+UNBOUNDED = tuple(scoring for scoring, facts in SCORINGS.items() if facts.unit)
 KNOWN = {
     "scoring": get_args(Scoring),
     "control": get_args(Control),
@@ -46,7 +46,7 @@ class Score:
     house: str
     split: str
     kind: str
-    scoring: str
+    scoring: Scoring
     control: str
     judge: str
     accuracy: float | None

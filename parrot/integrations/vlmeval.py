@@ -18,10 +18,11 @@ from parrot.constants import IMAGE_TOKEN, LANGUAGES
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS
 from parrot.errors import ConfigError
+from parrot.evaluate.kinds.yes_no import build_yes_no_prompt
 from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.postprocess import wrapper_answer
 from parrot.evaluate.predictor import GenerationSettings, Item, encode_unnamed, generate_texts, with_images
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, build_yes_no_prompt
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt
 
 Message = Sequence[Mapping[str, str]]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import FiniteFloat, Json
 
 from parrot.config.base import validate
-from parrot.config.catalog import Benchmark, Control, Kind, Language, prediction_file
+from parrot.config.catalog import KINDS, Benchmark, Control, Language, prediction_file
 from parrot.data.tsv import ROTATION, options, records
 from parrot.errors import ConfigError
 from parrot.evaluate.graded_csv import of_predictions, read_graded
@@ -22,8 +22,6 @@ from parrot.evaluate.predictions import read_predictions
 from parrot.report.settings import BrowseStage
 
 REQUIRED = ("question", "prediction", "prompt_sha256", "picture", "router_weights")
-# The column of the right answer; that of a judged question is one to compare with.
-EXPECTED: dict[Kind, str] = {"multiple_choice": "answer", "yes_no": "answer", "judged": "gpt4_ans"}
 # A rating, which is neither right nor wrong, is told in the run's scores alone.
 Outcome = Literal["right", "wrong", "unmatched", "judged"]
 # What a control puts in the picture's place.
@@ -109,7 +107,7 @@ def _read(
     graded: Path,
 ) -> Iterator[Answer]:
     paths = {control: prediction_file(folder, benchmark.files[language], control) for control in controls}
-    required = (*REQUIRED, EXPECTED[benchmark.kind])
+    required = (*REQUIRED, KINDS[benchmark.kind].expected)
     tables = {
         control: read_predictions(benchmark, language, folder, control, (*required, *NEEDED[control]))
         for control in controls
@@ -162,7 +160,7 @@ def _answer(
         question=row["question"],
         hint=row.get("hint", ""),
         options=tuple(options(row).items()),
-        answer=row[EXPECTED[benchmark.kind]],
+        answer=row[KINDS[benchmark.kind].expected],
         prediction=row["prediction"],
         outcome=outcome,
         weights=weights,

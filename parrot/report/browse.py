@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from parrot.config.catalog import SCORINGS
 from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.evaluate.predictions import read_rejected
@@ -30,12 +31,6 @@ FILTERS = {
     "outcome": "Right or wrong",
 }
 OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, names no choice", "judged": "rated by a judge"}
-SCORED = {
-    "circular": "counts the questions whose rotations are all right",
-    "pairs": "counts the pairs of rows that are both right",
-    "mme": "adds up accuracies by category and those of pictures with both questions right",
-    "relative": "compares the judge's ratings with those of the reference answers",
-}
 KNOWN: dict[str, Mapping[str, str]] = {
     "language": {code: language.name for code, language in LANGUAGES.items()},
     "category": WORDS,
@@ -67,7 +62,7 @@ def write(settings: BrowseStage, predictions: Path, graded: Path, output: Path) 
         settings=settings,
         shown=len(shown),
         total=len(answers),
-        scored={b.called: SCORED[b.scoring] for b in settings.benchmarks if b.scoring in SCORED},
+        scored={b.called: counts for b in settings.benchmarks if (counts := SCORINGS[b.scoring].counts)},
         rejected=_rejected(settings, predictions),
         conventions={name: getattr(settings, name) for name in Conventions.model_fields}
         | {"prompt_language": prompt_languages(settings.prompt_language, settings.benchmarks)},

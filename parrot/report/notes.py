@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from parrot.config.catalog import SCORINGS
 from parrot.config.settings import Conventions
 from parrot.evaluate.scores_csv import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
@@ -39,12 +40,8 @@ def followed(item: ReportItem, settings: ReportStage) -> str:
 
 def scales(item: ReportItem, settings: ReportStage) -> str:
     """What the numbers of the item's benchmarks are where they are no accuracies."""
-    said = {
-        "mme": "100 x accuracy + 100 x accuracy of pictures with both questions right, summed over categories",
-        "relative": "100 x the judge's mean rating of the answers over that of the reference answers",
-    }
-    shown = [b for b in settings.benchmarks if b.name in item.benchmarks and b.scoring in said]
-    return " ".join(f"{b.called}: {said[b.scoring]}." for b in shown)
+    shown = [b for b in settings.benchmarks if b.name in item.benchmarks]
+    return " ".join(f"{b.called}: {unit}." for b in shown if (unit := SCORINGS[b.scoring].unit))
 
 
 def gaps(item: ReportItem, settings: ReportStage, scores: Scores) -> str:
@@ -68,11 +65,8 @@ def _gaps(score: Score, title: str) -> Iterator[str]:
         yield f"{where}: {score.incomplete:.0f} groups lack a rotation and count by the others."
     if score.rejected:
         yield f"{where}: {score.rejected:.0f} rows were rejected and not asked, as listed beside the predictions."
-    if score.uncounted and score.scoring == "circular":
-        yield f"{where}: {score.uncounted:.0f} groups without their first rotation do not count."
-    if score.uncounted and score.scoring in ("pairs", "mme"):
-        yield f"{where}: {score.uncounted:.0f} pairs that have not two rows do not count."
+    uncounted = SCORINGS[score.scoring].uncounted
     if score.judge:
         yield f"{where}: rated by {score.judge}."
-    if score.uncounted and score.scoring == "relative":
-        yield f"{where}: {score.uncounted:.0f} answers without a rating that can be read do not count."
+    if score.uncounted and uncounted:
+        yield f"{where}: {score.uncounted:.0f} {uncounted} do not count."

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from parrot.config.base import Distinct, Pair, Several, Strict, Text
-from parrot.config.catalog import Benchmark, Control, Language, load_catalogue
+from parrot.config.catalog import SCORINGS, Benchmark, Control, Language, load_catalogue
 from parrot.config.runs import Run, Suite
 from parrot.config.settings import Conventions, Tuning
 from parrot.errors import ConfigError, nearest
@@ -305,7 +305,7 @@ def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], cat
     runs = [suite.run(name) for name in names]
     benchmarks = {benchmark.name: benchmark for run in runs for benchmark in run.shown_benchmarks}
     for name, item in items.items():
-        summed = [b for b in item.benchmarks if b in benchmarks and benchmarks[b].scoring in ("mme", "relative")]
+        summed = [b for b in item.benchmarks if b in benchmarks and SCORINGS[benchmarks[b].scoring].unit]
         if summed and item.kind in ("bars", "controls", *COMPARED):
             path = Path(catalogues) / "tables.yaml"
             raise ConfigError(f"{path}: {name}: benchmarks: {summed[0]} has no accuracies for kind {item.kind} to show")

@@ -9,14 +9,9 @@ import pytest
 
 from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.config.settings import Conventions
-from parrot.evaluate.prompts import (
-    LETTER_INSTRUCTION,
-    as_asked,
-    build_prompt,
-    build_yes_no_prompt,
-    instructions,
-    word_row,
-)
+from parrot.evaluate.kinds import word_row
+from parrot.evaluate.kinds.yes_no import build_yes_no_prompt
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
 
 SUFFIXES = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}
 

@@ -13,7 +13,7 @@ from parrot.config.catalog import Benchmark
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import L2, read_tsv, write_tsv
-from parrot.evaluate.grading import read_rows
+from parrot.evaluate.kinds import read_rows
 from parrot.evaluate.metrics import items
 from parrot.evaluate.score import score
 from tests.helpers.tiny_manifest import sign

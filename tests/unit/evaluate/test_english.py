@@ -16,8 +16,9 @@ from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate import translate as translating
-from parrot.evaluate.grading import read_rows, stored_answers
+from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.items import read_tables
+from parrot.evaluate.kinds import read_rows
 from parrot.evaluate.predict import predict
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
 from parrot.evaluate.translate import Translations, load_translator, translate

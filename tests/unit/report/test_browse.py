@@ -22,8 +22,9 @@ from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import Rejection, picture_id, read_tsv, write_list, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.graded_csv import placed, write_graded
-from parrot.evaluate.grading import rated, read_rows
 from parrot.evaluate.judge import Ratings
+from parrot.evaluate.kinds import read_rows
+from parrot.evaluate.kinds.judged import rated
 from parrot.evaluate.score import score
 from parrot.report import browse
 from parrot.report.answers import choose, read_answers
