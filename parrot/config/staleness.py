@@ -86,8 +86,14 @@ STAGES: dict[str, Stage] = {
             "English questions": ("parrot.evaluate.translate",),
             "translation model": ("parrot.languages.csv",),
         },
-        # Whoever reads a folder of predictions refuses one that is not as it must be.
-        beside=("parrot.evaluate.predictions", "parrot.model.loss"),
+        # Whoever reads a folder of predictions refuses one that is not as it must be. A kind of benchmark words its
+        # questions beside how it grades them, which decides no prediction.
+        beside=(
+            *("parrot.evaluate.bootstrap", "parrot.evaluate.graded_csv", "parrot.evaluate.grading"),
+            *("parrot.evaluate.judge", "parrot.evaluate.matching", "parrot.evaluate.metrics"),
+            *("parrot.evaluate.postprocess", "parrot.evaluate.predictions", "parrot.evaluate.scores_csv"),
+            "parrot.model.loss",
+        ),
     ),
     "score": Stage(
         (*GRADING, "parrot.evaluate.score"),
