@@ -15,9 +15,9 @@ from parrot.constants import IMAGE_TOKEN
 from parrot.data.benchmarks import read_language, without_control
 from parrot.data.tsv import Rejection, as_vlmevalkit_reads, picture_id, records, reject
 from parrot.errors import ConfigError
+from parrot.evaluate.kinds import word_row
 from parrot.evaluate.predictor import GenerationSettings, Item
 from parrot.evaluate.prompts import as_asked, instructions
-from parrot.evaluate.kinds import word_row
 from parrot.evaluate.translate import Translate, translator
 
 
