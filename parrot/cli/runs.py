@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from parrot.cli.options import ConfigFiles
 from parrot.cluster.workflow_start import check_inputs
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.errors import ConfigError
@@ -14,9 +15,7 @@ from parrot.report.settings import report_stage
 
 
 def runs(
-    configfile: Annotated[
-        list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
-    ] = None,
+    configfile: ConfigFiles = None,
     check: Annotated[bool, typer.Option("--check", help="print what does not fit alone; exit code 1 if any")] = False,
 ) -> None:
     """List runs and families with what they are compared with, and what of them does not fit this scale."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from parrot.cli import app as cli
+from parrot.cli.options import stage_settings
 from parrot.cluster.doctor.finding import failed, ok, warning
 from parrot.config.runs import Suite
 from parrot.config.stages import TuneSettings
@@ -23,14 +24,14 @@ def run(monkeypatch, *arguments: str) -> int | str | None:
 def test_settings_by_name_and_from_a_file_are_the_same(tmp_path: Path):
     expected = Suite.load().run("no_experts").tune
     (tmp_path / "s.json").write_text(canonical(expected))
-    assert cli._settings(TuneSettings, "tune", "no_experts", None, None) == expected
-    assert cli._settings(TuneSettings, "tune", None, None, tmp_path / "s.json") == expected
+    assert stage_settings(TuneSettings, "tune", "no_experts", None, None) == expected
+    assert stage_settings(TuneSettings, "tune", None, None, tmp_path / "s.json") == expected
     assert expected.experts.num_experts == 0
 
 
 def test_config_files_are_laid_over_the_default(tmp_path: Path):
     (tmp_path / "over.yaml").write_text("tune: {max_steps: 7}\n")
-    settings = cli._settings(TuneSettings, "tune", "parrot", [str(tmp_path / "over.yaml")], None)
+    settings = stage_settings(TuneSettings, "tune", "parrot", [str(tmp_path / "over.yaml")], None)
     assert settings.recipe.max_steps == 7
     assert settings.experts.num_experts == 6
 

@@ -273,7 +273,7 @@ def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, ca
     for place, language in enumerate(PAPER_LANGUAGES):
         write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), picture=str(i)) for i in range(40)])
     (entry,) = predicted(tmp_path)
-    monkeypatch.setattr(cli, "load_catalogue", lambda *_: {"mini_mmmb": entry})
+    monkeypatch.setattr("parrot.cli.report.load_catalogue", lambda *_: {"mini_mmmb": entry})
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -302,7 +302,7 @@ def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path)
 def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, monkeypatch, capsys, weights, said):
     write(tmp_path, "en", [row(0, weights)])
     (entry,) = predicted(tmp_path)
-    monkeypatch.setattr(cli, "load_catalogue", lambda *_: {"mini_mmmb": entry})
+    monkeypatch.setattr("parrot.cli.report.load_catalogue", lambda *_: {"mini_mmmb": entry})
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -1,23 +1,29 @@
-"""`parrot plan`: what targets take, before anything is submitted."""
+"""Commands that look ahead: plan, what targets take, and doctor, what would stop them."""
 
 from __future__ import annotations
 
 import gc
 import json
+import sys
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
+from parrot.cli.options import ConfigFiles
 from parrot.cluster.jobs import list_jobs
 from parrot.cluster.plan.facts import planned_hardware, read_facts
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 
+commands = typer.Typer()
 
+
+@commands.command()
 def plan(
-    targets: Annotated[list[str], typer.Argument(help="runs, families, all, align: what snakemake would be asked for")],
-    configfile: Annotated[
-        list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
-    ] = None,
+    targets: Annotated[
+        list[str], typer.Argument(help="runs, families, all, stage1: what snakemake would be asked for")
+    ],
+    configfile: ConfigFiles = None,
     profile: Annotated[
         str | None, typer.Option(help="Snakemake profile whose config file and number of jobs are taken, e.g. slurm")
     ] = None,
@@ -46,3 +52,24 @@ def plan(
         every = (listed.jobs, costs, facts)
         extras = (fits(*every, on), implied_utilisations(*every), goal_utilisations(*every))
     print(json.dumps(as_dict(made, *extras), indent=1) if as_json else text(made, facts, *extras))
+
+
+@commands.command()
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="Snakemake profile whose cluster is checked too; default: this machine alone")
+    ] = None,
+    configfile: ConfigFiles = None,
+    no_job: Annotated[bool, typer.Option("--no-job", help="leave out the two checks that need a job")] = False,
+    wait: Annotated[int, typer.Option(help="seconds that a node may take to come free for such a job", min=1)] = 60,
+) -> None:
+    """Check what would stop a run before it starts; one line a check, exit code 1 if any failed."""
+    from parrot.cluster.doctor.examine import examine
+
+    found: Counter[str] = Counter()
+    for finding in examine(profile, configfile or [], None if no_job else wait):
+        print(finding, flush=True)
+        found[finding.status] += 1
+    if found["failed"]:
+        raise typer.Exit(1)
+    print(f"parrot: all is well: nothing failed, {found['warning']} of {found.total()} checks warned", file=sys.stderr)
