@@ -89,8 +89,8 @@ def test_the_micro_batch_is_given_or_the_configs(monkeypatch, tmp_path: Path, co
     projector = ("--projector", "p") if command == "tune" else ()
     options = ("--output", "out", "--work", "work", "--run", "parrot", "--configfile", str(tmp_path / "over.yaml"))
     assert run(monkeypatch, "train", command, *options, *projector, "--tracked-as", "mini/me", *given) == 0
-    ((*_, hardware, tracked_as),) = calls
-    assert (hardware.micro_batch, tracked_as) == (expected, "mini/me")
+    ((*_, hardware, tracked_as, fresh),) = calls
+    assert (hardware.micro_batch, tracked_as, fresh) == (expected, "mini/me", False)
 
 
 @pytest.mark.parametrize(("given", "expected"), [((), 7), (("--batch", "4"), 4)])

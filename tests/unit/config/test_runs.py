@@ -268,7 +268,10 @@ def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name
         ("{tune: {weight_decay: 1e999}}", "asked: tune.weight_decay: expected a finite number"),
         ("{tune: null}", "asked: tune: expected a mapping, found none"),
         ("{tune: [1]}", "asked: tune: expected a mapping, found a list"),
-        ("{data: {languages: [no]}}", "asked: data.languages.0: expected 'en', "),
+        (
+            "{data: {languages: [yes]}}",
+            "asked: data.languages.0: expected a language of parrot/languages.csv, found 'yes'",
+        ),
         ("{data: {languages: [en, en]}}", "asked: data.languages: expected every entry once, found 'en' twice"),
         ("{data: {languages: []}}", "asked: data.languages: expected at least one entry"),
         ("{data: {align: ['  ']}}", "asked: data.align: expected a text that is not blank"),
