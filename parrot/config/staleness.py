@@ -102,7 +102,7 @@ STAGES: dict[str, Stage] = {
     ),
     "report": Stage(
         (
-            *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.information", "parrot.evaluate.routing"),
+            *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.router_stats"),
             *("parrot.languages.csv", "parrot.train.record"),
         ),
         beside=("parrot.evaluate.judge", "parrot.report.answers", "parrot.report.browse", "parrot.report.thumbnails"),

@@ -11,9 +11,16 @@ import numpy as np
 
 from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.errors import ConfigError
-from parrot.evaluate.information import PERMUTATIONS, Information, by_kind, by_language, entropies
 from parrot.evaluate.predictions import read_manifest, read_predictions
-from parrot.evaluate.routing import Routing, read_routing
+from parrot.evaluate.router_stats import (
+    PERMUTATIONS,
+    Information,
+    Routing,
+    by_kind,
+    by_language,
+    entropies,
+    read_routing,
+)
 from parrot.report import notes, tables
 from parrot.report.grid import Grid
 from parrot.report.scores import MISSING, Cell

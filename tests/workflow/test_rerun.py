@@ -135,7 +135,7 @@ def test_a_code_line_of_the_scorer(finished):
     ("file", "old", "new"),
     [
         ("config/tables.yaml", "title: What the router's choice tells", "title: What the choice of expert tells"),
-        ("parrot/evaluate/information.py", "PERMUTATIONS = 1000", "PERMUTATIONS = 2000"),
+        ("parrot/evaluate/router_stats.py", "PERMUTATIONS = 1000", "PERMUTATIONS = 2000"),
     ],
 )
 def test_a_table_and_what_computes_it(finished, file, old, new):

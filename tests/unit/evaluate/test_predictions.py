@@ -15,7 +15,7 @@ from parrot.config.settings import Conventions
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import ConfigError
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.routing import read_routing
+from parrot.evaluate.router_stats import read_routing
 from parrot.evaluate.score import score
 from parrot.integrations.predictions import export_predictions
 from parrot.report import router, samples

@@ -15,8 +15,7 @@ from parrot.config.catalog import Benchmark
 from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
 from parrot.errors import ConfigError
-from parrot.evaluate.information import by_kind, by_language, entropies, mutual_information
-from parrot.evaluate.routing import read_routing
+from parrot.evaluate.router_stats import by_kind, by_language, entropies, mutual_information, read_routing
 from parrot.report import router
 from parrot.report.build import build
 from parrot.report.grid import Grid, to_csv
