@@ -63,7 +63,7 @@ def naming(path: str | Path, partial: str | Path | None = None) -> Iterator[None
 
 
 def told(error: BaseException) -> str | None:
-    """The line that tells a user of `error`; None for an error of ours, which only its traceback explains."""
+    """Return the line that tells a user of `error`; None for an error of ours, which only its traceback explains."""
     if isinstance(error, ConfigError):
         return " ".join(str(error).split())
     if isinstance(error, OSError):
@@ -87,7 +87,7 @@ def is_of_disk(error: BaseException) -> bool:
 
 
 def _number(error: BaseException, path: Path) -> int | None:
-    """The system's number of an error that another library made of it; None for other errors."""
+    """Return the system's number of an error that another library made of it; None for other errors."""
     text = str(error)
     for word, number in (DISK | SQLITE).items():
         if word in text:

@@ -30,7 +30,11 @@ def installed() -> str | None:
 
 
 def chromium(url: str, *flags: str) -> str:
-    """What Chromium, started with `flags`, prints of the page; ConfigError where there is none."""
+    """Return what Chromium, started with `flags`, prints of the page.
+
+    Raises:
+        ConfigError: there is no Chromium.
+    """
     if (binary := installed()) is None:
         raise ConfigError("Chromium is not installed: apt-get install chromium")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []

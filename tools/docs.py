@@ -67,7 +67,11 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def comparison(address: str, store: str, names: Sequence[str]) -> str:
-    """The address of MLflow's comparison of the named runs, children left out; ConfigError for one not imported."""
+    """Return the address of MLflow's comparison of the named runs, children left out.
+
+    Raises:
+        ConfigError: a run is not imported.
+    """
     from mlflow import MlflowClient
 
     client = MlflowClient(store)

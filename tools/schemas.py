@@ -18,7 +18,10 @@ from tools.config_readme import readme
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Schema by file name. An overlay and a run may leave anything out; what they say is checked like the whole."""
+    """Return each schema by its file name.
+
+    An overlay and a run may leave anything out; what they say is checked like the whole.
+    """
     overlay = _optional(TypeAdapter(Config).json_schema())
     definitions = overlay.pop("$defs")
     against = {"type": "array", "items": {"type": "string"}, "description": "runs in its tables beside it, [parrot]"}
@@ -45,11 +48,12 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def text(schema: dict[str, Any]) -> str:
+    """Return a schema as the text of its file."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _optional(schema: Any) -> Any:
-    """The schema with nothing required."""
+    """Return the schema with nothing required."""
     if isinstance(schema, dict):
         return {name: _optional(value) for name, value in schema.items() if name != "required"}
     return [_optional(value) for value in schema] if isinstance(schema, list) else schema

@@ -115,7 +115,7 @@ LearningRate = Annotated[float, Field(gt=0, le=1)]
 
 
 def explained(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line: the field, what was expected and what was found."""
+    """Return the first thing that is wrong, in one line: the field, what was expected and what was found."""
     first, *others = error.errors()
     if first["loc"] and MEMBER.fullmatch(str(first["loc"][-1])):
         # Of a union's members the one that got furthest is the one that was meant.

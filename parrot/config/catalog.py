@@ -405,9 +405,10 @@ def check_distinct(benchmarks: Mapping[str, Benchmark], controls: Collection[Con
 
 
 def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset], where: str) -> BackboneFolder:
-    """The model folder that `name` stands for: a backbone of the catalogue, a folder, or a hub repository.
+    """Return the model folder that `name` stands for: a backbone of the catalogue, a folder, or a hub repository.
 
-    ConfigError beginning with `where` for a name that is none of them, or a `revision` of what has none.
+    Raises:
+        ConfigError: the name is none of them, or what it names has no `revision`; the line begins with `where`.
     """
     entry = catalogue.get(name)
     if not isinstance(entry, BackboneFolder) and not os.path.isdir(name) and REPOSITORY.fullmatch(name):

@@ -100,7 +100,7 @@ def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> i
 
 
 def _nearest(number: int, wanted: int) -> str:
-    """The divisors of `number` next to `wanted`."""
+    """Return the divisors of `number` next to `wanted`."""
     fitting = [size for size in range(1, number + 1) if number % size == 0]
     below = max((size for size in fitting if size < wanted), default=None)
     above = min((size for size in fitting if size > wanted), default=None)

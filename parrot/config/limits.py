@@ -45,7 +45,7 @@ def use(limits: Limits) -> None:
 
 
 def limits() -> Limits:
-    """What holds: what the process was told to `use`, else the file that `VARIABLE` names, else the defaults."""
+    """Return the limits given to `use`, else those of the file that `VARIABLE` names, else the defaults."""
     if _of_config is not None:
         return _of_config
     return _read(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else DEFAULTS

@@ -30,9 +30,10 @@ class Catalogue(NamedTuple):
 
 
 def expand(entries: dict[str, Any], where: str, reserved: Container[str]) -> Catalogue:
-    """The catalogue that a file's `entries` are; members of a family have its baselines.
+    """Return the catalogue of a file's `entries`; members of a family have its baselines.
 
-    ConfigError beginning with `where` for an entry that is malformed, or a name that is taken or `reserved`.
+    Raises:
+        ConfigError: an entry is malformed, or a name is taken or `reserved`; the line begins with `where`.
     """
     overrides = {name: {} if entry is None else entry for name, entry in entries.items() if name != "families"}
     families: dict[str, tuple[str, ...]] = {}

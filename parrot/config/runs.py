@@ -320,11 +320,19 @@ class Suite:
 
     @classmethod
     def load(cls, configfiles: tuple[str, ...] = DEFAULT_CONFIG) -> Suite:
-        """The suite of config files laid over one another; ConfigError for one that is not there or does not fit."""
+        """Return the suite of config files laid over one another.
+
+        Raises:
+            ConfigError: a file is missing or does not fit.
+        """
         return cls(load_config(*configfiles), where=" + ".join(configfiles))
 
     def run(self, name: str) -> Run:
-        """The run `name`; ConfigError for an unknown name (known ones are listed) or a misfit override."""
+        """Return the run `name`.
+
+        Raises:
+            ConfigError: the name is unknown (known ones are listed), or an override does not fit.
+        """
         if name not in self.overrides:
             raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
         if name not in self._runs:
@@ -374,19 +382,23 @@ class Suite:
             self.run(name).check()
 
     def with_stage1(self, stage1_key: str) -> Run:
-        """The first run, in the catalogue's order, that starts from this stage 1."""
+        """Return the first run, in the catalogue's order, that starts from this stage 1."""
         return next(run for run in map(self.run, self.fitting) if run.stage1_key == stage1_key)
 
     def with_data(self, data_key: str) -> Run:
-        """The first run, in the catalogue's order, that names this data."""
+        """Return the first run, in the catalogue's order, that names this data."""
         return next(run for run in map(self.run, self.fitting) if run.data_key == data_key)
 
     def target(self, name: str) -> tuple[str, ...]:
-        """The run names that a target (a run or a family) stands for."""
+        """Return the run names that a target (a run or a family) stands for."""
         return self.families.get(name) or (self.run(name).name,)
 
     def against(self, name: str) -> tuple[str, ...]:
-        """The runs that a target is compared with, less its own; ConfigError for a name that is no run."""
+        """Return the runs that a target is compared with, less its own.
+
+        Raises:
+            ConfigError: a name is no run.
+        """
         own = self.target(name)
         for baseline in self._against[name]:
             if baseline not in self.overrides:

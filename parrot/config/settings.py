@@ -242,7 +242,7 @@ def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_config(*paths: str | Path) -> dict[str, Any]:
-    """The raw mapping of the config files laid over one another, in order."""
+    """Return the raw mapping of the config files laid over one another, in order."""
     merged: dict[str, Any] = {}
     for path in paths:
         merged = overlay(merged, read_yaml(path))

@@ -103,13 +103,13 @@ class ScoreSettings(Conventions):
 
 
 def as_read(entry: Read) -> Read:
-    """The entry without what no stage reads: another licence or title must not make a model stale."""
+    """Return the entry without what no stage reads: another licence or title must not make a model stale."""
     unread = {"licence": "", "title": "", "estimate": None, "shape": None}
     return entry.model_copy(update={name: value for name, value in unread.items() if name in type(entry).model_fields})
 
 
 def recipe_as_read(recipe: TuneRecipe) -> TuneRecipe:
-    """The recipe without adapters that are not trained: other ones must not make a model stale."""
+    """Return the recipe without adapters that are not trained: other ones must not make a model stale."""
     return recipe if recipe.language_model == "lora" else recipe.model_copy(update={"lora": LoraSettings()})
 
 

@@ -153,7 +153,7 @@ def canonical(value: Any) -> str:
 
 
 def _dumped(value: Any) -> Any:
-    """A pydantic model, at any depth, as plain values."""
+    """Turn pydantic models, at any depth, into plain values."""
     return value.model_dump(mode="json")
 
 
@@ -198,7 +198,7 @@ def code_digest(stage: str, *parts: str) -> str:
 
 
 def verdict(name: str, stage: str, parts: tuple[str, ...] | None = None) -> str | None:
-    """What the lists say of a file: ``decides``, ``not used``, ``beside``, a reason of `NOWHERE`, or None for nothing.
+    """Return what the lists say of a file: ``decides``, ``not used``, ``beside``, a reason of `NOWHERE`, or None.
 
     Args:
         name: the file's dotted name, as entries are written.

@@ -31,10 +31,13 @@ FOUND = {"NoneType": "nothing", "list": "a list", "str": "a text", "bool": "true
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds, with texts as keys at every depth; anchors, aliases and merge keys work.
+    """Return the mapping that a YAML file holds, with texts as keys at every depth.
 
-    ConfigError, naming line and column, where the file is missing or malformed, a key is doubled or no text, a value
-    has a tag, or the whole is too deep or too large; and where it is no mapping.
+    Anchors, aliases and merge keys work.
+
+    Raises:
+        ConfigError: the file is missing, malformed or no mapping, a key is doubled or no text, a value has a tag, or
+            the whole is too deep or too large. The line names line and column.
     """
     text = read_text(path)
     try:

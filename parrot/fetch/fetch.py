@@ -155,7 +155,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def staging_name(repository: str) -> str:
-    """The folder, beside what it becomes, that an interrupted download of a hub repository goes on from."""
+    """Name the folder, beside the final one, from which an interrupted download of a hub repository goes on."""
     return f".{repository.replace('/', '--')}.hub"
 
 
@@ -197,7 +197,7 @@ def _download_from_hub(
 
 
 def _instruction(benchmarks: Mapping[str, Benchmark]) -> Mapping[Language, str]:
-    """The closing sentences that composed questions end with: those of the composed benchmarks."""
+    """Return the closing sentences of composed questions: those of the composed benchmarks."""
     return next(entry.instruction for entry in benchmarks.values() if entry.source == "composed")
 
 

@@ -141,7 +141,7 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
 def _shared(
     tables: Mapping[Language, pd.DataFrame], rejected: Mapping[Language, list[Rejection]]
 ) -> dict[Language, pd.DataFrame]:
-    """The rows without those that some language lacks because it rejects them, with or without a readable index."""
+    """Drop the rows that some language lacks because it rejects them, with or without a readable index."""
     everywhere = {index for table in tables.values() for index in table["index"]}
     excused: set[str] = set()
     for language, table in tables.items():
@@ -258,7 +258,7 @@ def _rows(entry: ConversationSet, reader: Reader | None, reading: Reading) -> It
 
 
 def _against_entry(entry: ConversationSet, reading: Reading) -> Iterator[str]:
-    """What is not as the catalogue says, and ids that are not unique."""
+    """Yield what is not as the catalogue says, and ids that are not unique."""
     if entry.samples is not None and reading.samples != entry.samples:
         yield f"{entry.file}: samples: expected {entry.samples}, found {reading.samples}"
     for identifier in sorted(set(entry.accepted_losses) - reading.ids.keys()):

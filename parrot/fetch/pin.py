@@ -33,7 +33,7 @@ def confirm(pin: Path, check: bool = False) -> None:
 
 
 def _take_in(pin: Path) -> str | None:
-    """What DVC says where it does not take the data in; None where it does."""
+    """Take the data into DVC; return what DVC says where it refuses, else None."""
     for command in ("commit", "status"):
         arguments = [sys.executable, "-m", "dvc", command, "--quiet", str(pin)]
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def write_record(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path, instead: str | None = None) -> Any:
-    """The value that `write_record` wrote; None where there is no file, or a damaged one.
+    """Return the value that `write_record` wrote; None where there is no file, or a damaged one.
 
     A damaged one is named in a line where there is something to happen `instead`.
     """
@@ -62,7 +62,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path, mine: bool) -> list[Any]:
-    """The values of a file that `append_line` grows; without those that are damaged, which the file loses.
+    """Return the values of a file that `append_line` grows; drop damaged ones, also from the file.
 
     A last line without its end is left out: another process is writing it, or was killed at it. The file loses it too
     where it is `mine`, since what is appended next would go on with it.

@@ -61,7 +61,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """A new name in the folder of `path`, which may itself be as long as a name can be."""
+    """Return a new name in the folder of `path`, which may itself be as long as a name can be."""
     return path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}.partial{path.suffix[:10]}")
 
 
@@ -116,7 +116,7 @@ def remove(path: Path) -> None:
 
 
 def patiently(call: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
-    """What `call` gives, which is asked again where a network file system has lost hold of a path (ESTALE)."""
+    """Return what `call` gives; call it again where a network file system has lost hold of a path (ESTALE)."""
     for pause in SECONDS_BETWEEN_TRIES:
         try:
             return call(*arguments, **named)
@@ -148,12 +148,12 @@ def sync_tree(folder: Path) -> list[str]:
 
 
 def whole_lines(content: bytes) -> list[bytes]:
-    """The lines of a file that grows, with their ends; a last one without its end is still written, or was cut off."""
+    """Return the complete lines of a file that grows, with their ends; a last one without its end is left out."""
     return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
 
 def parse_rows(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """What the lines of a training's record hold, a JSON object with a step each; damaged ones are left out."""
+    """Parse the lines of a training's record, a JSON object with a step each; leave out damaged ones."""
     found = []
     for line in lines:
         with suppress(ValueError):
@@ -186,9 +186,10 @@ def check_regular(path: str | Path) -> None:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, a byte-order mark left out, line ends as they are.
+    """Return the text of a UTF-8 file, a byte-order mark left out, line ends as they are.
 
-    ConfigError where the file cannot be read, and, naming line and byte, where it is of another encoding.
+    Raises:
+        ConfigError: the file cannot be read, or has another encoding; the latter names line and byte.
     """
     return _decoded(read_content(path).removeprefix(codecs.BOM_UTF8), path)
 
@@ -203,9 +204,12 @@ def _decoded(content: bytes, path: str | Path) -> str:
 
 
 def read_content(path: str | Path) -> bytes:
-    """The bytes of a text file; ConfigError where it cannot be read, and at once where it has a zero byte.
+    """Return the bytes of a text file.
 
     Disks and downloads leave zeros, of any number, in place of what they lost.
+
+    Raises:
+        ConfigError: the file cannot be read, or has a zero byte.
     """
     check_regular(path)
     parts: list[bytes] = []
@@ -230,12 +234,20 @@ def real_path(path: str | Path) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """The value that a JSON file holds; ConfigError, naming the line, where it is malformed or has a name twice."""
+    """Return the value that a JSON file holds.
+
+    Raises:
+        ConfigError: the file is malformed or has a name twice; the line is named.
+    """
     return parse_json(read_text(path), str(path))
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of JSON that lies at `where`; ConfigError as `read_json`."""
+    """Return the value of the JSON that lies at `where`.
+
+    Raises:
+        ConfigError: as `read_json`.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_without_doubles)
         if "\\u" in text:
@@ -264,7 +276,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _second(text: str) -> int:
-    """The line of the first name that is the second of its object, in JSON with such a name."""
+    """Return the line of the first name that its object already has, in JSON with such a name."""
     names: list[set[str]] = []
     for token in re.finditer(r'("(?:[^"\\]|\\.)*")\s*(:?)|[{}]', text):
         if token[0] == "{":
@@ -280,7 +292,11 @@ def _second(text: str) -> int:
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
-    """The object that a JSON file holds; ConfigError where the file is missing, malformed or of another value."""
+    """Return the object that a JSON file holds.
+
+    Raises:
+        ConfigError: the file is missing, malformed or holds another value.
+    """
     value = read_json(path)
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -308,7 +324,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def network_file_system(path: Path) -> str | None:
-    """The type, such as nfs4, of the network file system that holds `path`; None for a local one."""
+    """Return the type, such as nfs4, of the network file system that holds `path`; None for a local one."""
     import psutil  # 10 ms that not every start of the command line pays
 
     mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}

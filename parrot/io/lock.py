@@ -54,7 +54,7 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
 
 
 def lock_of(folder: Path) -> Path:
-    """The file by which `folder` is held, a file or folder."""
+    """Return the lock file of `folder`, which may be a file or a folder."""
     return folder.with_name(f"{folder.name}.lock")
 
 

@@ -49,17 +49,18 @@ def without_user(url: str) -> str:
 
 
 def open_address(url: str, timeout: float, data: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
-    """The answer to a request, as urllib gives it; a user and password in `url` are sent as a header.
+    """Return the response to a request, as urllib gives it; send a user and password in `url` as a header.
 
-    Raises OSError, urllib.error.HTTPError among it, where there is no good answer, and ValueError for an address, of
-    the request or of a redirection, that `check_address` refuses; names are resolved for that.
+    Raises:
+        OSError: there is no good response; includes urllib.error.HTTPError.
+        ValueError: `check_address` refuses the address of the request or of a redirection; it resolves names.
     """
     request = urllib.request.Request(without_user(check_resolved(url)), data, identity(url) | (headers or {}))
     return _OPENER.open(request, timeout=timeout)
 
 
 def identity(url: str, user: str | None = None, password: str | None = None) -> dict[str, str]:
-    """The header that says who asks: the user of `url`, else the one given."""
+    """Return the header that says who asks: the user of `url`, else the one given."""
     parts = urlsplit(url)
     user = unquote(parts.username) if parts.username is not None else user
     password = unquote(parts.password) if parts.password is not None else password
@@ -69,7 +70,7 @@ def identity(url: str, user: str | None = None, password: str | None = None) -> 
 
 
 def shown(url: str) -> str:
-    """An address without user, password and the values of its query."""
+    """Return an address without user, password and the values of its query."""
     return re.sub(r"([?&;][^=&;#]+)=[^&;#]*", rf"\1={HIDDEN}", _USER.sub(r"\1", url))
 
 
