@@ -118,9 +118,10 @@ def accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[Subs
     places = {tuple(label.values()): g for g, label in enumerate(labels)}
     for subset in non_english(found):
         languages = sorted({language for language, *_ in places} - {"en"})
-        drawn = [resampled[:, places[language, *list(subset.values())[1:4]]] for language in languages]
+        drawn = np.mean([resampled[:, places[language, *list(subset.values())[1:4]]] for language in languages], axis=0)
         # The mean of the languages inside each resample; one that draws no image of a language says nothing.
-        below, above = 100 * np.nanpercentile(np.mean(drawn, axis=0), LEVEL)
+        known = drawn[~np.isnan(drawn)]
+        below, above = 100 * np.percentile(known, LEVEL) if len(known) else (np.nan, np.nan)
         yield subset | {"low": below, "high": above}
 
 
