@@ -157,7 +157,7 @@ FEWEST = 10  # steps before there is a usual one
 
 
 def complaint(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped_at: float) -> str | None:
-    """What is wrong with an optimiser step, by its mean loss and its gradient's norm before clipping; else none.
+    """Say what is wrong with an optimiser step, by its mean loss and its gradient's norm before clipping; else none.
 
     A gradient explodes when its norm is more than `EXPLODING` times both the median of the steps before it and
     `clipped_at`: no step goes further than that, so that a smaller norm, after steps that hardly had any, is harmless.
@@ -176,7 +176,7 @@ def complaint(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped
 
 
 def suspects(micro_batches: list[tuple[Tensor, list[str]]]) -> list[str]:
-    """The samples of all processes' micro-batches whose loss is not finite, or where there is none such, of all."""
+    """Return the samples of all processes' micro-batches whose loss is not finite, or all where there is none."""
     mine = [(bool(torch.isfinite(loss)), ids) for loss, ids in micro_batches]
     shares = [mine]
     if distributed.is_initialized():

@@ -100,13 +100,13 @@ def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in `folder` that has a mark; none where there is not any."""
+    """Return the complete checkpoint (one with a mark) of the highest step in `folder`, or None."""
     whole = [path for path in _checkpoints(folder) if (path / WHOLE).is_file()]
     return max(whole, key=step_of, default=None)
 
 
 def newest_sound(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in `folder` whose files are as they were written; reads all of them.
+    """Return the undamaged checkpoint of the highest step in `folder`, or None; read all its files.
 
     Those that were cut off while they were written are removed, lest retention count them; so are damaged ones, each
     of which is named in a line.
@@ -133,7 +133,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _damaged(checkpoint: Path) -> str | None:
-    """The first file of `checkpoint` that is not as it was written; none where all are."""
+    """Return the first file of `checkpoint` that is not as it was written, or None."""
     mark = read_record(checkpoint / WHOLE)
     if mark is None:
         return WHOLE

@@ -26,7 +26,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def broadcast_from_rank0(name: str, make: Callable[[], Any]) -> Any:
-    """What `make` returns in the first process, a JSON value, in all of them; only the first one calls it.
+    """Call `make` in the first process and return its result, a JSON value, in all of them.
 
     `name` is used once in a training. An error that `make` raises ends the first process, and torchrun the others.
     """
@@ -53,7 +53,7 @@ SYSTEMS = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$")  # a system's err
 
 
 def workers(asked: int | None, on_gpu: bool) -> int:
-    """Loading processes of one training process; `asked` is the hardware's word, none: by the number of cores.
+    """Return the loading processes of one training process: `asked`, or where None by the number of cores.
 
     Beside a GPU the cores are free to decode pictures, one stays with the training; without one the model needs them.
     """

@@ -29,7 +29,11 @@ def requeue() -> None:
 
 
 def slurm_says(*command: str) -> str:
-    """What a Slurm command prints; ConfigError where it fails or is not installed on this node."""
+    """Return what a Slurm command prints.
+
+    Raises:
+        ConfigError: the command fails or is not installed on this node.
+    """
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:

@@ -31,7 +31,7 @@ def describe(
     processor: Any,
     code: Sequence[Program],
 ) -> dict[str, Any]:
-    """The facts that are known when a stage starts; paths are the settings' own.
+    """Return the facts that are known when a stage starts; paths are the settings' own.
 
     `code` lists the digests of the programs that train, the first from step 0; git's commit is that of the last.
     """
@@ -57,7 +57,7 @@ def describe(
 
 
 def gpu_uuids() -> list[str]:
-    """The GPUs of this node that its processes train on, as NVML names them."""
+    """Return the GPUs of this node that its processes train on, as NVML names them."""
     return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in range(torch.cuda.device_count())]
 
 

@@ -31,7 +31,11 @@ class Provenance(BaseModel):
 
 
 def read_provenance(path: Path, stage: Literal["align", "tune"], seed: int | None = None) -> dict[str, Any]:
-    """The facts that a stage recorded; ConfigError where they are malformed, or another stage's or seed's."""
+    """Return the facts that a stage recorded.
+
+    Raises:
+        ConfigError: they are malformed, or another stage's or seed's.
+    """
     try:
         found: Provenance = validate(Provenance, read_object(path), str(path))
     except ConfigError as error:
@@ -44,7 +48,11 @@ def read_provenance(path: Path, stage: Literal["align", "tune"], seed: int | Non
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, in order; ConfigError for a line that is no JSON object of numbers and a step."""
+    """Return the records of a metrics.jsonl, in order.
+
+    Raises:
+        ConfigError: a line is no JSON object of numbers and a step.
+    """
     check_regular(path)
     try:
         *lines, rest = path.read_bytes().split(b"\n")
@@ -73,13 +81,13 @@ def trained_again(path: Path) -> str:
 
 
 def training_loss(path: Path) -> tuple[list[int], list[float]]:
-    """Steps and training losses of a metrics.jsonl, every optimiser step."""
+    """Return steps and training losses of a metrics.jsonl, every optimiser step."""
     records = [record for record in read_metrics(path) if "loss" in record]
     return [int(record["step"]) for record in records], [float(record["loss"]) for record in records]
 
 
 def heldout_losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and held-out losses by language, from the ``eval_loss_{language}`` fields of a metrics.jsonl."""
+    """Return steps and held-out losses by language, from the ``eval_loss_{language}`` fields of a metrics.jsonl."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for record in read_metrics(path):
         for name, value in record.items():

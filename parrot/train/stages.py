@@ -218,7 +218,7 @@ def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
 
 
 def _gathered_model(stage: Stage, trainer: StageTrainer) -> Any:
-    """The trained model; where its weights are split over processes, one like it that holds them all, or none does.
+    """Return the trained model, or one that holds all weights where they are split over processes.
 
     All processes call it together; the first one has the result.
     """

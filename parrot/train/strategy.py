@@ -71,7 +71,7 @@ def _use_gloo() -> None:
 
 
 def _strategy_arguments(hardware: TrainingHardware, recipe: Recipe, accumulation: int) -> dict[str, Any]:
-    """The strategy's part of `TrainingArguments`.
+    """Return the strategy's part of `TrainingArguments`.
 
     Where it is made before the model, transformers loads a zero3 model in pieces: no process ever holds the whole.
     """
@@ -189,7 +189,7 @@ def choose_kernels(model: Any, hardware: TrainingHardware, precision: str, where
 
 
 def _lack(attention: str, precision: str) -> str | None:
-    """What `attention` needs and this machine or the recipe does not have."""
+    """Say what `attention` needs and this machine or the recipe does not have."""
     if attention not in ("flash_attention_2", "flex_attention"):
         return None
     if not torch.cuda.is_available():

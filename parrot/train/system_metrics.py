@@ -50,7 +50,7 @@ def sampled(folder: Path, gpus: Sequence[str] = ()) -> Iterator[None]:
 
 
 def node() -> str:
-    """The name that Slurm gives this node, else the host's."""
+    """Return the name that Slurm gives this node, else the host's."""
     return os.environ.get("SLURMD_NODENAME") or platform.node().split(".")[0]
 
 
@@ -74,7 +74,7 @@ def _record(path: Path, gpus: Sequence[str], stop: threading.Event) -> None:
 
 
 def _next_step(path: Path) -> int:
-    """The step after those that an earlier job left; a row that it did not finish, and damaged ones, are dropped."""
+    """Return the step after those that an earlier job left; drop unfinished and damaged rows."""
     if not path.is_file():
         return 0
     lines = whole_lines(path.read_bytes())
@@ -86,7 +86,7 @@ def _next_step(path: Path) -> int:
 
 
 def sampler(folder: Path, gpus: Sequence[str]) -> Callable[[], Sample]:
-    """A function that reads all counters; the disk is the one that holds `folder`, traffic is counted from here on."""
+    """Make a function that reads all counters: the disk that holds `folder`, and traffic from here on."""
     start = psutil.net_io_counters()
     psutil.cpu_percent()  # Its first answer means nothing: it tells of the time since the last question.
     handles = _handles(gpus)
@@ -124,7 +124,7 @@ def _handles(gpus: Sequence[str]) -> list[Any]:
 
 
 def _gpu(handle: Any) -> Sample:
-    """What NVML tells of one GPU; a reading that the GPU does not have is left out."""
+    """Return what NVML tells of one GPU; leave out a reading that the GPU does not have."""
     import pynvml
 
     found = {}
