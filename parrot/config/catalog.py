@@ -408,7 +408,8 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
     """Return the model folder that `name` stands for: a backbone of the catalogue, a folder, or a hub repository.
 
     Raises:
-        ConfigError: the name is none of them, or what it names has no `revision`; the line begins with `where`.
+        ConfigError: the name is none of them, or a `revision` is given for what is no hub repository. The line begins
+            with `where`.
     """
     entry = catalogue.get(name)
     if not isinstance(entry, BackboneFolder) and not os.path.isdir(name) and REPOSITORY.fullmatch(name):

@@ -38,9 +38,10 @@ Faults = dict[int, str]
 
 
 def read_language(benchmark: Benchmark, language: Language) -> tuple[pd.DataFrame, list[Rejection]]:
-    """The rows of a benchmark's file in `language`, and those rejected where its entry says to list them.
+    """Return the rows of a benchmark's file in `language`, and those rejected where its entry says to list them.
 
-    ConfigError as in `read_benchmark`.
+    Raises:
+        ConfigError: as in `read_benchmark`.
     """
     path = Path(benchmark.folder, benchmark.files[language])
     rejected: list[Rejection] = []
@@ -55,15 +56,18 @@ def read_benchmark(
     rotations_agree: bool = True,
     kind: Kind = "multiple_choice",
 ) -> pd.DataFrame:
-    """A benchmark's rows by their place in the file, `image` always a base64 picture: references are resolved.
+    """Return a benchmark's rows by their place in the file, `image` always in base64: resolve references.
 
     Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
     a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
-    ConfigError for the first row that is not so, and for a file that is not a TSV with the columns of its kind, has a
-    cell that swallowed rows, or gives a category, split or house a name of `TAKEN`. With a
-    list `rejected`, such rows are named there and left out, and so are those whose picture cannot be read (which
-    otherwise is found by `parrot fetch`, or when the picture is asked about); ConfigError where none is left.
+    With a list `rejected`, rows that are not so are named there and left out, and so are those whose image cannot be
+    read (which otherwise is found by `parrot fetch`, or when the image is used).
+
+    Raises:
+        ConfigError: a row is not so and there is no list `rejected`, or no row is left; or the file is not a TSV with
+            the columns of its kind, has a cell that swallowed rows, or gives a category, split or image source a name
+            of `TAKEN`.
     """
     table = read_tsv(path, KINDS[kind].columns, rejected)
     if table.empty and not rejected:
@@ -87,7 +91,7 @@ def read_benchmark(
 
 
 def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
-    """The rows that lack what asking them under `control` takes."""
+    """List the rows that lack what asking them under `control` takes."""
     lacking = pd.Series(False, index=table.index)
     why = ""
     if control == "text":

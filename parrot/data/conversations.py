@@ -59,9 +59,12 @@ def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path, m
 
 
 def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> Iterator[dict[str, Any]]:
-    """The sound samples of a set, one at a time, without accepted losses; the others are put down in `reading`.
+    """Yield the sound samples of a set, without accepted losses; put the others down in `reading`.
 
-    `images`: whether theirs must be there. ConfigError where the file is no JSON list.
+    `images` says whether their image files must be there.
+
+    Raises:
+        ConfigError: the file is no JSON list.
     """
     lost = frozenset(entry.accepted_losses)
     for position, sample in enumerate(elements(entry.file)):
@@ -94,7 +97,7 @@ def blocks(entry: ConversationSet, processor: Tokenizes, max_length: int, readin
 
 
 def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max_length: int) -> Found | None:
-    """What `max_length` tokens leave to learn from, if that is nothing, or half an image."""
+    """Say what is wrong where `max_length` tokens leave nothing to learn from, or half an image."""
     if image_token in input_ids[max_length:]:
         return Found("image_cut", f"its visual tokens do not fit into max_length {max_length}")
     if all(label == IGNORE_INDEX for label in labels[:max_length]):
@@ -137,9 +140,10 @@ def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], l
 
 
 def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> str:
-    """The set's Arrow file, by all it depends on: the JSON, where its pictures are, the tokeniser and the code.
+    """Name the set's Arrow file by all it depends on: JSON, folder of images, tokeniser and code.
 
-    ConfigError where the JSON cannot be read.
+    Raises:
+        ConfigError: the JSON cannot be read.
     """
     check_regular(entry.file)
     try:

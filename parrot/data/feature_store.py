@@ -71,7 +71,7 @@ def write_block(folder: Path, digests: Sequence[str], features: Tensor) -> None:
 
 
 def stored(folder: Path) -> dict[str, Place]:
-    """The place of every picture in `folder`, by its file's SHA-256; blocks that were cut are removed.
+    """Return the place of every image in `folder`, by its file's SHA-256; remove blocks that were cut.
 
     Checksums of the features themselves are compared when they are read: a cache may hold terabytes.
     """

@@ -31,15 +31,20 @@ class Inspection(NamedTuple):
 
 
 def open_picture(source: str | Path | BytesIO, where: str) -> Image.Image:
-    """An image file as 8-bit RGB, as the file means its pixels (`to_rgb`).
+    """Return an image file as 8-bit RGB, as the file means its pixels (`to_rgb`).
 
-    ConfigError starting with `where` when it is missing, corrupt or larger than `limits.image_megapixels`.
+    Raises:
+        ConfigError: it is missing, corrupt or larger than `limits.image_megapixels`. The line begins with `where`.
     """
     return to_rgb(open_image(source, where))
 
 
 def open_image(source: str | Path | BytesIO, where: str) -> Image.Image:
-    """An image file in its own mode, decoded, for a processor that converts it; ConfigError as `open_picture`."""
+    """Return an image file in its own mode, decoded, for a processor that converts it.
+
+    Raises:
+        ConfigError: as `open_picture`.
+    """
     with _opened(source, where) as image:
         image.load()
         check(image)
@@ -59,7 +64,7 @@ def inspect_image(source: str | Path | BytesIO, where: str) -> Inspection:
 
 
 def fault(path: str | Path, where: str) -> str | None:
-    """What is wrong with an image file, as `open_picture` words it; none when every pixel can be read."""
+    """Say what is wrong with an image file, as `open_picture` words it; none when every pixel can be read."""
     return inspect_image(path, where).fault
 
 

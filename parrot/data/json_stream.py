@@ -23,10 +23,11 @@ OPENINGS = {"{": "an object", '"': "a text", "": "nothing"}
 
 
 def elements(path: str | Path) -> Iterator[Any]:
-    """The elements of a JSON file that holds a list, each when it is asked for; a byte-order mark is no part of it.
+    """Yield the elements of a JSON file that holds a list; a byte-order mark is no part of it.
 
-    Raises ConfigError naming line and column (from 1, in characters) where the file stops being a list of JSON values
-    without doubled keys, NaN or infinities, or where an element is larger or more deeply nested than `limits` say.
+    Raises:
+        ConfigError: the file stops being a list of JSON values without doubled keys, NaN or infinities, or an element
+            is larger or more deeply nested than `limits` say. Names line and column (from 1, in characters).
     """
     check_regular(path)
     try:
@@ -79,7 +80,7 @@ class _Reader:
             self._refuse(self.place, "expected nothing after the list")
 
     def _next(self) -> str:
-        """The next character that is no blank; empty at the end of the file."""
+        """Return the next character that is no blank; empty at the end of the file."""
         while (found := NO_BLANK.search(self.text, self.place)) is None and not self.ended:
             self.place = len(self.text)
             self._read(0)
@@ -96,7 +97,7 @@ class _Reader:
         self.text, self.place, self.ended = self.text[self.place :] + new, 0, not new
 
     def _element(self) -> Any:
-        """The value that starts at `place`. One that is not wholly read is tried again with twice as much text."""
+        """Return the value that starts at `place`; try an incomplete one again with twice as much text."""
         largest = limits().sample_bytes
         while True:
             try:

@@ -99,7 +99,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _range(mode: str, least: float, most: float) -> tuple[float, float]:
-    """What is black and what is white: a 16-bit file says so; 32 bits and floats hold whatever was put into them."""
+    """Return the values of black and white: a 16-bit file says so; 32 bits and floats hold whatever was put in."""
     if mode.startswith("I;16"):
         return 0, 65535
     usual = (255, 65535) if mode == "I" else (1, 255, 65535)

@@ -47,13 +47,13 @@ class Reading:
             names.append(sample.removeprefix("sample "))
 
     def accepted(self) -> dict[Fault, list[str]]:
-        """The samples that are left out, one line each, by their fault."""
+        """Return the samples that are left out, one line each, by their fault."""
         return {kind: self.lines[kind] for kind in self.entry.accept if kind in self.lines}
 
     def problems(self, kept: int) -> list[str]:
-        """A line for each fault that is not accepted, or not found as often as it is, and for each lost image.
+        """List each fault that is not accepted, or not found as often as it is, and each lost image.
 
-        One for a set without samples too, of which `kept` can be used.
+        Where `kept`, the number of samples that can be used, is 0 and there is no other line, one says so.
         """
         lines = list(self.lines.get("image", ()))
         for kind, found in self.lines.items():
@@ -77,13 +77,13 @@ class Reading:
 
 
 def identifier(sample: Any) -> str | None:
-    """A sample's id as text; None where it has none by which it could be named."""
+    """Return a sample's id as text; None where it has none by which it could be named."""
     known = isinstance(sample, dict) and "id" in sample and next(_of_id(sample["id"]), None) is None
     return str(sample["id"]) if known else None
 
 
 def fault(sample: Any) -> Found | None:
-    """What is wrong with a sample by itself, first things first; None for a sound one."""
+    """Say what is wrong with a sample by itself, first things first; None for a sound one."""
     return next(_faults(sample), None)
 
 

@@ -110,12 +110,12 @@ def _texts(typed: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, str]]:
-    """The rows of a table of strings as mappings."""
+    """Return the rows of a table of strings as mappings."""
     return [{str(column): cell for column, cell in row.items()} for row in table.to_dict("records")]
 
 
 def options(row: Mapping[str, str]) -> dict[str, str]:
-    """The offered options of a row: letter to text, empty cells left out."""
+    """Return the offered options of a row: letter to text, empty cells left out."""
     return {letter: row[letter] for letter in LETTERS if row.get(letter)}
 
 
@@ -125,17 +125,25 @@ def picture_id(image: str) -> str:
 
 
 def decode_picture(image: str, where: str) -> Image.Image:
-    """A base64 image as RGB; ConfigError starting with `where` (file and row) when it cannot be decoded."""
+    """Return a base64 image as RGB.
+
+    Raises:
+        ConfigError: it cannot be decoded. The line begins with `where` (file and row).
+    """
     return open_picture(_bytes(image, where), f"{where}: image")
 
 
 def decode_image(image: str, where: str) -> Image.Image:
-    """A base64 image in its own mode, for a processor that converts it; ConfigError as `decode_picture`."""
+    """Return a base64 image in its own mode, for a processor that converts it.
+
+    Raises:
+        ConfigError: as `decode_picture`.
+    """
     return open_image(_bytes(image, where), f"{where}: image")
 
 
 def inspect_encoded(image: str, where: str) -> Inspection:
-    """What `inspect_image` says of a base64 image."""
+    """Return what `inspect_image` says of a base64 image."""
     try:
         return inspect_image(_bytes(image, where), f"{where}: image")
     except ConfigError as error:

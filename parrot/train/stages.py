@@ -220,7 +220,7 @@ def _choose_weights(stage: Stage, model: Any) -> dict[str, int]:
 def _gathered_model(stage: Stage, trainer: StageTrainer) -> Any:
     """Return the trained model, or one that holds all weights where they are split over processes.
 
-    All processes call it together; the first one has the result.
+    All processes call it together. Where weights are split, only the first one gets a model, the others get None.
     """
     if not trainer.sharded:
         return trainer.model

@@ -86,7 +86,7 @@ def _next_step(path: Path) -> int:
 
 
 def sampler(folder: Path, gpus: Sequence[str]) -> Callable[[], Sample]:
-    """Make a function that reads all counters: the disk that holds `folder`, and traffic from here on."""
+    """Make a function that reads all counters; its disk is the one of `folder`, its traffic counts from here on."""
     start = psutil.net_io_counters()
     psutil.cpu_percent()  # Its first answer means nothing: it tells of the time since the last question.
     handles = _handles(gpus)
