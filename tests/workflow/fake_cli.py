@@ -40,7 +40,7 @@ def main():
         + [output / name for name in ("metrics.jsonl", "provenance.json")],
         "train tune": [output / name for name in ("model/model.safetensors", "metrics.jsonl", "provenance.json")],
         "predict": [output / "MMMB_en.tsv"],
-        "score": [output],
+        "score": [output, output.parent / "graded.csv"],
         "report scores": [output],
         "report build": [],
         "report predictions": [output],

@@ -54,11 +54,12 @@ def test_scores_cover_runs_languages_and_controls(smoke):
         if row["house"] == "all" and row["kind"] == "all"
     }
     (stage1,) = [path.name for path in (smoke / "results/mini/align").iterdir()]
-    expected = {(f"align/{stage1}", "MMMB_val", language, "text") for language in LANGUAGES}
+    languages = (*LANGUAGES, "non_english")
+    expected = {(f"align/{stage1}", "MMMB_val", language, "text") for language in languages}
     for run in ("parrot", "english"):
-        expected |= {(run, "MMBench_dev", language, "none") for language in LANGUAGES}
+        expected |= {(run, "MMBench_dev", language, "none") for language in languages}
         for control in ("none", "shuffled", "text"):
-            expected |= {(run, "MMMB_val", language, control) for language in LANGUAGES}
+            expected |= {(run, "MMMB_val", language, control) for language in languages}
     assert found == expected
 
 
