@@ -54,7 +54,7 @@ ui: $(STAMP)  ## browse the runs with MLflow
 	parrot track init  # an SQLite file that was moved learns where it is
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-docs: $(STAMP)  ## pictures under docs/
+docs: $(STAMP)  ## images under docs/
 	python -m tools.docs
 
 docs-site: $(STAMP)  ## the documentation as a site, in site/; strict: no dead link
@@ -67,7 +67,7 @@ schemas: $(STAMP)  ## what is generated from the code: config/*.schema.json, con
 backbones: $(STAMP)  ## maintainers: pretrain the mini backbones
 	python -m parrot.mini.backbones
 
-sources: $(STAMP)  ## maintainers: draw the mini scale's pictures from their sources
+sources: $(STAMP)  ## maintainers: draw the mini scale's images from their sources
 	pip install --quiet --constraint constraints.txt --editable '.[sources]'
 	python -m parrot.mini.sources
 

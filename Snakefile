@@ -18,7 +18,7 @@ pathvars:
 
 
 wildcard_constraints:
-    run=one_of(suite.fitting),
+    run=one_of(suite.usable),
     target=one_of(suite.targets),
     key="[0-9a-f]{12}",
     data="[0-9a-f]{12}",

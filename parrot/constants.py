@@ -1,4 +1,4 @@
-"""What stands for an image in a text, for a position that nothing is learnt from, and the table of languages."""
+"""What stands for an image in a text, for a position without supervision, and the table of languages."""
 
 from __future__ import annotations
 

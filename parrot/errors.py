@@ -35,7 +35,7 @@ TORCH = re.compile(r"PytorchStreamWriter failed|inline_container\.cc")
 KILLED_LOADER = re.compile(r"DataLoader worker .*(?:killed by signal|exited unexpectedly).*")
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
     """A user's configuration or data is wrong; the message is one line naming file, field and what was expected."""
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def naming(path: str | Path, partial: str | Path | None = None) -> Iterator[None
         elif partial is not None and error.filename is not None:
             error.filename = str(error.filename).replace(str(partial), str(path), 1)
         raise
-    except ConfigError:
+    except UserError:
         raise
     except Exception as error:
         number = _number(error, Path(path))
@@ -64,7 +64,7 @@ def naming(path: str | Path, partial: str | Path | None = None) -> Iterator[None
 
 def told(error: BaseException) -> str | None:
     """Return the line that tells a user of `error`; None for an error of ours, which only its traceback explains."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, OSError):
         known = error.errno in DISK.values() or error.strerror is None

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 # No sandbox as root (containers, CI); no background traffic, which a closed network refuses at every start.
 FLAGS = (
@@ -20,7 +20,7 @@ SECONDS_AT_MOST = 300
 
 
 def screenshot(url: str, path: Path, width: int, height: int) -> None:
-    """Write the page as it looks in a window of `width` x `height` to `path` (PNG); ConfigError without Chromium."""
+    """Write the page as it looks in a window of `width` x `height` to `path` (PNG); UserError without Chromium."""
     chromium(url, f"--screenshot={path.resolve()}", f"--window-size={width},{height}")
 
 
@@ -33,10 +33,10 @@ def chromium(url: str, *flags: str) -> str:
     """Return what Chromium, started with `flags`, prints of the page.
 
     Raises:
-        ConfigError: there is no Chromium.
+        UserError: there is no Chromium.
     """
     if (binary := installed()) is None:
-        raise ConfigError("Chromium is not installed: apt-get install chromium")
+        raise UserError("Chromium is not installed: apt-get install chromium")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         settle = [f"--user-data-dir={profile}", f"--virtual-time-budget={MILLISECONDS_TO_SETTLE}"]

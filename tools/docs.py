@@ -1,4 +1,4 @@
-"""`make docs`: the pictures under docs/, from the results and the store of the demo.
+"""`make docs`: the images under docs/, from the results and the store of the demo.
 
 Needs `apt-get install chromium graphviz`; the tests never write there.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError, in_one_line
+from parrot.errors import UserError, in_one_line
 from parrot.io.files import atomic_path
 from parrot.tracking.store import EXPERIMENT
 from tools.browser import screenshot
@@ -36,7 +36,7 @@ WINDOW, SHOWN = (1600, 1250), 0.74
 def mlflow_server(store: str, log: Path) -> Iterator[str]:
     """Serve the MLflow UI of `store` on a free local port while the context lasts; yields its address.
 
-    ConfigError, with the log's place, where it does not start.
+    UserError, with the log's place, where it does not start.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,14 +63,14 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.3)
-    raise ConfigError(f"{log}: the MLflow server did not start")
+    raise UserError(f"{log}: the MLflow server did not start")
 
 
 def comparison(address: str, store: str, names: Sequence[str]) -> str:
     """Return the address of MLflow's comparison of the named runs, children left out.
 
     Raises:
-        ConfigError: a run is not imported.
+        UserError: a run is not imported.
     """
     from mlflow import MlflowClient
 
@@ -80,7 +80,7 @@ def comparison(address: str, store: str, names: Sequence[str]) -> str:
     parents = {run.data.tags["run"]: run for run in found if "mlflow.parentRunId" not in run.data.tags}
     absent = [name for name in names if name not in parents]
     if absent:
-        raise ConfigError(f"{store}: no run {absent[0]}; `snakemake all` imports the report's runs")
+        raise UserError(f"{store}: no run {absent[0]}; `snakemake all` imports the report's runs")
     runs = urllib.parse.quote(json.dumps([parents[name].info.run_id for name in names]))
     experiments = urllib.parse.quote(json.dumps([parents[name].info.experiment_id for name in names[:1]]))
     return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}"
@@ -91,13 +91,13 @@ def _mlflow(names: Sequence[str]) -> None:
     Path("logs").mkdir(exist_ok=True)
     with mlflow_server(store, Path("logs/mlflow.log")) as address, atomic_path(DOCS / "mlflow.png") as partial:
         screenshot(comparison(address, store, names), partial, *WINDOW)
-        with Image.open(partial) as picture:
-            picture.crop((0, 0, round(SHOWN * picture.width), picture.height)).save(partial)
+        with Image.open(partial) as image:
+            image.crop((0, 0, round(SHOWN * image.width), image.height)).save(partial)
 
 
 def _page(page: Path, name: str, height: int, view: str = "") -> None:
     if not page.is_file():
-        raise ConfigError(f"{page}: no such file; `snakemake all` makes it")
+        raise UserError(f"{page}: no such file; `snakemake all` makes it")
     with atomic_path(DOCS / name) as partial:
         screenshot(page.resolve().as_uri() + view, partial, 1200, height)
 
@@ -112,7 +112,7 @@ def _report(results: Path, run: str) -> None:
 
 def _dag() -> None:
     if shutil.which("dot") is None:
-        raise ConfigError("Graphviz is not installed: apt-get install graphviz")
+        raise UserError("Graphviz is not installed: apt-get install graphviz")
     graph = subprocess.run(
         ["snakemake", "--rulegraph", "--forceall", "all"], capture_output=True, text=True, check=True
     )
@@ -121,7 +121,7 @@ def _dag() -> None:
 
 
 def main() -> None:
-    """Make every picture anew; ConfigError where something that it needs is missing."""
+    """Make every image anew; UserError where something that it needs is missing."""
     suite = Suite.load()
     _dag()
     _report(Path("results") / suite.config.scale, suite.config.report.runs[0])

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parrot.config.base import Several, Strict, validate
+from parrot.config.base import Several, StrictModel, validate
 from parrot.config.catalog import Language
 from parrot.config.limits import limits
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import parse_json
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ ROUTER_DECIMALS = 6  # as in prediction files
 
 def chat(
     model: Annotated[Path, typer.Option(help="model folder, e.g. results/mini/parrot/model")],
-    image: Annotated[Path, typer.Option(help="picture file")],
-    questions: Annotated[list[str] | None, typer.Argument(help="questions about the picture")] = None,
+    image: Annotated[Path, typer.Option(help="image file")],
+    questions: Annotated[list[str] | None, typer.Argument(help="questions about the image")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; may be given again")] = None,
     instruction: Annotated[str | None, typer.Option(help="a sentence to close with, such as a benchmark's")] = None,
     language: Annotated[
@@ -47,14 +47,14 @@ def chat(
     router: Annotated[bool, typer.Option("--router", help="show the experts' shares below each answer")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens that an answer may have")] = 256,
 ) -> None:
-    """Ask a trained run about a picture; answers appear as they are generated.
+    """Ask a trained run about an image; answers appear as they are generated.
 
     Every question is asked on its own: the model remembers neither earlier questions nor its answers to them.
     Without a question, on a terminal, questions are read as with --interactive.
     """
     given, options = questions or [], option or []
     if not given and not interactive and not sys.stdin.isatty():
-        raise ConfigError("expected a question, or --interactive to read questions from standard input")
+        raise UserError("expected a question, or --interactive to read questions from standard input")
     reading = interactive or not given
     for question in given:
         one = _question(question, options, instruction)
@@ -90,7 +90,7 @@ def chat(
         raise SystemExit(1)
 
 
-class Question(Strict):
+class Question(StrictModel):
     """A question with the options to choose from and the sentence to close with."""
 
     question: str
@@ -99,7 +99,7 @@ class Question(Strict):
 
 
 def _question(text: str, options: Sequence[str], instruction: str | None) -> Question:
-    """A question as it is given, or the one that is written as a JSON object; ConfigError for one that is none."""
+    """A question as it is given, or the one that is written as a JSON object; UserError for one that is none."""
     if text.startswith("{"):
         return validate(Question, parse_json(text, "question"), "question")
     # Not validated: `_query` holds its texts to the same, and names the options that they come from.
@@ -107,25 +107,25 @@ def _question(text: str, options: Sequence[str], instruction: str | None) -> Que
 
 
 def _query(question: str, options: Sequence[str], instruction: str | None) -> str:
-    """The user's turn: the picture, the question, options as a benchmark lists them, the closing sentence.
+    """The user's turn: the image, the question, options as a benchmark lists them, the closing sentence.
 
-    ConfigError for more options than letters, and for a text that is blank, holds `<image>` or is no UTF-8.
+    UserError for more options than letters, and for a text that is blank, holds `<image>` or is no UTF-8.
     """
     if len(options) > len(string.ascii_uppercase):
-        raise ConfigError(f"--option: expected at most {len(string.ascii_uppercase)}, found {len(options)}")
+        raise UserError(f"--option: expected at most {len(string.ascii_uppercase)}, found {len(options)}")
     closing = [] if instruction is None else [instruction]
     texts = [("question", question), *(("--option", text) for text in options)]
     texts += [("--instruction", text) for text in closing]
     for name, text in texts:
         limits().check_text(text, name)
         if not text.strip():
-            raise ConfigError(f"{name}: expected some text, found none")
+            raise UserError(f"{name}: expected some text, found none")
         if IMAGE_TOKEN in text:
-            raise ConfigError(f"{name}: expected no {IMAGE_TOKEN} in the text; it stands for the picture")
+            raise UserError(f"{name}: expected no {IMAGE_TOKEN} in the text; it stands for the image")
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ConfigError(f"{name}: expected UTF-8 text") from None
+            raise UserError(f"{name}: expected UTF-8 text") from None
     lettered = (f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options, strict=False))
     return "\n".join([IMAGE_TOKEN, question, *lettered, *closing])
 
@@ -147,7 +147,7 @@ def _answer_lines(answer: Callable[[str], None]) -> bool:
     for question in _lines():
         try:
             answer(question)
-        except ConfigError as error:
+        except UserError as error:
             print("parrot: error:", error, file=sys.stderr)
             all_answered = False
     return all_answered
@@ -167,7 +167,7 @@ def _lines() -> Iterator[str]:
                 print()
             return
         except UnicodeDecodeError:
-            raise ConfigError("standard input: expected UTF-8 text") from None
+            raise UserError("standard input: expected UTF-8 text") from None
         if line:
             yield line
 

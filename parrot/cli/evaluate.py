@@ -17,7 +17,7 @@ from parrot.cli.options import (
 )
 from parrot.cluster.launch import check_gpus
 from parrot.config.stages import AlignSettings, PredictSettings, ScoreSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 commands = typer.Typer()
 
@@ -46,10 +46,10 @@ def predict(
     )
     if [asked.model, model, stage1].count(None) != 2:
         what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"
-        raise ConfigError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")
+        raise UserError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")
     if batch is None:
         if run is None:
-            raise ConfigError("expected --batch with --settings")
+            raise UserError("expected --batch with --settings")
         batch = load_suite(configfile).run(run).config.hardware.predict_batch
     import torch
 

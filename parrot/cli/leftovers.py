@@ -19,7 +19,7 @@ from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Hu
 from parrot.config.runs import RESERVED, Run, Suite
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.staleness import key
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.lock import lock_of, unless_held
 
 HOUR = 3600  # seconds without a write after which whoever wrote a partial file is taken to have ended
@@ -43,7 +43,7 @@ class Scale:
         self.suite = suite
         self.runs: list[Run] = []
         for name in suite.overrides:
-            with suppress(ConfigError):
+            with suppress(UserError):
                 suite.run(name).resolve()
                 self.runs.append(suite.run(name))
         self.trained = [run for run in self.runs if run.pretrained_model is None]
@@ -114,7 +114,7 @@ def _tokenised(scale: Scale) -> set[str]:
                 continue
             names[way] = f"{Path(entry.file).stem}."
             if all(Path(folder).is_dir() for folder in of[:2]):
-                with suppress(ConfigError, OSError, ValueError):
+                with suppress(UserError, OSError, ValueError):
                     processors[of] = processors.get(of) or processor_of(*of)
                     names[way] = file_name(entry, processors[of], settings.recipe.max_length)
     return set(names.values())

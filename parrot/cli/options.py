@@ -12,7 +12,7 @@ from parrot.config import limits
 from parrot.config.base import validate
 from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import DEFAULT_CONFIG, Run, Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_json
 
 RunName = Annotated[str | None, typer.Option("--run", help="run of config/runs.yaml")]
@@ -34,7 +34,7 @@ TrackedAs = Annotated[
     str | None, typer.Option(help="show the training in MLflow while it goes on, as the run of this tag parrot.id")
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh/--resume", help="start anew, or go on from the newest checkpoint of the same settings")
+    bool, typer.Option("--fresh/--resume", help="start anew, or go on from the latest checkpoint of the same settings")
 ]
 
 
@@ -62,14 +62,14 @@ def stage_settings(
     `stage` is a property of runs, or a function of one.
 
     Raises:
-        ConfigError: both or neither of `run` and `settings` are given.
+        UserError: both or neither of `run` and `settings` are given.
     """
     if run is not None and settings is None:
         named = load_suite(configfile).run(run)
         return getattr(named, stage) if isinstance(stage, str) else stage(named)
     if settings is not None and run is None:
         return read_settings(kind, settings)
-    raise ConfigError("expected exactly one of --run and --settings")
+    raise UserError("expected exactly one of --run and --settings")
 
 
 def training_hardware(
@@ -82,12 +82,12 @@ def training_hardware(
     """Return the file's or the config's hardware, with another micro-batch where one is given.
 
     Raises:
-        ConfigError: settings come from a file, which holds no hardware, and `file` is missing.
+        UserError: settings come from a file, which holds no hardware, and `file` is missing.
     """
     if file is not None:
         hardware = read_settings(TrainingHardware, file)
     elif run is not None:
         hardware = getattr(load_suite(configfile).run(run).config.hardware, stage)
     else:
-        raise ConfigError("expected --hardware with --settings")
+        raise UserError("expected --hardware with --settings")
     return hardware if micro_batch is None else hardware.model_copy(update={"micro_batch": micro_batch})

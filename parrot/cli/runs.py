@@ -10,7 +10,7 @@ import typer
 from parrot.cli.options import ConfigFiles
 from parrot.cluster.workflow_start import check_inputs
 from parrot.config.runs import DEFAULT_CONFIG, Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.report.settings import report_stage
 
 
@@ -44,7 +44,7 @@ def misfit(suite: Suite, target: str) -> str:
         for name in (*suite.target(target), *suite.against(target)):
             check_inputs(suite.run(name))
         report_stage(suite, target)
-    except ConfigError as error:
+    except UserError as error:
         return str(error)
     return ""
 

@@ -77,10 +77,10 @@ def train_align(
 ) -> None:
     """Stage 1: the projector alone, on captions."""
     stage = stage_settings(AlignSettings, "align", run, configfile, settings)
-    spread = training_hardware("align", hardware, micro_batch, run, configfile)
+    parallelism = training_hardware("align", hardware, micro_batch, run, configfile)
     from parrot.train.stages import align
 
-    align(stage, output, work, spread, tracked_as, fresh)
+    align(stage, output, work, parallelism, tracked_as, fresh)
 
 
 @train.command("tune")
@@ -98,10 +98,10 @@ def train_tune(
 ) -> None:
     """Stage 2: projector, experts and language model, on instructions."""
     stage = stage_settings(TuneSettings, "tune", run, configfile, settings)
-    spread = training_hardware("tune", hardware, micro_batch, run, configfile)
+    parallelism = training_hardware("tune", hardware, micro_batch, run, configfile)
     from parrot.train.stages import tune
 
-    tune(stage, projector, output, work, spread, tracked_as, fresh)
+    tune(stage, projector, output, work, parallelism, tracked_as, fresh)
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})

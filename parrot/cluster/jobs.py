@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from parrot.config.runs import DEFAULT_CONFIG
 from parrot.config.settings import load_config
-from parrot.errors import ConfigError, in_one_line
+from parrot.errors import UserError, in_one_line
 
 TRAININGS = ("align", "tune")
 ON_GPUS = (*TRAININGS, "predict", "predict_stage1")
@@ -81,7 +81,7 @@ def list_jobs(targets: Sequence[str], profile: str | None = None, configfiles: S
     """List all jobs of `targets`, done or not, as ``snakemake --profile PROFILE --configfile FILES TARGETS`` has them.
 
     Raises:
-        ConfigError: for a profile that is not there, and where the workflow or Snakemake refuses; it is their line.
+        UserError: for a profile that is not there, and where the workflow or Snakemake refuses; it is their line.
     """
     words = ["--profile", profile] if profile else []
     words += ["--configfile", *configfiles] if configfiles else []
@@ -91,9 +91,9 @@ def list_jobs(targets: Sequence[str], profile: str | None = None, configfiles: S
             command, capture_output=True, text=True, errors="replace", timeout=SECONDS, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"Snakemake did not list its jobs within {SECONDS} s") from None
+        raise UserError(f"Snakemake did not list its jobs within {SECONDS} s") from None
     if done.returncode != 0:
-        raise ConfigError(_refusal(done.stderr) or f"Snakemake ended with exit code {done.returncode}")
+        raise UserError(_refusal(done.stderr) or f"Snakemake ended with exit code {done.returncode}")
     listed = json.loads(done.stdout.splitlines()[-1])
     return Listing(list(map(Job.from_json, listed.pop("jobs"))), **listed)
 
@@ -109,13 +109,13 @@ def find_profile(name: str) -> Path:
     """Return the YAML file that ``snakemake --profile NAME`` reads.
 
     Raises:
-        ConfigError: where there is none.
+        UserError: where there is none.
     """
     from snakemake.cli import get_profile_dir
 
     found = get_profile_dir(name)
     if found is None:
-        raise ConfigError(f"no {name}/profile.yaml here, nor in Snakemake's folders for profiles")
+        raise UserError(f"no {name}/profile.yaml here, nor in Snakemake's folders for profiles")
     return Path(found[1])
 
 

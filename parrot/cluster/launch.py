@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, NoReturn
 
-from parrot.errors import INTERRUPTED, ConfigError
+from parrot.errors import INTERRUPTED, UserError
 from parrot.train.preemption import STOPPED, requeue, slurm_says
 
 # torchrun passes a SIGTERM on and kills what is left after half a minute. How long a checkpoint may take is Slurm's
@@ -28,18 +28,18 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
     `gpus` and `threads` (processor cores) are those of a node. Without GPUs there is one process and no torchrun. On
     `device` cpu as many processes on cores, which talk by gloo, stand in for the GPUs.
 
-    Raises ConfigError where other than `gpus` GPUs are visible, and where several nodes are asked for outside of Slurm
+    Raises UserError where other than `gpus` GPUs are visible, and where several nodes are asked for outside of Slurm
     or without GPUs.
     """
     if nodes > 1 and gpus == 0:
-        raise ConfigError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 a node")
+        raise UserError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 a node")
     if nodes > 1 and "SLURM_JOB_ID" not in os.environ:
-        raise ConfigError(f"hardware.nodes: {nodes} nodes need a Slurm job; expected 1 outside of one")
+        raise UserError(f"hardware.nodes: {nodes} nodes need a Slurm job; expected 1 outside of one")
     if nodes > 1 and os.environ.get("SLURM_STEP_NUM_NODES") != str(nodes):
         # Without its number of cores a step gets one a task, whatever the job has.
-        spread = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+        layout = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
         again = [f"--nodes={nodes}", f"--gpus={gpus}", f"--threads={threads}", f"--device={device}", "--"]
-        _become(["srun", "--kill-on-bad-exit=1", *spread, sys.executable, "-m", "parrot", "launch", *again, *command])
+        _become(["srun", "--kill-on-bad-exit=1", *layout, sys.executable, "-m", "parrot", "launch", *again, *command])
     if gpus == 0:
         _become([sys.executable, "-m", "parrot", *command])
     if device == "cpu":
@@ -54,12 +54,12 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
 
 
 def check_gpus(asked: int) -> None:
-    """ConfigError where other than `asked` GPUs are visible to this process."""
+    """UserError where other than `asked` GPUs are visible to this process."""
     import torch
 
     visible = torch.cuda.device_count()
     if visible != asked:
-        raise ConfigError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")
+        raise UserError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from parrot.config.runs import Run
-from parrot.errors import ConfigError, nearest
+from parrot.errors import UserError, nearest
 
 RENAMED = {"align": "stage1"}  # targets by their former names
 # Of a flag that is given twice Snakemake keeps the last, without a word.
@@ -40,33 +40,33 @@ def command_line() -> Namespace | None:
 
 
 def check_flags(words: Sequence[str]) -> None:
-    """ConfigError for a flag of configuration that the `words` of a command line give twice."""
+    """UserError for a flag of configuration that the `words` of a command line give twice."""
     options = [word for word in words[: words.index("--") if "--" in words else None] if word.startswith("-")]
     for flag, spellings in ONCE.items():
         if sum(option.partition("=")[0] in spellings for option in options) > 1:
             kind = "FILE" if flag == "--configfile" else "KEY=VALUE"
-            raise ConfigError(f"{flag} is given twice; expected one, all that it names behind it: {flag} {kind} {kind}")
+            raise UserError(f"{flag} is given twice; expected one, all that it names behind it: {flag} {kind} {kind}")
 
 
 def check_inputs(run: Run) -> None:
-    """ConfigError for a file of the run that Snakemake would take for a pattern."""
+    """UserError for a file of the run that Snakemake would take for a pattern."""
     for file in (run.config.data_pin or "", *run.fetch.given):
         if "{" in file or "}" in file:
-            raise ConfigError(f"run {run.name}: {file}: expected a file name without braces, Snakemake's wildcards")
+            raise UserError(f"run {run.name}: {file}: expected a file name without braces, Snakemake's wildcards")
 
 
 def check_targets(known: Iterable[str], rules: Container[str]) -> None:
     """Check that the command line's targets exist; paths are left to Snakemake.
 
     Raises:
-        ConfigError: a word that is none of the `rules`, with the `known` targets like it; a target's former name.
+        UserError: a word that is none of the `rules`, with the `known` targets like it; a target's former name.
     """
     asked = command_line()
     for target in asked.targets if asked else ():
         if target in RENAMED:
-            raise ConfigError(f"target {target} is called {RENAMED[target]}: stage 1 of the report's runs")
+            raise UserError(f"target {target} is called {RENAMED[target]}: stage 1 of the report's runs")
         if os.sep not in target and target not in rules:
-            raise ConfigError(f"unknown target {target}; {nearest(target, known)}")
+            raise UserError(f"unknown target {target}; {nearest(target, known)}")
 
 
 def work_here(folder: Path = Path(".snakemake")) -> None:
@@ -75,7 +75,7 @@ def work_here(folder: Path = Path(".snakemake")) -> None:
     Two may work side by side, as far as their files differ, and a line tells of the other. Where a file system has no
     locks, or the file is another user's, nothing is held.
 
-    Raises ConfigError where a killed one left its own lock, which Snakemake cannot tell from that of a living one.
+    Raises UserError where a killed one left its own lock, which Snakemake cannot tell from that of a living one.
     """
     asked = command_line()
     if asked is None or asked.mode.name != "DEFAULT" or any(getattr(asked, name, None) for name in WITHOUT_LOCK):
@@ -91,7 +91,7 @@ def work_here(folder: Path = Path(".snakemake")) -> None:
         return
     else:
         if any((folder / "locks").glob("*.lock")):
-            raise ConfigError(
+            raise UserError(
                 "a snakemake that was killed left this folder locked, and none works here now; "
                 "type `snakemake --unlock`, then the same command again"
             )

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 LARGEST = 2**32 - 1  # what a seed may be, and far more than anything that is counted
 # pydantic's names of errors; others are told in its own words.
@@ -41,10 +41,11 @@ EXPECTED = {
     "too_short": "at least one entry",
 }
 PYDANTIC = re.compile("Input should be|(?:String|Tuple|Dictionary|Value) should have|String should match")
+RENAMED = {"houses": "image_sources", "pictures": "images"}  # keys, by their names in version 0.1
 MEMBER = re.compile(r"\[key\]|.*\[.*\].*|(?:[A-Z][a-z]+){2,}")  # what pydantic's places name besides fields
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A frozen model that refuses unknown keys, and values of another kind, not finite, out of range or blank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -90,7 +91,7 @@ def _inside(path: str) -> str:
     return path
 
 
-class Placed(Strict):
+class Placed(StrictModel):
     """A catalogue entry; where its `source` is downloaded, its files lie nowhere above the folder that they name."""
 
     @model_validator(mode="after")
@@ -132,7 +133,8 @@ def _said(error: Any) -> str:
     found = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return "unknown key"
+            new = RENAMED.get(str(error["loc"][-1]))
+            return f"unknown key; it is called {new}" if new else "unknown key"
         case "union_tag_invalid":
             return f"expected {error['ctx']['expected_tags']}, found {_shown(error['ctx']['tag'])}"
         case "missing" | "union_tag_not_found":
@@ -155,8 +157,8 @@ def _shown(found: Any) -> str:
 
 
 def validate(kind: Any, value: Any, where: str) -> Any:
-    """Validate `value` as `kind`; a failure is one ConfigError line naming `where`, the field and what was expected."""
+    """Validate `value` as `kind`; a failure is one UserError line naming `where`, the field and what was expected."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {explained(error)}") from None
+        raise UserError(f"{where}: {explained(error)}") from None

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 from typing_extensions import TypeAliasType
 
-from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, Strict, Text, validate
+from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, StrictModel, Text, validate
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import IMAGE_TOKEN, LANGUAGES, nearest_language
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.web import check_address
 
 
@@ -49,7 +49,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 DOWNLOADS = Path("data/hub")  # beside what the data pins hold
 
 
-class VisionShape(Strict):
+class VisionShape(StrictModel):
     """Sizes of a CLIP vision encoder, by the names of its config.json."""
 
     hidden_size: Size
@@ -60,7 +60,7 @@ class VisionShape(Strict):
     patch_size: Size
 
 
-class TextShape(Strict):
+class TextShape(StrictModel):
     """Sizes of a Qwen2-like language model, by the names of its config.json."""
 
     hidden_size: Size
@@ -72,34 +72,34 @@ class TextShape(Strict):
     tie_word_embeddings: bool = False
 
 
-class SampleEstimate(Strict):
+class SampleEstimate(StrictModel):
     """So many samples of about the same lengths, in tokens of the language model."""
 
     samples: int = Field(gt=0)
     text: int = Field(gt=0, description="text tokens, system prompt and role markers included, visual tokens not")
     supervised: int = Field(gt=0, description="those of the answers")
-    pictures: Literal[0, 1] = 1
+    images: Literal[0, 1] = 1
 
 
-class ConversationEstimate(Strict):
+class ConversationEstimate(StrictModel):
     """A conversation set that is not tokenised yet."""
 
     groups: Several[SampleEstimate] = Field(min_length=1)
-    gigabytes: float = Field(0, ge=0, description="pictures on disk that no other set counts")
+    gigabytes: float = Field(0, ge=0, description="images on disk that no other set counts")
     source: str = Field(description="where the figures come from")
 
 
-class BenchmarkEstimate(Strict):
+class BenchmarkEstimate(StrictModel):
     """A benchmark that is not fetched yet."""
 
     rows: int = Field(gt=0, description="of one language")
-    pictures: int = Field(gt=0, description="distinct ones; languages and rotations share them")
+    images: int = Field(gt=0, description="distinct ones; languages and rotations share them")
     text: int = Field(gt=0, description="text tokens of a prompt, visual tokens not")
     answer: int = Field(gt=0, description="tokens of an answer, its end included")
     source: str = Field(description="where the figures come from")
 
 
-class HubFile(Strict):
+class HubFile(StrictModel):
     """One file of a Hugging Face hub repository, at a fixed revision."""
 
     repository: Repository
@@ -107,7 +107,7 @@ class HubFile(Strict):
     revision: Revision = "main"
 
 
-class HubFolder(Strict):
+class HubFolder(StrictModel):
     """A folder of a Hugging Face hub repository ("" for all of it), at a fixed revision; file names are kept."""
 
     repository: Repository
@@ -115,7 +115,7 @@ class HubFolder(Strict):
     revision: Revision = "main"
 
 
-class WebFolder(Strict):
+class WebFolder(StrictModel):
     """A folder of a web server; file names are kept."""
 
     url: Address = Field(description="without the last slash")
@@ -133,7 +133,7 @@ Fault = Literal[
 ]
 
 
-class Accepted(Strict):
+class Accepted(StrictModel):
     """Faulty samples of one kind that are left out of a set."""
 
     count: int = Field(gt=0, description="how many there are; another number is an error")
@@ -141,7 +141,7 @@ class Accepted(Strict):
 
 
 class ConversationSet(Placed):
-    """A LLaVA-style conversation JSON and its picture folder."""
+    """A LLaVA-style conversation JSON and its image folder."""
 
     kind: Literal["conversations"]
     file: Text = Field(description="JSON list of {id, image, conversations}")
@@ -153,7 +153,7 @@ class ConversationSet(Placed):
     source: Literal["composed", "local"] | HubFile = Field(
         description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
     )
-    accepted_losses: Distinct[Text] = Field((), description="sample ids whose picture is known to be lost")
+    accepted_losses: Distinct[Text] = Field((), description="sample ids whose image is known to be lost")
     accept: dict[Fault, Accepted] = Field(
         default_factory=dict,
         description="faulty samples that are left out, by the kind of fault; all others are errors",
@@ -246,8 +246,8 @@ SCORINGS: dict[Scoring, ScoringFacts] = {
         uncounted="pairs that have not two rows",
     ),
     "mme": ScoringFacts(
-        "adds up accuracies by category and those of pictures with both questions right",
-        "100 x accuracy + 100 x accuracy of pictures with both questions right, summed over categories",
+        "adds up accuracies by category and those of images with both questions right",
+        "100 x accuracy + 100 x accuracy of images with both questions right, summed over categories",
         "pairs that have not two rows",
     ),
     "relative": ScoringFacts(
@@ -289,7 +289,7 @@ class Benchmark(Placed):
     scoring: Scoring = Field(
         description="which accuracy tables show; scores.csv has every one that the rows allow: vanilla: each question "
         "once; circular: all rotations right; pairs: both rows of a pair_id right (the paper's yes/no pairs); mme: "
-        "accuracies by category plus those of pictures with both questions right, summed; relative: the judge's rating "
+        "accuracies by category plus those of images with both questions right, summed; relative: the judge's rating "
         "over that of the reference answers"
     )
     sums: dict[Text, Distinct[Text]] = Field(
@@ -332,7 +332,7 @@ class Benchmark(Placed):
             kinds = " and ".join(kind for kind, facts in KINDS.items() if facts.worded)
             raise ValueError(f"instruction and prompt_language belong to {kinds}; {self.kind} has template")
         if odd := [language for language, sentence in self.instruction.items() if IMAGE_TOKEN in sentence]:
-            raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE_TOKEN}; the picture comes before the text")
+            raise ValueError(f"instruction.{odd[0]}: expected no {IMAGE_TOKEN}; the image comes before the text")
         # What the wrapper shortens depends on the sentence that the prompt ends with.
         if worded and self.template and not self.template.endswith("\n{instruction}"):
             raise ValueError(f"template: expected {{instruction}} as the last line for {self.kind}")
@@ -362,7 +362,7 @@ def _check_template(template: str) -> str:
             f"expected {{question}} and none but {', '.join(sorted(TEMPLATE_PARTS))}, found {sorted(names)}"
         )
     if IMAGE_TOKEN in template:
-        raise ValueError(f"expected no {IMAGE_TOKEN}; the picture comes before the text")
+        raise ValueError(f"expected no {IMAGE_TOKEN}; the image comes before the text")
     return template
 
 
@@ -378,7 +378,7 @@ def list_file(predictions: Path) -> Path:
 
 
 def check_distinct(benchmarks: Mapping[str, Benchmark], controls: Collection[Control], where: str) -> None:
-    """ConfigError, starting with `where`, where two benchmarks or files would be taken for one another.
+    """UserError, starting with `where`, where two benchmarks or files would be taken for one another.
 
     `benchmarks` are catalogue entries by name. Benchmarks are told apart by their names in scores, files by those that
     `prediction_file` gives them under `controls`; some file systems keep neither case nor the form of an accent apart.
@@ -388,7 +388,7 @@ def check_distinct(benchmarks: Mapping[str, Benchmark], controls: Collection[Con
     for name, benchmark in benchmarks.items():
         other = named.setdefault(benchmark.name, name)
         if other != name:
-            raise ConfigError(f"{where}: {other} and {name} are both called {benchmark.name} in scores")
+            raise UserError(f"{where}: {other} and {name} are both called {benchmark.name} in scores")
         for language, file in benchmark.files.items():
             for control in controls:
                 if control not in benchmark.controls:
@@ -398,7 +398,7 @@ def check_distinct(benchmarks: Mapping[str, Benchmark], controls: Collection[Con
                 for target in (path, list_file(path)):
                     other = written.setdefault(unicodedata.normalize("NFC", target.name).casefold(), what)
                     if other != what:
-                        raise ConfigError(
+                        raise UserError(
                             f"{where}: {other} and {what} would overwrite each other's predictions, {target}; "
                             "expected files whose names differ by more than folder, ending or case"
                         )
@@ -408,7 +408,7 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
     """Return the model folder that `name` stands for: a backbone of the catalogue, a folder, or a hub repository.
 
     Raises:
-        ConfigError: the name is none of them, or a `revision` is given for what is no hub repository. The line begins
+        UserError: the name is none of them, or a `revision` is given for what is no hub repository. The line begins
             with `where`.
     """
     entry = catalogue.get(name)
@@ -417,13 +417,13 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
         source = HubFolder(repository=name, revision=revision or "main")
         return BackboneFolder(kind="backbone", path=str(DOWNLOADS / folder), licence="", source=source)
     if revision is not None:
-        raise ConfigError(f"{where}: expected a hub repository beside a revision, and {name} is none")
+        raise UserError(f"{where}: expected a hub repository beside a revision, and {name} is none")
     if isinstance(entry, BackboneFolder):
         return entry.model_copy(update={"licence": ""})
     if os.path.isdir(name):
         return BackboneFolder(kind="backbone", path=name, licence="", source="local")
     known = ", ".join(sorted(other for other, found in catalogue.items() if isinstance(found, BackboneFolder)))
-    raise ConfigError(
+    raise UserError(
         f"{where}: no folder {name}, no hub repository (owner/name), and no backbone of config/datasets.yaml, "
         f"which has {known}"
     )

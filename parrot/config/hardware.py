@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from parrot.config.base import Strict
-from parrot.errors import ConfigError
+from parrot.config.base import StrictModel
+from parrot.errors import UserError
 
 GPU_MODEL = re.compile(r"[a-zA-Z0-9_.]+")  # Snakemake's plugin for Slurm refuses others, when it submits a job
 
 
-class TrainingHardware(Strict):
-    """How one stage's training is spread over its processes, one a GPU."""
+class TrainingHardware(StrictModel):
+    """How one stage's training is distributed over its processes, one a GPU."""
 
     micro_batch: int = Field(
         gt=0,
@@ -33,23 +33,23 @@ class TrainingHardware(Strict):
     compile: bool = Field(False, description="torch.compile of the language model's layers")
     features: Literal["compute", "disk"] = Field(
         "compute",
-        description="compute: the frozen vision encoder runs in every step; disk: it runs once a picture, before "
+        description="compute: the frozen vision encoder runs in every step; disk: it runs once an image, before "
         "training, and its features are kept in the work folder for all runs that need the same",
     )
     workers: int | None = Field(
-        None, ge=0, le=1024, description="processes that load a GPU's pictures; none: by the number of cores"
+        None, ge=0, le=1024, description="processes that load a GPU's images; none: by the number of cores"
     )
 
     @model_validator(mode="after")
     def _can_offload(self) -> TrainingHardware:
-        fitting = {"none": ("ddp", "zero2", "zero3", "fsdp2"), "optimizer": ("zero2", "zero3"), "all": ("zero3",)}
-        if self.strategy not in fitting[self.offload]:
-            wanted = " or ".join(fitting[self.offload])
+        allowed = {"none": ("ddp", "zero2", "zero3", "fsdp2"), "optimizer": ("zero2", "zero3"), "all": ("zero3",)}
+        if self.strategy not in allowed[self.offload]:
+            wanted = " or ".join(allowed[self.offload])
             raise ValueError(f"offload: {self.offload} needs strategy {wanted}, found {self.strategy}")
         return self
 
 
-class Hardware(Strict):
+class Hardware(StrictModel):
     """The jobs' resources."""
 
     device: Literal["cuda", "cpu"] = Field(
@@ -83,17 +83,17 @@ class Hardware(Strict):
 def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> int:
     """Micro-batches that a process accumulates for one optimiser step.
 
-    Raises ConfigError when `micro_batch` x `processes` does not divide the global batch; the message names the nearest
+    Raises UserError when `micro_batch` x `processes` does not divide the global batch; the message names the nearest
     micro-batches, or numbers of processes, that would.
     """
     if global_batch % (micro_batch * processes) == 0:
         return global_batch // (micro_batch * processes)
     if global_batch % processes:
-        raise ConfigError(
+        raise UserError(
             f"global_batch {global_batch} cannot be split over {processes} processes; "
             f"the nearest numbers that divide it: {_nearest(global_batch, processes)}"
         )
-    raise ConfigError(
+    raise UserError(
         f"micro_batch: {micro_batch} x {processes} processes does not divide global_batch {global_batch}; "
         f"the nearest that do: {_nearest(global_batch // processes, micro_batch)}"
     )
@@ -101,7 +101,7 @@ def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> i
 
 def _nearest(number: int, wanted: int) -> str:
     """Return the divisors of `number` next to `wanted`."""
-    fitting = [size for size in range(1, number + 1) if number % size == 0]
-    below = max((size for size in fitting if size < wanted), default=None)
-    above = min((size for size in fitting if size > wanted), default=None)
+    allowed = [size for size in range(1, number + 1) if number % size == 0]
+    below = max((size for size in allowed if size < wanted), default=None)
+    above = min((size for size in allowed if size > wanted), default=None)
     return " and ".join(str(size) for size in (below, above) if size)

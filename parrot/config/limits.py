@@ -11,14 +11,14 @@ from functools import cache
 
 from pydantic import Field, ValidationError
 
-from parrot.config.base import Strict, explained
-from parrot.errors import ConfigError
+from parrot.config.base import StrictModel, explained
+from parrot.errors import UserError
 from parrot.io.files import read_object
 
 VARIABLE = "PARROT_LIMITS"  # names a JSON file of `Limits`: how the workflow's jobs learn what its config says
 
 
-class Limits(Strict):
+class Limits(StrictModel):
     """The largest data that is read."""
 
     text_bytes: int = Field(1 << 20, gt=0, description="of one text in UTF-8: a turn, a question, an option")
@@ -28,10 +28,10 @@ class Limits(Strict):
     id_characters: int = Field(1024, gt=0, description="of a sample's id")
 
     def check_text(self, text: str, where: str) -> None:
-        """ConfigError starting with `where` for a text of more than `text_bytes`."""
+        """UserError starting with `where` for a text of more than `text_bytes`."""
         # A character takes four bytes at most, so that short texts need no encoding.
         if 4 * len(text) > self.text_bytes and (size := len(text.encode(errors="surrogatepass"))) > self.text_bytes:
-            raise ConfigError(f"{where}: expected at most {self.text_bytes} bytes (limits.text_bytes), found {size}")
+            raise UserError(f"{where}: expected at most {self.text_bytes} bytes (limits.text_bytes), found {size}")
 
 
 DEFAULTS = Limits()
@@ -56,4 +56,4 @@ def _read(file: str) -> Limits:
     try:
         return Limits(**read_object(file))
     except ValidationError as error:
-        raise ConfigError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {explained(error)}") from None

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from parrot.config.catalog import BackboneFolder, VisionShape
 from parrot.config.settings import Config, ExpertSettings, ModelSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_json
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.]{0,98}[A-Za-z0-9_])?")
 BASELINES = ("parrot",)  # what a target that names none is compared with
-OF_A_SCALE = ("hardware", "scale", "report", "data_pin", "limits")
+SCALE_KEYS = ("hardware", "scale", "report", "data_pin", "limits")
 
 
 class Catalogue(NamedTuple):
@@ -33,36 +33,36 @@ def expand(entries: dict[str, Any], where: str, reserved: Container[str]) -> Cat
     """Return the catalogue of a file's `entries`; members of a family have its baselines.
 
     Raises:
-        ConfigError: an entry is malformed, or a name is taken or `reserved`; the line begins with `where`.
+        UserError: an entry is malformed, or a name is taken or `reserved`; the line begins with `where`.
     """
     overrides = {name: {} if entry is None else entry for name, entry in entries.items() if name != "families"}
     families: dict[str, tuple[str, ...]] = {}
     against: dict[str, tuple[str, ...]] = {}
     grids = entries.get("families") or {}
     if not isinstance(grids, dict):
-        raise ConfigError(f"{where}: families: expected a mapping of names, found {type(grids).__name__}")
+        raise UserError(f"{where}: families: expected a mapping of names, found {type(grids).__name__}")
     for family, grid in grids.items():
         if not isinstance(grid, dict) or set(grid) - {"against"} != {"over", "values"}:
-            raise ConfigError(f"{where}: families.{family}: expected the keys over, values and, if any, against")
+            raise UserError(f"{where}: families.{family}: expected the keys over, values and, if any, against")
         members = _members(family, grid["over"], grid["values"], f"{where}: families.{family}")
         taken = [name for name in (family, *members) if name in overrides]
         if taken:
-            raise ConfigError(f"{where}: {taken[0]} is both a run and a name of families.{family}")
+            raise UserError(f"{where}: {taken[0]} is both a run and a name of families.{family}")
         overrides |= members
         families[family] = tuple(members)
         against |= dict.fromkeys((family, *members), _against(grid, f"{where}: families.{family}"))
     names: dict[str, str] = {}  # as file systems see them that do not tell case
     for name in (*overrides, *families):
         if name.casefold() in reserved:
-            raise ConfigError(f"{where}: {name} is a reserved name")
+            raise UserError(f"{where}: {name} is a reserved name")
         if not NAME.fullmatch(name):
-            raise ConfigError(f"{where}: {name!r}: a name is made of letters, digits, _ and ., 100 at most, no last .")
+            raise UserError(f"{where}: {name!r}: a name is made of letters, digits, _ and ., 100 at most, no last .")
         other = names.setdefault(name.casefold(), name)
         if other != name:
-            raise ConfigError(f"{where}: {other} and {name}: expected names that differ by more than case")
+            raise UserError(f"{where}: {other} and {name}: expected names that differ by more than case")
     for name, entry in overrides.items():
         if not isinstance(entry, dict):
-            raise ConfigError(f"{where}: {name}: expected a mapping of overrides, found {type(entry).__name__}")
+            raise UserError(f"{where}: {name}: expected a mapping of overrides, found {type(entry).__name__}")
         against.setdefault(name, _against(entry, f"{where}: {name}"))
     overrides = {name: {k: v for k, v in entry.items() if k != "against"} for name, entry in overrides.items()}
     return Catalogue(overrides, families, against)
@@ -71,20 +71,20 @@ def expand(entries: dict[str, Any], where: str, reserved: Container[str]) -> Cat
 def _against(entry: dict[str, Any], where: str) -> tuple[str, ...]:
     names = entry.get("against", BASELINES)
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{where}: against: expected a list of run names")
+        raise UserError(f"{where}: against: expected a list of run names")
     return tuple(dict.fromkeys(names))
 
 
 def _members(family: str, over: Any, values: Any, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(over, str) or not all(over.split(".")):
-        raise ConfigError(f"{where}: over: expected a field such as model.num_experts, found {over!r}")
+        raise UserError(f"{where}: over: expected a field such as model.num_experts, found {over!r}")
     if not isinstance(values, list) or not values or [] in values:
-        raise ConfigError(f"{where}: values: expected a list of at least one value, found {values!r}")
+        raise UserError(f"{where}: values: expected a list of at least one value, found {values!r}")
     members: dict[str, dict[str, Any]] = {}
     for value in values:
         name = f"{family}_{_label(value)}"
         if name in members:
-            raise ConfigError(f"{where}: values: two of them are called {name}; lists are named by their last entry")
+            raise UserError(f"{where}: values: two of them are called {name}; lists are named by their last entry")
         members[name] = _nested(over, value)
     return members
 
@@ -100,21 +100,21 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:
-    """ConfigError, starting with `where`, for what the `overrides` of a run say and its `config` lets nothing read."""
-    for name in OF_A_SCALE:
+    """UserError, starting with `where`, for what the `overrides` of a run say and its `config` lets nothing read."""
+    for name in SCALE_KEYS:
         if name in overrides:
-            raise ConfigError(f"{where}: {name}: expected in a config file, which all runs of a scale share")
+            raise UserError(f"{where}: {name}: expected in a config file, which all runs of a scale share")
     if config.tune.language_model != "lora" and "lora" in overrides.get("tune", {}):
-        raise ConfigError(f"{where}: tune.lora: expected tune.language_model lora beside it")
+        raise UserError(f"{where}: tune.lora: expected tune.language_model lora beside it")
     model = overrides.get("model", {})
     if config.model.hf is not None:
         unread = [name for name in overrides if name not in ("model", "evaluate")]
         unread += [f"model.{name}" for name in model if name not in ("hf", "revision")]
         if unread:
-            raise ConfigError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")
+            raise UserError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")
     for name, instead in _unread(config.model):
         if name in model:
-            raise ConfigError(f"{where}: model.{name}: expected {instead} beside it")
+            raise UserError(f"{where}: model.{name}: expected {instead} beside it")
 
 
 def _unread(model: ModelSettings) -> Iterator[tuple[str, str]]:
@@ -134,7 +134,7 @@ def _unread(model: ModelSettings) -> Iterator[tuple[str, str]]:
 
 
 def check_layer(layer: int, encoder: BackboneFolder, where: str) -> None:
-    """ConfigError, starting with `where`, for a hidden state that `encoder` has not; 0 is its embeddings, -1 its last.
+    """UserError, starting with `where`, for a hidden state that `encoder` has not; 0 is its embeddings, -1 its last.
 
     How many layers it has, its folder says, or the catalogue until that is fetched; without either all is allowed.
     """
@@ -147,4 +147,4 @@ def check_layer(layer: int, encoder: BackboneFolder, where: str) -> None:
         layers = encoder.shape.num_hidden_layers if isinstance(encoder.shape, VisionShape) else None
     if isinstance(layers, int) and not -layers - 1 <= layer <= layers:
         expected = f"expected {-layers - 1} to {layers}, for the encoder's {layers} layers"
-        raise ConfigError(f"{where}: {expected}, found {layer}")
+        raise UserError(f"{where}: {expected}, found {layer}")

@@ -34,7 +34,7 @@ from parrot.config.stages import (
 )
 from parrot.config.staleness import key
 from parrot.config.strict_yaml import read_yaml
-from parrot.errors import ConfigError, nearest
+from parrot.errors import UserError, nearest
 
 DEFAULT_CONFIG = ("config/config.yaml",)
 # Rules of the workflow, and what it writes beside runs' folders, which a run or a family may therefore not be called.
@@ -63,27 +63,27 @@ class Run:
         if not isinstance(entry, kind):
             known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
             what = "conversations" if kind is ConversationSet else "backbone"
-            raise ConfigError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
+            raise UserError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
         return as_read(entry)
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
         missing = [language for language in self.config.data.languages if not sets.get(language)]
         if missing:
-            raise ConfigError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
+            raise UserError(f"run {self.name}: data.{field}: no set for language {missing[0]}")
         self._check_languages(sets, field)
         return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
 
     def _check_languages(self, sets: dict[Language, tuple[str, ...]], field: str) -> None:
-        """ConfigError for a set that stands under another language than its own."""
+        """UserError for a set that stands under another language than its own."""
         for language, names in sets.items():
             for name in names:
                 if (own := self._entry(name, ConversationSet).language) != language:
                     where = f"run {self.name}: data.{field}.{language}"
-                    raise ConfigError(f"{where}: expected sets of language {language}, found {name} of language {own}")
+                    raise UserError(f"{where}: expected sets of language {language}, found {name} of language {own}")
 
     @cached_property
     def fetch(self) -> FetchSettings:
-        """All data, backbones and pretrained models of the run; ConfigError for a name that no catalogue has."""
+        """All data, backbones and pretrained models of the run; UserError for a name that no catalogue has."""
         pretrained = [model for model in (self.pretrained_model, self.translator) if isinstance(model, BackboneFolder)]
         trained_on = self._trained_on if self.pretrained_model is None else {}
         return FetchSettings(
@@ -153,7 +153,7 @@ class Run:
 
     @cached_property
     def align(self) -> AlignSettings:
-        """Stage 1's settings, for a run that trains; ConfigError for an unknown data set or backbone."""
+        """Stage 1's settings, for a run that trains; UserError for an unknown data set or backbone."""
         data = self._conversations(self.config.data.align)
         return AlignSettings(**self._backbone_fields, data=data, recipe=self.config.align)
 
@@ -161,7 +161,7 @@ class Run:
     def tune(self) -> TuneSettings:
         """Stage 2's settings, for a run that trains.
 
-        Raises ConfigError for an unknown data set or backbone, and for a language without an instruction set.
+        Raises UserError for an unknown data set or backbone, and for a language without an instruction set.
         """
         model, data = self.config.model, self.config.data
         experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
@@ -179,17 +179,17 @@ class Run:
     def benchmarks(self) -> tuple[Benchmark, ...]:
         """The run's benchmarks, as its stages read them.
 
-        Raises ConfigError for an unknown one, one without its judge, and two that would be taken for one another.
+        Raises UserError for an unknown one, one without its judge, and two that would be taken for one another.
         """
         names = self.config.evaluate.benchmarks
         unknown = [name for name in names if name not in self._benchmarks]
         if unknown:
             known = ", ".join(sorted(self._benchmarks))
-            raise ConfigError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
+            raise UserError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
         entries = {name: self._benchmarks[name] for name in names}
         judged = [name for name, entry in entries.items() if not KINDS[entry.kind].matched]
         if judged and self.config.evaluate.judge is None:
-            raise ConfigError(
+            raise UserError(
                 f"run {self.name}: evaluate.benchmarks: {judged[0]} needs a judge model; "
                 "expected one in evaluate.judge, or a list without it"
             )
@@ -198,27 +198,27 @@ class Run:
 
     @cached_property
     def shown_benchmarks(self) -> tuple[Benchmark, ...]:
-        """The run's benchmarks with their titles; ConfigError as for `benchmarks`."""
+        """The run's benchmarks with their titles; UserError as for `benchmarks`."""
         titles = [self._benchmarks[name].title for name in self.config.evaluate.benchmarks]
         together = zip(self.benchmarks, titles, strict=True)
         return tuple(entry.model_copy(update={"title": title}) for entry, title in together)
 
     def _check_router_languages(self) -> None:
-        """ConfigError where the router goes by the language and a benchmark is in one that it does not know."""
+        """UserError where the router goes by the language and a benchmark is in one that it does not know."""
         model = self.config.model
         if self.pretrained_model is not None or model.router != "language" or not model.num_experts:
             return
         known = self.tune.router_languages
         for benchmark in self.benchmarks:
             if odd := [language for language in benchmark.files if language not in known]:
-                raise ConfigError(
+                raise UserError(
                     f"run {self.name}: evaluate.benchmarks: {benchmark.name}: expected languages that the router "
                     f"language knows, {', '.join(known)}, found {odd[0]}; it learns those of data.languages too"
                 )
 
     @cached_property
     def predict(self) -> PredictSettings:
-        """What the run's model is asked, and how; ConfigError as for `benchmarks` and unknown pretrained models."""
+        """What the run's model is asked, and how; UserError as for `benchmarks` and unknown pretrained models."""
         self._check_router_languages()
         evaluate = self.config.evaluate
         return PredictSettings(
@@ -247,7 +247,7 @@ class Run:
 
     @cached_property
     def score(self) -> ScoreSettings:
-        """How the run's answers become accuracies; ConfigError as for `benchmarks`."""
+        """How the run's answers become accuracies; UserError as for `benchmarks`."""
         evaluate = self.config.evaluate
         return ScoreSettings(
             run=self.name,
@@ -270,26 +270,26 @@ class Run:
         return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
 
     def resolve(self) -> None:
-        """Resolve every stage's settings; ConfigError for unknown names."""
+        """Resolve every stage's settings; UserError for unknown names."""
         _ = self.fetch, self.predict, self.score
         if self.pretrained_model is None:
             _ = self.align, self.tune
 
     def check(self) -> None:
-        """As `resolve`; ConfigError for hardware that no batch fits, and for a layer that the encoder has not, too."""
+        """As `resolve`; UserError for hardware that no batch fits, and for a layer that the encoder has not, too."""
         self.resolve()
         if self.pretrained_model is None:
             model = self.config.model
             encoder = self._datasets[model.vision_tower]  # as the catalogue has it: no stage reads its shape
             check_layer(model.vision_feature_layer, encoder, f"run {self.name}: model.vision_feature_layer")
-            self._check_spread("align", self.align.recipe, self.config.hardware.align)
-            self._check_spread("tune", self.tune.recipe, self.config.hardware.tune)
+            self._check_parallelism("align", self.align.recipe, self.config.hardware.align)
+            self._check_parallelism("tune", self.tune.recipe, self.config.hardware.tune)
 
-    def _check_spread(self, stage: str, recipe: Recipe, hardware: TrainingHardware) -> None:
+    def _check_parallelism(self, stage: str, recipe: Recipe, hardware: TrainingHardware) -> None:
         try:
             accumulation_steps(recipe.global_batch, hardware.micro_batch, self.config.hardware.processes)
-        except ConfigError as error:
-            raise ConfigError(f"run {self.name}: hardware.{stage}: {error}") from None
+        except UserError as error:
+            raise UserError(f"run {self.name}: hardware.{stage}: {error}") from None
 
     @cached_property
     def stage1_key(self) -> str | None:
@@ -310,7 +310,7 @@ class Suite:
         self.raw = raw
         self.config: Config = validate(Config, raw, where)
         if self.config.model.hf is not None:
-            raise ConfigError(f"{where}: model.hf: expected in a run of config/runs.yaml, which trains no model")
+            raise UserError(f"{where}: model.hf: expected in a run of config/runs.yaml, which trains no model")
         self.datasets: dict[str, Any] = load_catalogue(folder / "datasets.yaml", Dataset)
         self.benchmarks: dict[str, Benchmark] = load_catalogue(folder / "benchmarks.yaml", Benchmark)
         runs_file = folder / "runs.yaml"
@@ -323,7 +323,7 @@ class Suite:
         """Return the suite of config files laid over one another.
 
         Raises:
-            ConfigError: a file is missing or does not fit.
+            UserError: a file is missing or does not fit.
         """
         return cls(load_config(*configfiles), where=" + ".join(configfiles))
 
@@ -331,10 +331,10 @@ class Suite:
         """Return the run `name`.
 
         Raises:
-            ConfigError: the name is unknown (known ones are listed), or an override does not fit.
+            UserError: the name is unknown (known ones are listed), or an override does not fit.
         """
         if name not in self.overrides:
-            raise ConfigError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
+            raise UserError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
             config = validate(Config, merged, f"{self._where}: {name}")
@@ -346,7 +346,7 @@ class Suite:
     def trained_as(self) -> dict[str, str]:
         """For every run that trains the first run, in the catalogue's order, that resolves to the same training."""
         first: dict[str, str] = {}
-        runs = [self.run(name) for name in self.trained(self.fitting)]
+        runs = [self.run(name) for name in self.trained(self.usable)]
         return {run.name: first.setdefault(f"{run.stage1_key} {key(run.tune)}", run.name) for run in runs}
 
     def trained(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -354,19 +354,19 @@ class Suite:
         return tuple(name for name in names if self.run(name).pretrained_model is None)
 
     @cached_property
-    def misfits(self) -> dict[str, ConfigError]:
+    def misfits(self) -> dict[str, UserError]:
         """Runs whose settings or baselines do not fit this scale, and why; no other run suffers from them."""
-        found: dict[str, ConfigError] = {}
+        found: dict[str, UserError] = {}
         for name in self.overrides:
             try:
                 for each in (name, *self.against(name)):
                     self.run(each).resolve()
-            except ConfigError as error:
+            except UserError as error:
                 found[name] = error
         return found
 
     @property
-    def fitting(self) -> tuple[str, ...]:
+    def usable(self) -> tuple[str, ...]:
         """The runs that are no misfits."""
         return tuple(name for name in self.overrides if name not in self.misfits)
 
@@ -374,20 +374,20 @@ class Suite:
     def targets(self) -> tuple[str, ...]:
         """Every name that can be asked for at this scale: runs, then families, none with a misfit."""
         whole = (name for name in self.families if not self.misfits.keys() & self.families[name])
-        return (*self.fitting, *whole)
+        return (*self.usable, *whole)
 
     def check(self, target: str) -> None:
-        """ConfigError for an unknown target, and unless all its runs and baselines fit this scale and its hardware."""
+        """UserError for an unknown target, and unless all its runs and baselines fit this scale and its hardware."""
         for name in (*self.target(target), *self.against(target)):
             self.run(name).check()
 
     def with_stage1(self, stage1_key: str) -> Run:
         """Return the first run, in the catalogue's order, that starts from this stage 1."""
-        return next(run for run in map(self.run, self.fitting) if run.stage1_key == stage1_key)
+        return next(run for run in map(self.run, self.usable) if run.stage1_key == stage1_key)
 
     def with_data(self, data_key: str) -> Run:
         """Return the first run, in the catalogue's order, that names this data."""
-        return next(run for run in map(self.run, self.fitting) if run.data_key == data_key)
+        return next(run for run in map(self.run, self.usable) if run.data_key == data_key)
 
     def target(self, name: str) -> tuple[str, ...]:
         """Return the run names that a target (a run or a family) stands for."""
@@ -397,12 +397,12 @@ class Suite:
         """Return the runs that a target is compared with, less its own.
 
         Raises:
-            ConfigError: a name is no run.
+            UserError: a name is no run.
         """
         own = self.target(name)
         for baseline in self._against[name]:
             if baseline not in self.overrides:
-                raise ConfigError(
+                raise UserError(
                     f"{self._where}: {name}: against: unknown run {baseline}; {nearest(baseline, self.overrides)}"
                 )
         return tuple(baseline for baseline in self._against[name] if baseline not in own)

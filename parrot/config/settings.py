@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from parrot.config.base import Distinct, LearningRate, Several, Share, Strict, Text
+from parrot.config.base import Distinct, LearningRate, Several, Share, StrictModel, Text
 from parrot.config.catalog import Address, Control, Language, Revision
 from parrot.config.hardware import Hardware
 from parrot.config.limits import Limits
@@ -21,13 +21,13 @@ from parrot.constants import PAPER_LANGUAGES
 Tuning = Literal["full", "lora", "frozen"]
 
 
-class ExpertSettings(Strict):
+class ExpertSettings(StrictModel):
     """The expert block; the defaults are the released code's."""
 
     num_experts: int = Field(6, ge=0, le=1024, description="0: no expert block (the LLaVA-style baseline)")
     expert_intermediate_size: int = Field(4096, gt=0, le=1 << 20)
     expert_type: Literal["gated", "two_layer"] = Field("gated", description="two_layer: the paper's")
-    top_k: int | None = Field(None, ge=1, description="experts that a picture uses; none: all")
+    top_k: int | None = Field(None, ge=1, description="experts that an image uses; none: all")
     residual: Literal["released", "paper"] = Field(
         "released",
         description="released: experts' sum + moe_weight x visual; paper: visual + alpha x experts' sum",
@@ -47,7 +47,7 @@ class ExpertSettings(Strict):
         return self
 
 
-class ImageReading(Strict):
+class ImageReading(StrictModel):
     """How pixels are made 8-bit RGB where a file says more of them; `released` is the released code's way throughout.
 
     A photograph of 8 bits a channel, upright and opaque, is the same by every way.
@@ -86,7 +86,7 @@ class ModelSettings(ExpertSettings, ImageReading):
         return self
 
 
-class DataSettings(Strict):
+class DataSettings(StrictModel):
     """Names of conversation sets."""
 
     align: Distinct[Text] = Field(min_length=1, description="stage-1 caption sets")
@@ -97,7 +97,7 @@ class DataSettings(Strict):
     )
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """How one stage trains; the batch is the global one, whatever the number of processes."""
 
     global_batch: int = Field(gt=0, le=1 << 20)
@@ -124,7 +124,7 @@ class Recipe(Strict):
         return self
 
 
-class LoraSettings(Strict):
+class LoraSettings(StrictModel):
     """Low-rank adapters of the language model's linear layers (LoRA, arXiv:2106.09685).
 
     Rank, alpha and dropout are by default mBLIP's (arXiv:2307.06930), which puts adapters on every linear layer too.
@@ -152,7 +152,7 @@ class TuneRecipe(Recipe):
     lora: LoraSettings = Field(LoraSettings(), description="the adapters of language_model lora")
 
 
-class Conventions(Strict):
+class Conventions(StrictModel):
     """How questions are worded and answers read, where VLMEvalKit's ways are a choice; every score names them."""
 
     matcher: Literal["current", "may2024"] = Field(
@@ -176,7 +176,7 @@ class Conventions(Strict):
     )
 
 
-class JudgeSettings(Strict):
+class JudgeSettings(StrictModel):
     """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
 
     name: Text = Field(description="the model, as the server calls it; stands in every result")
@@ -198,11 +198,11 @@ class EvaluateSettings(Conventions):
     dtype: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the model that is asked; the paper's evaluation is fp32"
     )
-    resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over pictures")
+    resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over images")
     judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
 
 
-class ReportSettings(Strict):
+class ReportSettings(StrictModel):
     """What the report of `all` covers."""
 
     runs: Distinct[Text] = Field(min_length=1)
@@ -214,7 +214,7 @@ class ReportSettings(Strict):
     notes: Several[Text] = Field((), description="what this scale does and does not show")
 
 
-class Config(Strict):
+class Config(StrictModel):
     """A whole config file after overlaying."""
 
     scale: str = Field(pattern="^[a-z0-9_]+$", max_length=64)

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from parrot.config.base import Several, Strict
+from parrot.config.base import Several, StrictModel
 from parrot.config.catalog import BackboneFolder, Benchmark, Control, ConversationSet, Dataset, Language
 from parrot.config.settings import (
     Conventions,
@@ -22,7 +22,7 @@ from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 Read = TypeVar("Read", ConversationSet, BackboneFolder, Benchmark)
 
 
-class Tokenisation(Strict):
+class Tokenisation(StrictModel):
     """What a stage makes of its conversation sets before it trains; sets and backbones by catalogue name."""
 
     stage: Literal["align", "tune"]
@@ -33,7 +33,7 @@ class Tokenisation(Strict):
     max_length: int
 
 
-class FetchSettings(Strict):
+class FetchSettings(StrictModel):
     """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
 
     datasets: dict[str, Dataset]
@@ -79,7 +79,7 @@ class TuneSettings(StageSettings):
         return tuple(language for language in LANGUAGES if language in known)
 
 
-class PredictSettings(Strict):
+class PredictSettings(StrictModel):
     """Exactly what prediction reads, besides the run's own model."""
 
     model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_text
 
 DEEPEST = 100  # mappings and lists within one another
@@ -36,7 +36,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Anchors, aliases and merge keys work.
 
     Raises:
-        ConfigError: the file is missing, malformed or no mapping, a key is doubled or no text, a value has a tag, or
+        UserError: the file is missing, malformed or no mapping, a key is doubled or no text, a value has a tag, or
             the whole is too deep or too large. The line names line and column.
     """
     text = read_text(path)
@@ -46,13 +46,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         said = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError(f"{path}: {place}{said}") from None
+        raise UserError(f"{path}: {place}{said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{path}: line {line}: expected no character U+{ord(text[error.position]):04X}") from None
+        raise UserError(f"{path}: line {line}: expected no character U+{ord(text[error.position]):04X}") from None
     if not isinstance(value, dict):
         found = FOUND.get(type(value).__name__, "a number")
-        raise ConfigError(f"{path}: expected a mapping of names, found {found}")
+        raise UserError(f"{path}: expected a mapping of names, found {found}")
     return value
 
 

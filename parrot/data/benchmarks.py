@@ -18,20 +18,21 @@ from parrot.data.tsv import (
     ROTATION,
     SUBSETS,
     Rejection,
-    decode_picture,
+    decode_rgb,
     is_index,
     options,
     read_tsv,
     records,
     reject,
 )
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
-# In VLMEvalKit's files an image cell this short is the index of the row that holds the picture (rotations use it).
+# In VLMEvalKit's files an image cell this short is the index of the row that holds the image (rotations use it).
 LONGEST_REFERENCE = 64
 
+RENAMED = {"house": "image_source", "picture_text": "image_text"}  # columns, by their names in version 0.1
 # What scores.csv calls parts of a benchmark, and nothing in a file may be called.
-TAKEN = {"category": ("all", *SUBSETS), "split": ("all",), "house": ("all",)}
+TAKEN = {"category": ("all", *SUBSETS), "split": ("all",), "image_source": ("all",)}
 
 Faults = dict[int, str]
 """What is wrong with rows, by their place."""
@@ -41,7 +42,7 @@ def read_language(benchmark: Benchmark, language: Language) -> tuple[pd.DataFram
     """Return the rows of a benchmark's file in `language`, and those rejected where its entry says to list them.
 
     Raises:
-        ConfigError: as in `read_benchmark`.
+        UserError: as in `read_benchmark`.
     """
     path = Path(benchmark.folder, benchmark.files[language])
     rejected: list[Rejection] = []
@@ -59,24 +60,24 @@ def read_benchmark(
     """Return a benchmark's rows by their place in the file, `image` always in base64: resolve references.
 
     Every row has a whole-number index of its own, an answer that its `kind` of question can have, and no placeholder of
-    a picture in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
+    an image in its texts. With `rotations_agree` the right option of all rotations of a question reads the same.
 
     With a list `rejected`, rows that are not so are named there and left out, and so are those whose image cannot be
     read (which otherwise is found by `parrot fetch`, or when the image is used).
 
     Raises:
-        ConfigError: a row is not so and there is no list `rejected`, or no row is left; or the file is not a TSV with
+        UserError: a row is not so and there is no list `rejected`, or no row is left; or the file is not a TSV with
             the columns of its kind, has a cell that swallowed rows, or gives a category, split or image source a name
             of `TAKEN`.
     """
     table = read_tsv(path, KINDS[kind].columns, rejected)
     if table.empty and not rejected:
-        raise ConfigError(f"{path}: expected at least one row")
+        raise UserError(f"{path}: expected at least one row")
     _check_quotes(table, path)
     _check_names(table, path)
     table = _without(_indices(table), table, path, rejected)
     table = _without(_references(table), table, path, rejected)
-    # Before rows with other faults are left out: their pictures may be what sound rows refer to.
+    # Before rows with other faults are left out: their images may be what sound rows refer to.
     table["image"] = _resolved(table)
     table = _without(_texts(table), table, path, rejected)
     if KINDS[kind].matched:
@@ -84,9 +85,9 @@ def read_benchmark(
     if KINDS[kind].matched and not KINDS[kind].choices and rotations_agree:
         table = _without(_rotations(table), table, path, rejected)
     if rejected is not None:
-        table = _without(_pictures(table), table, path, rejected)
+        table = _without(_images(table), table, path, rejected)
         if table.empty:
-            raise ConfigError(f"{path}: all {len(rejected)} rows are rejected; the first: {rejected[0]}")
+            raise UserError(f"{path}: all {len(rejected)} rows are rejected; the first: {rejected[0]}")
     return table
 
 
@@ -95,8 +96,8 @@ def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
     lacking = pd.Series(False, index=table.index)
     why = ""
     if control == "text":
-        lacking = table.get("picture_text", lacking.map({False: ""})) == ""
-        why = "picture_text: expected the picture in words, for the control text"
+        lacking = table.get("image_text", lacking.map({False: ""})) == ""
+        why = "image_text: expected the image in words, for the control text"
     if control == "shuffled":
         lacking = ~table.get("shuffled", lacking.map({False: ""})).isin(table["index"])
         why = "shuffled: expected the index of another row, for the control shuffled"
@@ -104,21 +105,21 @@ def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
 
 
 def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
-    """ConfigError unless all languages of benchmark `name` ask the same rows: index, right letter and picture."""
+    """UserError unless all languages of benchmark `name` ask the same rows: index, right letter and image."""
     (first, reference), *others = tables.items()
     for language, table in others:
         if list(table["index"]) != list(reference["index"]):
             odd = sorted(set(table["index"]) ^ set(reference["index"])) or ["order"]
-            raise ConfigError(f"{name}: index: {language} and {first} should hold the same rows; differs: {odd[0]}")
+            raise UserError(f"{name}: index: {language} and {first} should hold the same rows; differs: {odd[0]}")
         for column in [name for name in ("answer", "image") if name in table]:
             differs = (table[column] != reference[column]).to_numpy()
             if differs.any():
                 row = table["index"].iloc[int(differs.argmax())]
-                raise ConfigError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
+                raise UserError(f"{name}: row {row}: {column}: expected the same in {language} and {first}")
 
 
 def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
-    """ConfigError for a quotation mark that another row's closes: how many rows are lost within is anybody's guess.
+    """UserError for a quotation mark that another row's closes: how many rows are lost within is anybody's guess.
 
     From a cell of one row to the same one of another there are as many tabs as in a row.
     """
@@ -126,14 +127,17 @@ def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
         odd = table[column].str.contains("\n") & (table[column].str.count("\t") >= len(table.columns) - 1)
         if odd.any():
             index = table["index"][odd].iloc[0]
-            raise ConfigError(f"{path}: row {index}: {column}: a quotation mark at its start is closed in another row")
+            raise UserError(f"{path}: row {index}: {column}: a quotation mark at its start is closed in another row")
 
 
 def _check_names(table: pd.DataFrame, path: str | Path) -> None:
+    for former, column in RENAMED.items():
+        if former in table:
+            raise UserError(f"{path}: column {former}: expected another name; it is called {column}")
     for column, taken in TAKEN.items():
         for name in table[column].unique() if column in table else ():
             if name in taken or name.startswith(L2):
-                raise ConfigError(f"{path}: {column}: expected another name than {name}, by which scores have a subset")
+                raise UserError(f"{path}: {column}: expected another name than {name}, by which scores have a subset")
 
 
 def _without(faults: Faults, table: pd.DataFrame, path: str | Path, rejected: list[Rejection] | None) -> pd.DataFrame:
@@ -161,7 +165,7 @@ def _texts(table: pd.DataFrame) -> Faults:
     faults = {}
     for place, row in zip(table.index, records(table), strict=True):
         if any(IMAGE_TOKEN in text for text in (row.get("hint", ""), row["question"], *options(row).values())):
-            faults[place] = f"expected no {IMAGE_TOKEN} in the text; it stands for the picture"
+            faults[place] = f"expected no {IMAGE_TOKEN} in the text; it stands for the image"
         blank = [name for name, text in ({"question": row["question"]} | options(row)).items() if not text.strip()]
         if blank:
             faults[place] = f"{blank[0]}: expected some text, found none"
@@ -169,7 +173,7 @@ def _texts(table: pd.DataFrame) -> Faults:
             for column, text in row.items():
                 if column != "image":
                     limits().check_text(text, column)
-        except ConfigError as error:
+        except UserError as error:
             faults[place] = str(error)
         if not _names(row.get("answer_names") or "{}"):
             faults[place] = "answer_names: expected a JSON object of texts by language"
@@ -198,15 +202,15 @@ def _answers(table: pd.DataFrame, kind: Kind) -> Faults:
 def _references(table: pd.DataFrame) -> Faults:
     shown = {index for index, image in zip(table["index"], table["image"], strict=True) if not _refers(image)}
     return {
-        place: "image: expected a base64 picture or the index of a row with one"
+        place: "image: expected a base64 image or the index of a row with one"
         for place, image in _by_place(table["image"])
         if _refers(image) and image not in shown
     }
 
 
 def _resolved(table: pd.DataFrame) -> list[str]:
-    pictures = dict(zip(table["index"], table["image"], strict=True))
-    return [pictures[image] if _refers(image) else image for image in table["image"]]
+    images = dict(zip(table["index"], table["image"], strict=True))
+    return [images[image] if _refers(image) else image for image in table["image"]]
 
 
 def _refers(image: str) -> bool:
@@ -225,12 +229,12 @@ def _rotations(table: pd.DataFrame) -> Faults:
     return faults
 
 
-def _pictures(table: pd.DataFrame) -> Faults:
-    """Pictures that cannot be decoded, each distinct one tried once."""
+def _images(table: pd.DataFrame) -> Faults:
+    """Images that cannot be decoded, each distinct one tried once."""
     broken: dict[str, str] = {}
     for image in table["image"].unique():
         try:
-            decode_picture(image, "")
-        except ConfigError as error:
+            decode_rgb(image, "")
+        except UserError as error:
             broken[image] = str(error).removeprefix(": ")
     return {place: broken[image] for place, image in _by_place(table["image"]) if image in broken}

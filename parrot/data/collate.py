@@ -1,4 +1,4 @@
-"""Batches for training: token ids, padded or packed, the samples' pictures, and what the router reads."""
+"""Batches for training: token ids, padded or packed, the samples' images, and what the router reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets import Dataset
 from parrot.constants import IGNORE_INDEX
 from parrot.data.feature_store import Features
 from parrot.data.images import open_image
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
 def count_truncated(dataset: Dataset, max_length: int) -> int:
@@ -30,8 +30,8 @@ class Collator:
     """Turns rows of a conversation data set into one batch.
 
     Keys: `ids` (list of sample ids); `input_ids` and `labels`, (B, T) int64, padded on the right; `router_mask`, (B, T)
-    bool, the positions that the router reads; and, when any sample has a picture, `pixel_values` (N, 3, S, S) and
-    `language_ids` (N,) in the order of those samples. Text-only samples take no picture.
+    bool, the positions that the router reads; and, when any sample has an image, `pixel_values` (N, 3, S, S) and
+    `language_ids` (N,) in the order of those samples. Text-only samples take no image.
     Where the router reads another text than its own row, `router_input_ids` and `router_mask` are (N, R) instead.
 
     With `features` there are `image_features` (N, L, d_vision) in place of `pixel_values`, in every batch: N may be 0.
@@ -62,21 +62,21 @@ class Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [self._truncate(row) for row in rows]
         batch = _packed(rows) if self.packed else _padded(rows, self.processor.tokenizer.pad_token_id)
-        pictured = [row for row in rows if row["image"]]
-        instead = pictured if self.packed else None
+        with_image = [row for row in rows if row["image"]]
+        instead = with_image if self.packed else None
         if self.router == "shuffled_text":
-            instead = [self._truncate(self._partner(row)) for row in pictured]
+            instead = [self._truncate(self._partner(row)) for row in with_image]
         batch |= self.processor.router_inputs(
-            _texts(rows), None if instead is None else _texts(instead), [row["language"] for row in pictured]
+            _texts(rows), None if instead is None else _texts(instead), [row["language"] for row in with_image]
         )
         if self.features is not None:
-            batch["image_features"] = self.features([row["image"] for row in pictured])
-        elif pictured:
-            pictures = [
+            batch["image_features"] = self.features([row["image"] for row in with_image])
+        elif with_image:
+            images = [
                 open_image(row["image"], f"{row['source']}: sample {row['id']}: image: {row['image']}")
-                for row in pictured
+                for row in with_image
             ]
-            batch["pixel_values"] = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+            batch["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         return {"ids": [row["id"] for row in rows], **batch}
 
     def _partner(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Collator:
             return row
         if self.processor.image_token_id in row["input_ids"][self.max_length :]:
             where = f"{row['source']}: sample {row['id']}"
-            raise ConfigError(f"{where}: its visual tokens do not fit into max_length {self.max_length}")
+            raise UserError(f"{where}: its visual tokens do not fit into max_length {self.max_length}")
         return row | {name: row[name][: self.max_length] for name in ("input_ids", "labels")}
 
 

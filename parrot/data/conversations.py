@@ -20,21 +20,21 @@ from parrot.config.staleness import code_digest, key
 from parrot.constants import IGNORE_INDEX, IMAGE_TOKEN
 from parrot.data.json_stream import elements
 from parrot.data.samples import Found, Reading, fault, identifier, image_fault
-from parrot.errors import ConfigError
-from parrot.io.digests import file_sha256, is_whole, seal
+from parrot.errors import UserError
+from parrot.io.digests import file_sha256, is_complete, seal
 from parrot.io.files import atomic_path, check_regular
 
-ROWS_A_BLOCK = 1024
+ROWS_PER_BLOCK = 1024
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
         "language": pa.string(),
         "source": pa.string(),  # the JSON file, for messages
-        "image": pa.string(),  # path of the picture; null for a text-only sample
+        "image": pa.string(),  # path of the image; null for a text-only sample
         "input_ids": pa.list_(pa.int32()),
         "labels": pa.list_(pa.int32()),
         "length": pa.int32(),
-        "supervised": pa.int32(),  # tokens that are learnt
+        "supervised": pa.int32(),  # tokens that count in the loss
     }
 )
 
@@ -46,13 +46,13 @@ class Tokenizes(Protocol):
     image_token_id: int
 
     def format_conversations(self, conversations: list[list[dict[str, str]]]) -> list[tuple[list[int], list[int]]]:
-        """Token ids and labels of conversations, `<image>` expanded to as many tokens as the picture takes."""
+        """Token ids and labels of conversations, `<image>` expanded to as many tokens as the image takes."""
 
 
 def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
     """All samples of `sets`, in order, with the columns of `SCHEMA`; Arrow files are kept in `cache` and reused.
 
-    Samples that a set's `accepted_losses` and `accept` name are left out. Raises ConfigError where a set is empty, its
+    Samples that a set's `accepted_losses` and `accept` name are left out. Raises UserError where a set is empty, its
     JSON file or a sample of it is not what it must be, or a sample teaches nothing in `max_length` tokens.
     """
     return concatenate_datasets([_load(entry, processor, cache, max_length) for entry in sets])
@@ -64,7 +64,7 @@ def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> It
     `images` says whether their image files must be there.
 
     Raises:
-        ConfigError: the file is no JSON list.
+        UserError: the file is no JSON list.
     """
     lost = frozenset(entry.accepted_losses)
     for position, sample in enumerate(elements(entry.file)):
@@ -83,9 +83,9 @@ def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> It
 
 
 def blocks(entry: ConversationSet, processor: Tokenizes, max_length: int, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Rows of `SCHEMA`, some at a time, of the samples that can be learnt from; see `samples` for the others."""
+    """Rows of `SCHEMA`, some at a time, of the samples with supervised tokens; see `samples` for the others."""
     sound = samples(entry, reading)
-    while block := list(islice(sound, ROWS_A_BLOCK)):
+    while block := list(islice(sound, ROWS_PER_BLOCK)):
         rows = []
         encoded = processor.format_conversations([sample["conversations"] for sample in block])
         for sample, (input_ids, labels) in zip(block, encoded, strict=True):
@@ -108,7 +108,7 @@ def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max
 
 def _load(entry: ConversationSet, processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
     path = cache / file_name(entry, processor, max_length)
-    if not is_whole(path):
+    if not is_complete(path):
         with atomic_path(path) as partial:
             _write(entry, processor, max_length, partial)
             seal(partial, path)
@@ -123,7 +123,7 @@ def _write(entry: ConversationSet, processor: Tokenizes, max_length: int, path: 
             writer.write_batch(batch)
     if problems := reading.problems(kept):
         others = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise ConfigError(problems[0] + others)
+        raise UserError(problems[0] + others)
 
 
 def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], labels: list[int]) -> dict[str, Any]:
@@ -143,13 +143,13 @@ def file_name(entry: ConversationSet, processor: Tokenizes, max_length: int) -> 
     """Name the set's Arrow file by all it depends on: JSON, folder of images, tokeniser and code.
 
     Raises:
-        ConfigError: the JSON cannot be read.
+        UserError: the JSON cannot be read.
     """
     check_regular(entry.file)
     try:
         digest = file_sha256(entry.file)
     except OSError as error:
-        raise ConfigError(f"{entry.file}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{entry.file}: cannot be read: {error.strerror}") from None
     probe = processor.format_conversations(
         [[{"from": "human", "value": f"{IMAGE_TOKEN}\n?"}, {"from": "gpt", "value": "."}]]
     )

@@ -1,4 +1,4 @@
-"""Pictures' features on disk: blocks of a vision encoder's output, found by the content of the picture files."""
+"""Images' features on disk: blocks of a vision encoder's output, found by the content of the image files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from parrot.config.staleness import key
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_sha256, read_record, tell, write_record
 from parrot.io.files import atomic_path
 
-READERS = 8  # threads that read picture files
+READERS = 8  # threads that read image files
 
 
 class Place(NamedTuple):
-    """Where a picture's features are, and their checksum."""
+    """Where an image's features are, and their checksum."""
 
     block: Path
     row: int
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 class Features:
-    """Features of the pictures that a job reads; `place` tells where each path's are."""
+    """Features of the images that a job reads; `place` tells where each path's are."""
 
     def __init__(self, place: dict[str, Place], shape: tuple[int, int], dtype: torch.dtype):
         self._place = place
@@ -42,7 +42,7 @@ class Features:
     def __call__(self, paths: Sequence[str]) -> Tensor:
         """(N, L, d_vision), in the order of `paths`; blocks are memory-mapped, so that only their rows are read.
 
-        ConfigError for a row that is not as it was written; its block is removed.
+        UserError for a row that is not as it was written; its block is removed.
         """
         return torch.stack([_read(self._place[path]) for path in paths]) if paths else self._none
 
@@ -55,19 +55,19 @@ def _read(place: Place) -> Tensor:
         features = None
     if features is None or _crc32(features) != place.crc32:
         place.block.unlink(missing_ok=True)
-        raise ConfigError(
+        raise UserError(
             f"{place.block}: damaged, and removed; expected the features as they were written: start again, they are "
-            "computed anew, and training goes on from its newest checkpoint"
+            "computed anew, and training goes on from its latest checkpoint"
         )
     return features
 
 
 def write_block(folder: Path, digests: Sequence[str], features: Tensor) -> None:
-    """Keep `features` (n, L, d_vision) of pictures whose files have the SHA-256 `digests`; a block exists whole."""
+    """Keep `features` (n, L, d_vision) of images whose files have the SHA-256 `digests`; a block exists whole."""
     features = features.contiguous()
-    pictures = {"pictures": json.dumps(list(digests)), "crc32": json.dumps(list(map(_crc32, features)))}
+    images = {"images": json.dumps(list(digests)), "crc32": json.dumps(list(map(_crc32, features)))}
     with atomic_path(folder / f"{key(list(digests))}.safetensors") as partial:
-        save_file({"features": features}, partial, metadata=pictures)
+        save_file({"features": features}, partial, metadata=images)
 
 
 def stored(folder: Path) -> dict[str, Place]:
@@ -91,21 +91,21 @@ def stored(folder: Path) -> dict[str, Place]:
 def _places(block: Path) -> dict[str, Place]:
     with safe_open(block, "pt") as file:
         metadata, count = file.metadata(), file.get_slice("features").get_shape()[0]
-    pictures, checksums = json.loads(metadata["pictures"]), json.loads(metadata["crc32"])
+    images, checksums = json.loads(metadata["images"]), json.loads(metadata["crc32"])
     return {
-        digest: Place(block, row, crc32) for row, digest, crc32 in zip(range(count), pictures, checksums, strict=True)
+        digest: Place(block, row, crc32) for row, digest, crc32 in zip(range(count), images, checksums, strict=True)
     }
 
 
 def _crc32(features: Tensor) -> int:
-    """Half a millisecond a picture of CLIP ViT-L/14-336, where a SHA-256 would take two."""
+    """Half a millisecond an image of CLIP ViT-L/14-336, where a SHA-256 would take two."""
     kind = f"{features.dtype} {list(features.shape)}".encode()
     return zlib.crc32(features.contiguous().flatten().view(torch.uint8).numpy().data, zlib.crc32(kind))
 
 
 def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
     """SHA-256 of each file; one whose size and time are as the file `known` says is not read again."""
-    before = read_record(known, "all pictures are read again") or {}
+    before = read_record(known, "all images are read again") or {}
 
     def digest(path: str) -> str:
         state = _state(path)

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from parrot.config.limits import limits
 from parrot.data.rgb import TRAITS, check, to_rgb
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 # What data sets and benchmarks hold. Decoders of rarer formats run other programs, or fail in ways of their own.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
@@ -30,11 +30,11 @@ class Inspection(NamedTuple):
     traits: tuple[str, ...] = ()
 
 
-def open_picture(source: str | Path | BytesIO, where: str) -> Image.Image:
+def open_rgb(source: str | Path | BytesIO, where: str) -> Image.Image:
     """Return an image file as 8-bit RGB, as the file means its pixels (`to_rgb`).
 
     Raises:
-        ConfigError: it is missing, corrupt or larger than `limits.image_megapixels`. The line begins with `where`.
+        UserError: it is missing, corrupt or larger than `limits.image_megapixels`. The line begins with `where`.
     """
     return to_rgb(open_image(source, where))
 
@@ -43,7 +43,7 @@ def open_image(source: str | Path | BytesIO, where: str) -> Image.Image:
     """Return an image file in its own mode, decoded, for a processor that converts it.
 
     Raises:
-        ConfigError: as `open_picture`.
+        UserError: as `open_rgb`.
     """
     with _opened(source, where) as image:
         image.load()
@@ -52,19 +52,19 @@ def open_image(source: str | Path | BytesIO, where: str) -> Image.Image:
 
 
 def inspect_image(source: str | Path | BytesIO, where: str) -> Inspection:
-    """Whether `open_picture` reads an image file, and what the file says that decides how."""
+    """Whether `open_rgb` reads an image file, and what the file says that decides how."""
     try:
         with _opened(source, where) as image:
             image.draft("RGB", (1, 1))  # a JPEG is then read whole but decoded at an eighth of its size
             image.load()
             check(image)
             return Inspection(None, tuple(name for name, has in TRAITS.items() if has(image)))
-    except ConfigError as error:
+    except UserError as error:
         return Inspection(str(error))
 
 
 def fault(path: str | Path, where: str) -> str | None:
-    """Say what is wrong with an image file, as `open_picture` words it; none when every pixel can be read."""
+    """Say what is wrong with an image file, as `open_rgb` words it; none when every pixel can be read."""
     return inspect_image(path, where).fault
 
 
@@ -73,11 +73,11 @@ def _opened(source: str | Path | BytesIO, where: str) -> Iterator[Image.Image]:
     with _refused(where):
         # A named pipe would be waited for.
         if not isinstance(source, BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):
-            raise ConfigError(f"{where}: expected a file, found a folder, pipe or device")
+            raise UserError(f"{where}: expected a file, found a folder, pipe or device")
         with Image.open(source, formats=FORMATS) as image:
             pixels, most = image.width * image.height / 1e6, limits().image_megapixels
             if pixels > most:
-                raise ConfigError(
+                raise UserError(
                     f"{where}: expected at most {most:g} megapixels (limits.image_megapixels), found {pixels:.4g} "
                     f"({image.width} x {image.height})"
                 )
@@ -88,14 +88,14 @@ def _opened(source: str | Path | BytesIO, where: str) -> Iterator[Image.Image]:
 def _refused(where: str) -> Iterator[None]:
     try:
         yield
-    except ConfigError:
+    except UserError:
         raise
     except FileNotFoundError:
-        raise ConfigError(f"{where} is missing") from None
+        raise UserError(f"{where} is missing") from None
     except MemoryError:
-        raise  # says nothing about the picture
+        raise  # says nothing about the image
     # Decoders parse what anybody may have written, and Pillow names no end of what they raise on it: OSError and
     # ValueError, but also struct.error, zlib.error, KeyError and others.
     except Exception as error:
         why = "unknown format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise ConfigError(f"{where} cannot be decoded: {why}") from None
+        raise UserError(f"{where} cannot be decoded: {why}") from None

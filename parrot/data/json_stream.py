@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from parrot.config.limits import limits
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import check_regular, read_text
 
-CHARACTERS_A_READ = 1 << 20
+CHARACTERS_PER_READ = 1 << 20
 NO_BLANK = re.compile(r"[^ \t\n\r]")
 LONGEST_PART = len("-Infinity") + len(r"\ud83d\ude00")  # what an error at the end of what is read may be the start of
 OPENINGS = {"{": "an object", '"': "a text", "": "nothing"}
@@ -26,7 +26,7 @@ def elements(path: str | Path) -> Iterator[Any]:
     """Yield the elements of a JSON file that holds a list; a byte-order mark is no part of it.
 
     Raises:
-        ConfigError: the file stops being a list of JSON values without doubled keys, NaN or infinities, or an element
+        UserError: the file stops being a list of JSON values without doubled keys, NaN or infinities, or an element
             is larger or more deeply nested than `limits` say. Names line and column (from 1, in characters).
     """
     check_regular(path)
@@ -34,7 +34,7 @@ def elements(path: str | Path) -> Iterator[Any]:
         with open(path, encoding="utf-8-sig") as file:
             yield from _Reader(path, file).elements()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         read_text(path)  # says where
         raise
@@ -93,7 +93,7 @@ class _Reader:
         if ends := dropped.count("\n"):
             self.lines, self.before = self.lines + ends, 0
         self.before += len(dropped) - dropped.rfind("\n") - 1
-        new = self.file.read(max(least, CHARACTERS_A_READ))
+        new = self.file.read(max(least, CHARACTERS_PER_READ))
         self.text, self.place, self.ended = self.text[self.place :] + new, 0, not new
 
     def _element(self) -> Any:
@@ -144,16 +144,16 @@ class _Reader:
     def _refuse_no_list(self) -> NoReturn:
         found = OPENINGS.get(self._next(), "another value")
         if found == "an object":
-            with suppress(ConfigError):  # whatever it is, it is no list
+            with suppress(UserError):  # whatever it is, it is no list
                 self._element()
                 found = "JSON Lines, one object after another" if self._next() == "{" else "one object"
-        raise ConfigError(f"{self.path}: expected a JSON list of samples, found {found}")
+        raise UserError(f"{self.path}: expected a JSON list of samples, found {found}")
 
     def _refuse(self, place: int, why: str) -> NoReturn:
         before = self.text[:place]
         line = self.lines + before.count("\n") + 1
         column = place - before.rfind("\n") + (0 if "\n" in before else self.before)
-        raise ConfigError(f"{self.path}: line {line}, column {column}: {why}")
+        raise UserError(f"{self.path}: line {line}, column {column}: {why}")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

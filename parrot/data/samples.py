@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from parrot.config.catalog import ConversationSet, Fault
 from parrot.config.limits import limits
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import check_regular
 
 SPEAKERS = ("system", "human", "gpt")
@@ -92,7 +92,7 @@ def image_fault(folder: str, name: str) -> Found | None:
     path = Path(folder, name)
     try:
         check_regular(path)
-    except ConfigError as error:
+    except UserError as error:
         missing = not os.path.lexists(path)
         return Found("image", f"image: {path} is missing" if missing else f"image: {error}")
     parent, name = os.path.split(path)
@@ -163,7 +163,7 @@ def _of_turn(turn: Any) -> Iterator[Found]:
 def _of_text(text: str, field: str) -> Iterator[Found]:
     try:
         limits().check_text(text, field)
-    except ConfigError as error:
+    except UserError as error:
         yield Found("over_limit", str(error))
     try:
         text.encode()

@@ -19,8 +19,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from parrot.data.images import Inspection, inspect_image, open_image, open_picture
-from parrot.errors import ConfigError
+from parrot.data.images import Inspection, inspect_image, open_image, open_rgb
+from parrot.errors import UserError
 from parrot.io.files import atomic_path, atomic_write, read_content
 
 LETTERS = string.ascii_uppercase
@@ -31,12 +31,12 @@ L2 = "l2-category/"
 # Kinds of scores that are neither categories nor l2-categories.
 SUBSETS = ("four_option", "easy", "hard", "seen_in_language", "unseen_in_language")
 FOREIGN = re.compile("[\udc80-\udcff]")
-# Python's csv module refuses cells beyond 128 KiB by default; base64 pictures are larger.
+# Python's csv module refuses cells beyond 128 KiB by default; base64 images are larger.
 csv.field_size_limit(2**31 - 1)
 
 
 def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Rejection] | None = None) -> pd.DataFrame:
-    """All cells of `path` as strings; ConfigError when it cannot be read, is ragged or lacks a `required` column.
+    """All cells of `path` as strings; UserError when it cannot be read, is ragged or lacks a `required` column.
 
     Blank lines are skipped, as pandas and with it VLMEvalKit skips them.
     With a list `rejected`, rows that have another number of cells than the header, or are not UTF-8, are named there
@@ -46,11 +46,11 @@ def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Reje
     text = read_content(path).decode("utf-8-sig", errors="surrogateescape")
     header, *rows = _lines(text, path) or [[]]
     if any(map(_is_foreign, header)):
-        raise ConfigError(f"{path}: header: expected UTF-8")
+        raise UserError(f"{path}: header: expected UTF-8")
     for column in (*required, *header):
         if header.count(column) != 1:
             found = "no" if column not in header else "more than one"
-            raise ConfigError(f"{path}: {found} column {column}; expected a header line with {', '.join(required)}")
+            raise UserError(f"{path}: {found} column {column}; expected a header line with {', '.join(required)}")
     faults = {}
     for place, row in enumerate(rows):
         if len(row) != len(header):
@@ -119,25 +119,25 @@ def options(row: Mapping[str, str]) -> dict[str, str]:
     return {letter: row[letter] for letter in LETTERS if row.get(letter)}
 
 
-def picture_id(image: str) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a base64 picture: equal for equal content."""
+def image_id(image: str) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a base64 image: equal for equal content."""
     return hashlib.sha256(image.encode()).hexdigest()[:12]
 
 
-def decode_picture(image: str, where: str) -> Image.Image:
+def decode_rgb(image: str, where: str) -> Image.Image:
     """Return a base64 image as RGB.
 
     Raises:
-        ConfigError: it cannot be decoded. The line begins with `where` (file and row).
+        UserError: it cannot be decoded. The line begins with `where` (file and row).
     """
-    return open_picture(_bytes(image, where), f"{where}: image")
+    return open_rgb(_bytes(image, where), f"{where}: image")
 
 
 def decode_image(image: str, where: str) -> Image.Image:
     """Return a base64 image in its own mode, for a processor that converts it.
 
     Raises:
-        ConfigError: as `decode_picture`.
+        UserError: as `decode_rgb`.
     """
     return open_image(_bytes(image, where), f"{where}: image")
 
@@ -146,7 +146,7 @@ def inspect_encoded(image: str, where: str) -> Inspection:
     """Return what `inspect_image` says of a base64 image."""
     try:
         return inspect_image(_bytes(image, where), f"{where}: image")
-    except ConfigError as error:
+    except UserError as error:
         return Inspection(str(error))
 
 
@@ -154,19 +154,19 @@ def _bytes(image: str, where: str) -> io.BytesIO:
     try:
         return io.BytesIO(base64.b64decode(image, validate=True))
     except ValueError:
-        raise ConfigError(f"{where}: image: expected a base64 picture") from None
+        raise UserError(f"{where}: image: expected a base64 image") from None
 
 
 def check_indices(table: pd.DataFrame, path: str | Path) -> None:
-    """ConfigError unless `table` has rows and their indices are whole numbers, each there once."""
+    """UserError unless `table` has rows and their indices are whole numbers, each there once."""
     if table.empty:
-        raise ConfigError(f"{path}: expected at least one row")
+        raise UserError(f"{path}: expected at least one row")
     for index in table["index"]:
         if not is_index(index):
-            raise ConfigError(f"{path}: index: expected a whole number, found {index!r}")
+            raise UserError(f"{path}: index: expected a whole number, found {index!r}")
     repeated = table["index"][table["index"].duplicated()]
     if len(repeated):
-        raise ConfigError(f"{path}: index: {repeated.iloc[0]} occurs more than once")
+        raise UserError(f"{path}: index: {repeated.iloc[0]} occurs more than once")
 
 
 def is_index(text: str) -> bool:
@@ -183,7 +183,7 @@ def _lines(text: str, path: str | Path) -> list[list[str]]:
             start = reader.line_num + 1
             lines += [line] if line else []
     except csv.Error:
-        raise ConfigError(f"{path}: line {start}: a quotation mark at a cell's start must close at its end") from None
+        raise UserError(f"{path}: line {start}: a quotation mark at a cell's start must close at its end") from None
     return lines
 
 
@@ -209,9 +209,9 @@ class Rejection:
 
 
 def reject(found: Sequence[Rejection], path: str | Path, rejected: list[Rejection] | None) -> None:
-    """Add `found`, rows of the file `path`, to `rejected`; with None for it, ConfigError at the first one."""
+    """Add `found`, rows of the file `path`, to `rejected`; with None for it, UserError at the first one."""
     if found and rejected is None:
-        raise ConfigError(f"{path}: {found[0]}")
+        raise UserError(f"{path}: {found[0]}")
     if rejected is not None:
         rejected += found
 

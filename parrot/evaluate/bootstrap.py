@@ -198,7 +198,7 @@ def _freedom(parts: Sequence[tuple[float, int]], error: float) -> float:
     """Satterthwaite's degrees of freedom of a squared `error`, whose seeds vary by `parts` (variance, freedom).
 
     The parts are what was observed, chance included: taking the known chance off leaves them as uncertain as before.
-    Pictures are so many that their part is taken for known.
+    Images are so many that their part is taken for known.
     """
     uncertain = sum(part**2 / freedom for part, freedom in parts)
     if not uncertain:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from parrot.config.catalog import Language
 from parrot.data.images import open_image
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.generate import TextStream
 from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.predictor import GenerationSettings, Item
@@ -27,7 +27,7 @@ class Chat:
     """A trained model that looks at one image; `language` is that of the questions, where its router is told that.
 
     Raises:
-        ConfigError: the image is missing or cannot be read, the folder is no model folder, or the model's router lacks
+        UserError: the image is missing or cannot be read, the folder is no model folder, or the model's router lacks
             what it goes by.
     """
 
@@ -35,10 +35,10 @@ class Chat:
         opened = open_image(image, str(image))  # before the model is loaded
         self.predictor = load_predictor(model_folder)
         if self.predictor.router == "language" and language is None:
-            raise ConfigError(f"{model_folder}: its router is told the language; expected --language")
+            raise UserError(f"{model_folder}: its router is told the language; expected --language")
         if self.predictor.router == "language" and self.predictor.processor.language_ids([language]) is None:
             known = ", ".join(self.predictor.processor.languages)
-            raise ConfigError(f"{model_folder}: --language: its router knows {known}; found {language}")
+            raise UserError(f"{model_folder}: --language: its router knows {known}; found {language}")
         self.language = language
         self.predictor.encode_images({"image": lambda: opened}, 1)
 
@@ -46,7 +46,7 @@ class Chat:
         """Reply to the user's turn `query`, whose `<image>` is the image; `show` gets the text as it is generated.
 
         Raises:
-            ConfigError: the question is too long for the model.
+            UserError: the question is too long for the model.
         """
         stream = TextStream(self.predictor.processor.tokenizer, show)
         item = Item(query, ("image",), "question", GenerationSettings(max_new_tokens), self.language)

@@ -17,7 +17,7 @@ import pandas as pd
 from parrot.config.catalog import Benchmark, Control
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import ROTATION
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.csv_tables import read_csv, remade, to_csv
 from parrot.io.files import atomic_write
 
@@ -38,8 +38,8 @@ def described(predictions: pd.DataFrame, language: str) -> pd.DataFrame:
     found = {
         "language": language,
         "index": predictions["index"].astype(np.int64),
-        "image_sha256": predictions.get("picture", ""),
-        "image_source": predictions.get("house", ""),
+        "image_sha256": predictions.get("image_sha256", ""),
+        "image_source": predictions.get("image_source", ""),
         "l2_category": predictions.get("l2-category", ""),
         "prediction_sha256": prediction_sha256(predictions["prediction"]),
     }
@@ -74,7 +74,7 @@ def read_graded(path: Path, run: str) -> pd.DataFrame:
     """Read the graded rows of a run and of the stage 1 below it; numbers that are absent are NaN.
 
     Raises:
-        ConfigError: the file is not whole (see `parrot.io.csv_tables.read_csv`), a cell is not what its column holds,
+        UserError: the file is not whole (see `parrot.io.csv_tables.read_csv`), a cell is not what its column holds,
             two rows grade one prediction, or no row is of `run`.
     """
     table = pd.DataFrame(read_csv(path, COLUMNS), columns=list(COLUMNS), dtype=object)
@@ -94,7 +94,7 @@ def read_graded(path: Path, run: str) -> pd.DataFrame:
     twice = table.duplicated(list(IDENTITY))
     _refuse(twice, table, "index", "every prediction once", path)
     if not (table["run"] == run).any():
-        raise ConfigError(f"{path}: run: expected rows of {run}, found {table['run'][0]}; {remade(path)}")
+        raise UserError(f"{path}: run: expected rows of {run}, found {table['run'][0]}; {remade(path)}")
     return table
 
 
@@ -107,13 +107,13 @@ def of_predictions(graded: pd.DataFrame, predictions: pd.DataFrame, path: Path, 
     """Select the rows that grade a table of `predictions`, in its order; `where` it was asked, as in `select`.
 
     Raises:
-        ConfigError: `graded`, which was read from `path`, grades other predictions.
+        UserError: `graded`, which was read from `path`, grades other predictions.
     """
     rows = select(graded, **where)
     said = [predictions["index"].astype(np.int64).tolist(), prediction_sha256(predictions["prediction"])]
     if [rows["index"].tolist(), rows["prediction_sha256"].tolist()] != said:
         what = ", ".join(where.values())
-        raise ConfigError(f"{path}: {what}: grades other predictions than there are now; {remade(path)}")
+        raise UserError(f"{path}: {what}: grades other predictions than there are now; {remade(path)}")
     return rows
 
 
@@ -130,7 +130,7 @@ def _refuse(faulty: pd.Series, table: pd.DataFrame, column: str, expected: str, 
     if faulty.any():
         place = int(faulty.to_numpy().argmax())
         found = f"expected {expected}, found {table[column].tolist()[place]!r}"
-        raise ConfigError(f"{path}: line {place + 2}: {column}: {found}; {remade(path)}")
+        raise UserError(f"{path}: line {place + 2}: {column}: {found}; {remade(path)}")
 
 
 def _in_words(value: object) -> str:

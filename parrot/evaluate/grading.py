@@ -37,7 +37,7 @@ def grade(
     hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
-    asked = asked_in(language, conventions)
+    asked = prompt_language_of(language, conventions)
     answered = records(predictions)
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
     read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
@@ -67,12 +67,12 @@ def stored_answers(
         return list(predictions["prediction"])
     reads = conventions.missing_values == "vlmevalkit"
     rows = records(as_vlmevalkit_reads(predictions) if reads else predictions)
-    asked = asked_in(language, conventions)
+    asked = prompt_language_of(language, conventions)
     prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
     return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
 
 
-def asked_in(language: Language, conventions: Conventions) -> Language:
+def prompt_language_of(language: Language, conventions: Conventions) -> Language:
     """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
     return language if conventions.translator == "none" else "en"
 

@@ -14,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from parrot.constants import IGNORE_INDEX, IMAGE_TOKEN
 from parrot.data.rgb import to_rgb
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.generate import use_accelerator
 from parrot.evaluate.predictor import (
     Generation,
@@ -98,23 +98,23 @@ class HFPredictor:
         return self.model(**inputs, **(keep if takes_keep else {})).logits[:, -tokens.shape[1] - 1 : -1]
 
     def _check(self, item: Item) -> None:
-        """ConfigError where the model cannot read an item."""
+        """UserError where the model cannot read an item."""
         name, mark = type(self.model).__name__, str(self.processor.processor.image_token)
         if mark in item.query.removeprefix(f"{IMAGE_TOKEN}\n") and not (mark == IMAGE_TOKEN and len(item.images) > 1):
-            raise ConfigError(f"{item.where}: expected no {mark} in the text; it stands for the picture")
+            raise UserError(f"{item.where}: expected no {mark} in the text; it stands for the image")
         pixels = inspect.signature(self.model.generate).parameters.get("pixel_values")
         if pixels is not None and pixels.default is pixels.empty and not item.images:
-            raise ConfigError(f"{item.where}: {name} cannot be asked without a picture; leave out control text")
+            raise UserError(f"{item.where}: {name} cannot be asked without an image; leave out control text")
         if len(item.images) > 1 and self.processor.processor.chat_template is None:
-            raise ConfigError(f"{item.where}: images: {name} reads one, found {len(item.images)}")
+            raise UserError(f"{item.where}: images: {name} reads one, found {len(item.images)}")
         if item.query.count(IMAGE_TOKEN) != len(item.images):
             expected = f"expected as many {IMAGE_TOKEN} in the text as images"
-            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
+            raise UserError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
 
     def _option(self, option: str, item: Item) -> list[int]:
         tokens = self.processor.tokenizer(option, add_special_tokens=False)["input_ids"]
         if not tokens:
-            raise ConfigError(f"{item.where}: options: expected some text, found {option!r}")
+            raise UserError(f"{item.where}: options: expected some text, found {option!r}")
         return tokens
 
     def _encode(self, items: Sequence[Item]) -> Any:

@@ -13,8 +13,8 @@ from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.config.stages import PredictSettings
 from parrot.constants import IMAGE_TOKEN
 from parrot.data.benchmarks import read_language, without_control
-from parrot.data.tsv import Rejection, as_vlmevalkit_reads, picture_id, records, reject
-from parrot.errors import ConfigError
+from parrot.data.tsv import Rejection, as_vlmevalkit_reads, image_id, records, reject
+from parrot.errors import UserError
 from parrot.evaluate.kinds import word_row
 from parrot.evaluate.predictor import GenerationSettings, Item
 from parrot.evaluate.prompts import as_asked, instructions
@@ -28,7 +28,7 @@ class PredictionTable:
     Attributes:
         file: the prediction file.
         source: the benchmark's file, in `language`.
-        table: the file's columns without the image, and `picture`, the id of each row's own image.
+        table: the file's columns without the image, and `image_sha256`, the id of each row's own image.
         rejected: the rows of the file that are left out.
     """
 
@@ -48,7 +48,7 @@ def read_tables(settings: PredictSettings, output: Path, work: Path = Path("work
     from `work`, where `parrot.evaluate.translate` wrote it.
 
     Raises:
-        ConfigError: a benchmark file is missing or malformed, or lacks what a control or a translator needs.
+        UserError: a benchmark file is missing or malformed, or lacks what a control or a translator needs.
     """
     translate = translator(settings, work)
     tables = []
@@ -73,12 +73,12 @@ def _read(
     sentences = instructions(benchmark, settings)
     if translate is not None:
         table = translate(table, benchmark, language, rejected if lists else None)
-    asked_in: Language = language if translate is None else "en"
+    text_language: Language = language if translate is None else "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
     prompt_language = as_asked(benchmark, settings).prompt_language
-    prompts = [word_row(benchmark, row, sentences, asked_in, prompt_language) for row in read]
-    kept = table.drop(columns="image").assign(picture=[picture_id(image) for image in table["image"]])
+    prompts = [word_row(benchmark, row, sentences, text_language, prompt_language) for row in read]
+    kept = table.drop(columns="image").assign(image_sha256=[image_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
     generation = GenerationSettings(benchmark.max_new_tokens)
     made = []
@@ -87,10 +87,10 @@ def _read(
         left_out = list(rejected)
         reject(lacking, path, left_out if lists else None)
         if len(lacking) == len(rows):
-            raise ConfigError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
+            raise UserError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
         is_asked = ~table.index.isin([row.place for row in lacking])
         items = [
-            _item(row, prompt, control, by_index, path, generation, asked_in)
+            _item(row, prompt, control, by_index, path, generation, text_language)
             for row, prompt, one in zip(rows, prompts, is_asked, strict=True)
             if one
         ]
@@ -109,7 +109,7 @@ def _item(
     language: Language,
 ) -> Item:
     if control == "text":
-        return Item(f"{row['picture_text']}\n{prompt}", (), f"{path}: row {row['index']}", generation, language)
+        return Item(f"{row['image_text']}\n{prompt}", (), f"{path}: row {row['index']}", generation, language)
     shown = by_index[row["shuffled"]] if control == "shuffled" else row
     where = f"{path}: row {shown['index']}"
     return Item(f"{IMAGE_TOKEN}\n{prompt}", (shown["image"],), where, generation, language)

@@ -17,18 +17,18 @@ import pandas as pd
 from parrot.config.settings import JudgeSettings
 from parrot.config.staleness import key
 from parrot.data.tsv import Rejection, read_tsv, records, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import tell
 from parrot.io.web import HIDDEN, check_resolved, identity, shown, without_secrets, without_user
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-REQUIRED = ("question", "caption", "gpt4_ans", "category", "picture", "prediction")
+REQUIRED = ("question", "caption", "gpt4_ans", "category", "image_sha256", "prediction")
 COLUMNS = ("index", "judge", "request_sha256", "review")
-SYSTEM = "You compare answers to questions about pictures, carefully and without favour."
+SYSTEM = "You compare answers to questions about images, carefully and without favour."
 REQUEST = (
-    "You cannot see the picture; the context describes it. Rate both answers for how helpful, relevant, accurate and "
+    "You cannot see the image; the context describes it. Rate both answers for how helpful, relevant, accurate and "
     "detailed they are, each by one number from 1 to 10, the better the higher. Which of them comes first must not "
     "matter. Write the two numbers alone on the first line, that of answer 1 first, with a space between them. Explain "
     "them below."
@@ -38,7 +38,7 @@ SECONDS = 300  # a judge's longest answer
 # Of a request that a server refuses for now (429, 5xx) or does not hear; between them the seconds that it asks for in
 # Retry-After, else 0.5 s, 1 s, 2 s and so on up to 8 s.
 RETRIES = 6
-MOST = 300  # characters of a server's complaint that are shown
+MOST = 300  # characters of a server's step_fault that are shown
 
 
 Name = tuple[str, str]  # of a review: the judge and the digest of its request
@@ -71,7 +71,7 @@ def review(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[Rating
     Reviews are kept in the file `kept`, and the judge is asked again only where it or its request has changed.
 
     Raises:
-        ConfigError: the judge does not answer.
+        UserError: the judge does not answer.
     """
     return [read_ratings(text) for text in _reviews(table, judge, kept)]
 
@@ -101,7 +101,7 @@ def _kept(path: Path) -> list[dict[str, str]]:
     rejected: list[Rejection] = []
     try:
         rows = records(read_tsv(path, COLUMNS, rejected)) if path.exists() else []
-    except ConfigError:
+    except UserError:
         tell(path, "the judge is asked for all reviews again")
         return []
     sound = [row for row in rows if row.get("row_digest", _digest(row)) == _digest(row)]
@@ -129,7 +129,7 @@ async def _ask_all(judge: JudgeSettings, requests: Mapping[Name, str], reviews: 
     """Put the judge's review of each of `requests` into `reviews`; the first that fails ends all others.
 
     Raises:
-        ExceptionGroup: of the ConfigErrors of those that failed at once.
+        ExceptionGroup: of the UserErrors of those that failed at once.
     """
     if not requests:
         return
@@ -168,7 +168,7 @@ def _headers(judge: JudgeSettings) -> dict[str, Any]:
 
 def _key(judge: JudgeSettings) -> str:
     if judge.key_variable and judge.key_variable not in os.environ:
-        raise ConfigError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
+        raise UserError(f"evaluate.judge.key_variable: no environment variable {judge.key_variable}")
     return os.environ[judge.key_variable] if judge.key_variable else ""
 
 
@@ -190,7 +190,7 @@ async def _answer(client: AsyncOpenAI, judge: JudgeSettings, request: str) -> st
     """Return what the judge's server answers.
 
     Raises:
-        ConfigError: it does not answer, or with something else than a chat completion.
+        UserError: it does not answer, or with something else than a chat completion.
     """
     from openai import OpenAIError
 
@@ -209,4 +209,4 @@ async def _answer(client: AsyncOpenAI, judge: JudgeSettings, request: str) -> st
         why = without_secrets(" ".join(said.split()), judge.url) or type(error).__name__
         if key := _key(judge):
             why = why.replace(key, HIDDEN)
-        raise ConfigError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why[:MOST]}") from None
+        raise UserError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why[:MOST]}") from None

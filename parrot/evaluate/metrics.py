@@ -11,7 +11,7 @@ import pandas as pd
 
 from parrot.config.catalog import Benchmark, Scoring
 from parrot.data.tsv import L2, ROTATION
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.bootstrap import (
     LEVEL,
     image_weights,
@@ -134,11 +134,11 @@ def non_english(found: Sequence[Subset]) -> Iterator[Subset]:
     parts: dict[tuple[str, str, str], list[Subset]] = {}
     for subset in found:
         if subset["language"] != "en" and not np.isnan(subset["accuracy"]):
-            parts.setdefault((subset["house"], subset["split"], subset["kind"]), []).append(subset)
-    for (house, split, kind), subsets in parts.items():
+            parts.setdefault((subset["image_source"], subset["split"], subset["kind"]), []).append(subset)
+    for (image_source, split, kind), subsets in parts.items():
         if len(subsets) < len(languages):
             continue
-        label = {"language": NON_ENGLISH, "house": house, "split": split, "kind": kind}
+        label = {"language": NON_ENGLISH, "image_source": image_source, "split": split, "kind": kind}
         counts = {name: sum(subset[name] for subset in subsets) for name in ("questions", "incomplete", "uncounted")}
         means = {
             name: float(np.mean([round(float(subset[name]), DECIMALS) for subset in subsets]))
@@ -154,7 +154,7 @@ def sums(rows: pd.DataFrame, pairs: pd.DataFrame, benchmark: Benchmark, resample
     items of the scoring pairs. Intervals resample images.
 
     Raises:
-        ConfigError: a category of a sum has no question.
+        UserError: a category of a sum has no question.
     """
     added = {"all": tuple(category for categories in benchmark.sums.values() for category in categories)}
     added |= {f"{L2}{name}": categories for name, categories in benchmark.sums.items()}
@@ -162,7 +162,7 @@ def sums(rows: pd.DataFrame, pairs: pd.DataFrame, benchmark: Benchmark, resample
         found = sorted(set(asked["category"]))
         lacking = [category for category in added["all"] if category not in found]
         if lacking:
-            raise ConfigError(f"{benchmark.name}: sums: there is no question of category {lacking[0]} in {language}")
+            raise UserError(f"{benchmark.name}: sums: there is no question of category {lacking[0]} in {language}")
         both = pairs[pairs["language"] == language]
         # (1 + resamples, categories): what was observed, then what each resample gives.
         points = _points(asked, both[both["counted"]], found, resamples, seed)
@@ -172,7 +172,7 @@ def sums(rows: pd.DataFrame, pairs: pd.DataFrame, benchmark: Benchmark, resample
             low, high = np.nanpercentile(total[1:], LEVEL) if not np.isnan(total[1:]).all() else (np.nan, np.nan)
             yield {
                 "language": language,
-                "house": "all",
+                "image_source": "all",
                 "split": "all",
                 "kind": kind,
                 "accuracy": total[0],
@@ -199,7 +199,7 @@ def relative(rows: pd.DataFrame, resamples: int, seed: int) -> Iterator[Subset]:
             score, low, high = _ratio(rated, resamples, seed) if len(rated) else (np.nan, np.nan, np.nan)
             yield {
                 "language": language,
-                "house": "all",
+                "image_source": "all",
                 "split": "all",
                 "kind": kind,
                 "accuracy": score,
@@ -252,7 +252,7 @@ def _resampled(scored: pd.DataFrame, members: np.ndarray, resamples: int, seed: 
 
 
 def _subsets(groups: pd.DataFrame) -> tuple[list[dict[str, str]], np.ndarray]:
-    """Labels (language, house, split, kind) of the subsets that hold items, and who belongs: (items, subsets), 0 or 1.
+    """Label the subsets that hold items and say which items belong to each: (items, subsets), 0 or 1.
 
     A single split, or image source without a name, is no subset of its own.
     """
@@ -267,7 +267,7 @@ def _subsets(groups: pd.DataFrame) -> tuple[list[dict[str, str]], np.ndarray]:
     ):
         mask = a & b & c & d
         if mask.any():
-            labels.append({"language": language, "house": source, "split": split, "kind": kind})
+            labels.append({"language": language, "image_source": source, "split": split, "kind": kind})
             members.append(mask)
     return labels, np.column_stack(members).astype(np.float64)
 

@@ -31,7 +31,7 @@ class ModelSource:
     Attributes:
         folders: whose weights and JSON files the model is made of.
         load: gives the predictor.
-        load_processor: gives its processor alone, without weights; ConfigError where the folders make no model.
+        load_processor: gives its processor alone, without weights; UserError where the folders make no model.
         settings: what else the model is made by, as text.
     """
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.generate import end_tokens, generate, score_options, use_accelerator
 from parrot.evaluate.predictor import (
     Generation,
@@ -117,22 +117,22 @@ class ParrotPredictor:
         return self._prompts[query] if query in self._prompts else self._encode(query)
 
     def _check(self, item: Item) -> None:
-        """ConfigError for an item that the model cannot read."""
+        """UserError for an item that the model cannot read."""
         positions, found = self.model.config.text_config.max_position_embeddings, len(self._prompt(item.query))
         if found > positions:
-            raise ConfigError(f"{item.where}: expected a prompt of at most {positions} tokens, found {found}")
+            raise UserError(f"{item.where}: expected a prompt of at most {positions} tokens, found {found}")
         if item.query.count(IMAGE_TOKEN) != len(item.images):
             expected = f"expected as many {IMAGE_TOKEN} in the text as images"
-            raise ConfigError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
+            raise UserError(f"{item.where}: {expected}, {len(item.images)}, found {item.query.count(IMAGE_TOKEN)}")
         languages = self.processor.languages
         if item.images and self.router == "language" and item.language not in languages:
             known = "which is not known here" if item.language is None else f"one of {', '.join(languages)}"
-            raise ConfigError(f"{item.where}: its router is told the language, {known}; found {item.language}")
+            raise UserError(f"{item.where}: its router is told the language, {known}; found {item.language}")
 
     def _option(self, option: str, item: Item) -> list[int]:
         tokens = self.processor.encode(option)
         if not tokens or IMAGE_TOKEN in option:
-            raise ConfigError(f"{item.where}: options: expected some text without {IMAGE_TOKEN}, found {option!r}")
+            raise UserError(f"{item.where}: options: expected some text without {IMAGE_TOKEN}, found {option!r}")
         return tokens
 
     def _inputs(self, items: Sequence[Item]) -> dict[str, Any]:
@@ -201,11 +201,11 @@ def load_predictor(
     """Load a run's model folder, or a released checkpoint's, for items that come one by one.
 
     Raises:
-        ConfigError: the folder is none, or its router reads other items' queries, which are not there.
+        UserError: the folder is none, or its router reads other items' queries, which are not there.
     """
     predictor = ParrotPredictor(*load_parrot(folder, dtype), device)
     if predictor.router == "shuffled_text":
-        raise ConfigError(f"{folder}: its router reads other questions (shuffled_text); here is none")
+        raise UserError(f"{folder}: its router reads other questions (shuffled_text); here is none")
     return predictor
 
 

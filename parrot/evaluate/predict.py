@@ -22,7 +22,7 @@ from parrot.config.catalog import BackboneFolder, list_file
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_of, key
 from parrot.data.tsv import decode_image, write_list, write_tsv
-from parrot.errors import ConfigError, told
+from parrot.errors import UserError, told
 from parrot.evaluate.generate import Progress
 from parrot.evaluate.items import PredictionTable, read_tables, shards
 from parrot.evaluate.model_source import ModelSource
@@ -31,7 +31,7 @@ from parrot.evaluate.predictor import Generation, GenerationSettings, Item, Pred
 from parrot.evaluate.translate import translate
 from parrot.io.digests import append_line, read_lines
 from parrot.io.files import atomic_write, check_folder, make_folder, read_json, real_path
-from parrot.io.lock import only_one
+from parrot.io.lock import exclusive_lock
 
 ROUTER_DECIMALS = 6
 ITEMS = "items.json"
@@ -47,13 +47,13 @@ def predict(
     are made: killed at any moment, the job goes on at the batch it was at, and ends with the same files.
 
     Writes ``{benchmark file}.tsv`` and ``{benchmark file}.{control}.tsv`` into `output`: the benchmark's columns
-    without the image, in its row order, then picture, prediction, prompt_sha256, stop_reason and router_weights. Rows
-    that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``. ``manifest.json``, which
-    makes the folder whole, says what each file holds the predictions for (`parrot.evaluate.predictions`).
+    without the image, in its row order, then image_sha256, prediction, prompt_sha256, stop_reason and router_weights.
+    Rows that a benchmark's entry lets be rejected are listed in ``{the same name}.rejected.tsv``. ``manifest.json``,
+    which completes the folder, says what each file holds the predictions for (`parrot.evaluate.predictions`).
     Nothing is written there before everything is predicted.
 
     Raises:
-        ConfigError: the model's folder is not whole, a benchmark is malformed or holds an unreadable image, or another
+        UserError: the model's folder is not whole, a benchmark is malformed or holds an unreadable image, or another
             process predicts the same in `work`.
     """
     check_folder(output)
@@ -62,14 +62,14 @@ def predict(
     tables = read_tables(settings, output, work)
     for table in tables:
         if real_path(table.file) == real_path(table.source):
-            raise ConfigError(f"{output}: expected another folder for predictions than the benchmark's own")
+            raise UserError(f"{output}: expected another folder for predictions than the benchmark's own")
     sources = {table.source: benchmark_sha256(table.source) for table in tables}
     items = [item for table in tables for item in table.items]
     predictor = source.load() if processes == 1 else None
     processor = source.load_processor() if predictor is None else predictor.processor
     model = source.sha256()
     folder = work / "predict" / f"{settings_key(settings)}-{_key(items, processor, model)}"
-    with only_one(folder, "predicting"):
+    with exclusive_lock(folder, "predicting"):
         with Progress(len(items)) as progress:
             progress.skip(len(PredictionCache(folder).generations))
             if predictor is not None:
@@ -179,7 +179,7 @@ def _in_processes(source: ModelSource, folder: Path, batch: int, processes: int,
                 except queue.Empty:
                     break
                 if isinstance(message, str):
-                    raise ConfigError(message)
+                    raise UserError(message)
                 report(message)
     finally:
         for child in context.processes:

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.base import Strict, validate
+from parrot.config.base import StrictModel, validate
 from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import check_indices, read_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_sha256
 from parrot.io.files import check_regular, read_json, real_path, write_json
 
 # Columns that describe a question and decide no answer: they may be named anew without asking a model again.
-DESCRIPTION = ("category", "l2-category", "split", "house", "difficulty", "unseen_in_language")
+DESCRIPTION = ("category", "l2-category", "split", "image_source", "difficulty", "unseen_in_language")
 
 
-class Predicted(Strict):
+class Predicted(StrictModel):
     """What a prediction file holds the answers to, and how many."""
 
     benchmark_sha256: str
@@ -37,7 +37,7 @@ class Predicted(Strict):
     columns_sha256: str  # of all but `DESCRIPTION`, see `columns_sha256`
 
 
-class Manifest(Strict):
+class Manifest(StrictModel):
     """What was predicted, by file name, and the digest of the weights that it was predicted with."""
 
     model_sha256: str
@@ -70,27 +70,27 @@ def predicted(
 
 
 def benchmark_sha256(path: Path) -> str:
-    """Digest of a benchmark's file; ConfigError where it cannot be read."""
+    """Digest of a benchmark's file; UserError where it cannot be read."""
     check_regular(path)
     try:
         state = path.stat()
         return _sha256(real_path(path), state.st_size, state.st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of `folder`; ConfigError, with the cure, where there is none or it is malformed."""
+    """The manifest of `folder`; UserError, with the cure, where there is none or it is malformed."""
     path = folder / "manifest.json"
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: cannot be read: no such folder; expected a run's predictions")
+        raise UserError(f"{folder}: cannot be read: no such folder; expected a run's predictions")
     if not path.exists():
         why = "the predictions are not whole, or of a version that wrote none"
-        raise ConfigError(f"{path}: no such file; {why}; {again(folder)}")
+        raise UserError(f"{path}: no such file; {why}; {again(folder)}")
     try:
         return validate(Manifest, read_json(path), str(path))
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {again(folder)}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {again(folder)}") from None
 
 
 def read_predictions(
@@ -102,7 +102,7 @@ def read_predictions(
 ) -> pd.DataFrame:
     """The answers in `folder` to a benchmark's file in `language` under `control`; every cell is a string.
 
-    ConfigError, with the cure, unless they are all that were given to the benchmark file as it is, row by row, and have
+    UserError, with the cure, unless they are all that were given to the benchmark file as it is, row by row, and have
     the columns `required`.
     """
     path = prediction_file(folder, benchmark.files[language], control)
@@ -111,21 +111,21 @@ def read_predictions(
     found = benchmark_sha256(source)
     if found != said.benchmark_sha256:
         expected = f"expected sha256 {said.benchmark_sha256}, found {found}"
-        raise ConfigError(f"{path}: answers another file than {source} is now: {expected}; {again(folder)}")
+        raise UserError(f"{path}: answers another file than {source} is now: {expected}; {again(folder)}")
     try:
         table = read_tsv(path, ("index", *required))
         check_indices(table, path)
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {again(folder)}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {again(folder)}") from None
     if len(table) != said.rows:
-        raise ConfigError(f"{path}: rows: expected {said.rows}, found {len(table)}; {again(folder)}")
+        raise UserError(f"{path}: rows: expected {said.rows}, found {len(table)}; {again(folder)}")
     if columns_sha256(table) != said.columns_sha256:
-        raise ConfigError(f"{path}: {_changed(table, benchmark, language, source)}; {again(folder)}")
+        raise UserError(f"{path}: {_changed(table, benchmark, language, source)}; {again(folder)}")
     return table
 
 
 def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
-    """How many rows of each language's file were not asked under `control`; ConfigError as `read_manifest`."""
+    """How many rows of each language's file were not asked under `control`; UserError as `read_manifest`."""
     return {
         language: _said(folder, prediction_file(folder, file, control), language, control).rejected
         for language, file in benchmark.files.items()
@@ -147,10 +147,10 @@ def _said(folder: Path, path: Path, language: Language, control: Control) -> Pre
     said = read_manifest(folder).files.get(path.name)
     where = f"{folder / 'manifest.json'}: files"
     if said is None:
-        raise ConfigError(f"{where}: expected {path.name} among what was predicted; {again(folder)}")
+        raise UserError(f"{where}: expected {path.name} among what was predicted; {again(folder)}")
     for name, expected, found in (("language", language, said.language), ("control", control, said.control)):
         if found != expected:
-            raise ConfigError(f"{where}.{path.name}.{name}: expected {expected}, found {found}; {again(folder)}")
+            raise UserError(f"{where}.{path.name}.{name}: expected {expected}, found {found}; {again(folder)}")
     return said
 
 

@@ -19,7 +19,7 @@ from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN
 
 OpenImage = Callable[[], Image.Image]
-"""Decodes an image, in its own mode; ConfigError where it cannot be decoded."""
+"""Decodes an image, in its own mode; UserError where it cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Predictor(Protocol):
         """Say how many images' encodings main memory is to hold."""
 
     def prepare(self, items: Sequence[Item]) -> list[Item]:
-        """Check all items of a job and give each what the router reads of another; ConfigError naming a bad one."""
+        """Check all items of a job and give each what the router reads of another; UserError naming a bad one."""
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Count the tokens of each prompt, about, for batches of about one length."""
@@ -118,7 +118,7 @@ class Predictor(Protocol):
         """Predict the items, whose images are encoded."""
 
     def option_log_likelihoods(self, items: Sequence[Item]) -> list[list[OptionLikelihood]]:
-        """Score each item's options after its prompt, as `generate` words it; ConfigError for an empty option."""
+        """Score each item's options after its prompt, as `generate` words it; UserError for an empty option."""
 
 
 def until_end(tokens: Sequence[int], ends: Collection[int]) -> Generation:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from parrot.config.base import Strict
+from parrot.config.base import StrictModel
 from parrot.config.catalog import KINDS, Benchmark, Language
 from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import options
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 # The wrapper's sentences; they hold for every benchmark that asks for the letter and words no instruction of its own.
 LETTER_INSTRUCTION: dict[Language, str] = {
@@ -29,7 +29,7 @@ OPEN_INSTRUCTION: dict[Language, str] = {
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
 PromptLanguage = Literal["dataset", "group"]
-Settings = TypeVar("Settings", bound=Strict)
+Settings = TypeVar("Settings", bound=StrictModel)
 
 
 def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
@@ -39,13 +39,13 @@ def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
 
 
 def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) -> Mapping[Language, str]:
-    """The closing sentences of a benchmark's prompts, by language; ConfigError where one that is needed is missing."""
+    """The closing sentences of a benchmark's prompts, by language; UserError where one that is needed is missing."""
     sentences = benchmark.instruction or LETTER_INSTRUCTION
     in_english = as_asked(benchmark, settings).prompt_language == "group" or settings.translator != "none"
     needed: tuple[Language, ...] = ("en",) if in_english else tuple(benchmark.files)
     for language in needed:
         if language not in sentences:
-            raise ConfigError(f"config/benchmarks.yaml: {benchmark.name}: instruction: no sentence for {language}")
+            raise UserError(f"config/benchmarks.yaml: {benchmark.name}: instruction: no sentence for {language}")
     return sentences
 
 

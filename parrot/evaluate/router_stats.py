@@ -12,7 +12,7 @@ from scipy.stats import entropy
 
 from parrot.config.catalog import Benchmark, Control, Language, prediction_file
 from parrot.data.tsv import ROTATION
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.predictions import read_predictions
 
 # Weights are written with six decimals: those of many experts sum to 1 only about.
@@ -27,13 +27,13 @@ class Routing:
         weights: (questions, languages, E), distributions over experts; a circular question has its rotations' mean.
         entropies: (questions, languages), entropy in bits of the weights; a circular question has its rotations' mean.
         kinds: (questions,), the benchmark's category; "" where it has none.
-        pictures: (questions,), equal where questions share a picture.
+        images: (questions,), equal where questions share an image.
     """
 
     weights: np.ndarray
     entropies: np.ndarray
     kinds: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
 
     @property
     def experts(self) -> int:
@@ -43,37 +43,37 @@ class Routing:
 def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") -> Routing:
     """The routing that the predictions of `benchmark` in `folder` hold, in all languages of the benchmark.
 
-    ConfigError when a file is missing or malformed, or the languages differ in questions or number of experts.
+    UserError when a file is missing or malformed, or the languages differ in questions or number of experts.
     """
     paths = [prediction_file(folder, file, control) for file in benchmark.files.values()]
     tables = [_read(benchmark, language, folder, control) for language in benchmark.files]
     for path, table in zip(paths, tables, strict=True):
         if set(table["question"]) != set(tables[0]["question"]):
-            raise ConfigError(f"{path}: index: expected the same questions as in {paths[0]}")
+            raise UserError(f"{path}: index: expected the same questions as in {paths[0]}")
         if len(table["weights"].iloc[0]) != len(tables[0]["weights"].iloc[0]):
-            raise ConfigError(f"{path}: router_weights: expected as many experts as in {paths[0]}")
+            raise UserError(f"{path}: router_weights: expected as many experts as in {paths[0]}")
     means = [_by_question(table) for table in tables]
     described = tables[0].drop_duplicates("question").sort_values("question")
     return Routing(
         weights=np.stack([weights for weights, _ in means], axis=1),
         entropies=np.stack([bits for _, bits in means], axis=1),
         kinds=described["kind"].to_numpy(dtype=str),
-        pictures=described["picture"].to_numpy(dtype=str),
+        images=described["image_sha256"].to_numpy(dtype=str),
     )
 
 
 def _read(benchmark: Benchmark, language: Language, folder: Path, control: Control) -> pd.DataFrame:
-    """The rows of a file: question, kind, picture and weights."""
+    """The rows of a file: question, kind, image and weights."""
     path = prediction_file(folder, benchmark.files[language], control)
     table = read_predictions(benchmark, language, folder, control, ("router_weights",))
     weights = [_parse(text, path, index) for index, text in zip(table["index"], table["router_weights"], strict=True)]
     for index, row in zip(table["index"], weights, strict=True):
         if len(row) != len(weights[0]):
             said = f"expected {len(weights[0])} weights as in the first row, found {len(row)}"
-            raise ConfigError(f"{path}: row {index}: router_weights: {said}")
+            raise UserError(f"{path}: row {index}: router_weights: {said}")
     index = table["index"].astype(np.int64)
-    # Without pictures in the predictions (files made elsewhere) every question stands for itself.
-    described = {"kind": table.get("category", ""), "picture": table.get("picture", table["index"])}
+    # Without images in the predictions (files made elsewhere) every question stands for itself.
+    described = {"kind": table.get("category", ""), "image_sha256": table.get("image_sha256", table["index"])}
     question = index % ROTATION if benchmark.scoring == "circular" else index
     return pd.DataFrame({"question": question, **described, "weights": weights})
 
@@ -88,7 +88,7 @@ def _parse(text: str, path: Path, index: str) -> np.ndarray:
         return weights
     # Written so that it refuses NaN.
     if weights.ndim != 1 or not (weights.min() >= 0 and abs(weights.sum() - 1) <= TOLERANCE):
-        raise ConfigError(f"{path}: row {index}: router_weights: expected a JSON list of weights that sum to 1")
+        raise UserError(f"{path}: row {index}: router_weights: expected a JSON list of weights that sum to 1")
     return weights / weights.sum()
 
 
@@ -139,7 +139,7 @@ def by_language(weights: np.ndarray, seed: int, permutations: int = PERMUTATIONS
     """I(expert; language) of weights (questions, languages, E), where every language asks the same questions.
 
     Languages count equally. By chance: the languages of each question are permuted, question by question, which
-    keeps what the question and its picture do to the weights.
+    keeps what the question and its image do to the weights.
     """
     questions, languages, _ = weights.shape
     rng = np.random.default_rng(seed)
@@ -153,14 +153,14 @@ def by_language(weights: np.ndarray, seed: int, permutations: int = PERMUTATIONS
 
 
 def by_kind(
-    weights: np.ndarray, kinds: np.ndarray, pictures: np.ndarray, seed: int, permutations: int = PERMUTATIONS
+    weights: np.ndarray, kinds: np.ndarray, images: np.ndarray, seed: int, permutations: int = PERMUTATIONS
 ) -> Information:
-    """I(expert; question kind) of weights (questions, E), with `kinds` and `pictures` (questions,).
+    """I(expert; question kind) of weights (questions, E), with `kinds` and `images` (questions,).
 
     Questions count equally. By chance: the kinds are dealt anew to whole questions, those of one kind about one
-    picture together, since they are not independent.
+    image together, since they are not independent.
     """
-    block, _ = pd.factorize(pd.MultiIndex.from_arrays([pictures, kinds]))
+    block, _ = pd.factorize(pd.MultiIndex.from_arrays([images, kinds]))
     _, kind = np.unique(kinds, return_inverse=True)
     blocks = block.max() + 1
     totals = np.zeros((blocks, weights.shape[1]))

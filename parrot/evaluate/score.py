@@ -24,7 +24,7 @@ from parrot.evaluate.scores_csv import COLUMNS, NON_ENGLISH, in_words, read_line
 from parrot.io.csv_tables import to_csv
 from parrot.io.files import atomic_write
 
-WHOLE = {"house": "all", "split": "all", "kind": "all"}
+ALL = {"image_source": "all", "split": "all", "kind": "all"}
 
 
 def score(settings: ScoreSettings, predictions: Path, before: Path | None, output: Path) -> None:
@@ -35,7 +35,7 @@ def score(settings: ScoreSettings, predictions: Path, before: Path | None, outpu
     ``align/{key}``). A judge's reviews are kept in ``reviews`` beside `output`.
 
     Raises:
-        ConfigError: a file is not what was predicted, or a judge does not answer.
+        UserError: a file is not what was predicted, or a judge does not answer.
     """
     parts: list[tuple[str, Path, tuple[Control, ...]]] = [(settings.run, predictions, settings.controls)]
     if before is not None:
@@ -61,7 +61,7 @@ def join(scores: Sequence[Path], output: Path) -> None:
     """Write the lines of `scores` to `output`, each once: runs that share a stage 1 all carry its lines.
 
     Raises:
-        ConfigError: a file is no scores.csv.
+        UserError: a file is no scores.csv.
     """
     lines = dict.fromkeys(tuple(line.values()) for path in scores for line in read_lines(path))
     atomic_write(output, to_csv([COLUMNS, *lines]))
@@ -94,5 +94,5 @@ def _lines(
             **{name: getattr(conventions, name) for name in Conventions.model_fields},
             **subset,
             # A row that cannot be asked is of no image source, split or kind.
-            "rejected": left_out[subset["language"]] if WHOLE.items() <= subset.items() else "",
+            "rejected": left_out[subset["language"]] if ALL.items() <= subset.items() else "",
         }

@@ -12,19 +12,19 @@ from parrot.config.catalog import SCORINGS, Control, Scoring
 from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.csv_tables import read_csv, remade
 
 # The mean of all languages but English, beside the languages themselves.
 NON_ENGLISH = "non_english"
 # What says which number a line holds.
-IDENTITY = ("run", "benchmark", "language", "house", "split", "kind", "scoring", "control")
+IDENTITY = ("run", "benchmark", "language", "image_source", "split", "kind", "scoring", "control")
 COUNTS = ("questions", "incomplete", "uncounted", "rejected")
 SHARES = ("unmatched", "other_language")
 NUMBERS = ("accuracy", "low", "high", *COUNTS, *SHARES)
 COLUMNS = (
-    "run", "seed", "benchmark", "language", "house", "split", "kind", "scoring", *Conventions.model_fields, "judge",
-    "control", "accuracy", "low", "high", *COUNTS, *SHARES,
+    "run", "seed", "benchmark", "language", "image_source", "split", "kind", "scoring", *Conventions.model_fields,
+    "judge", "control", "accuracy", "low", "high", *COUNTS, *SHARES,
 )  # fmt: skip
 # Points added up, and ratings over those of references, may be above 100.
 UNBOUNDED = tuple(scoring for scoring, facts in SCORINGS.items() if facts.unit)
@@ -43,7 +43,7 @@ class Score:
     seed: int
     benchmark: str
     language: str
-    house: str
+    image_source: str
     split: str
     kind: str
     scoring: Scoring
@@ -76,13 +76,13 @@ class Scores:
         language: str,
         *,
         scoring: str,
-        house: str = "all",
+        image_source: str = "all",
         split: str = "all",
         kind: str = "all",
         control: str = "none",
     ) -> Score | None:
         """Find a score; None where scores.csv has no such line."""
-        return self._scores.get((run, benchmark, language, house, split, kind, scoring, control))
+        return self._scores.get((run, benchmark, language, image_source, split, kind, scoring, control))
 
     def values(self, column: str, benchmarks: Sequence[str]) -> list[str]:
         """List the values of `column` that occur for `benchmarks`, in the order of the file."""
@@ -94,7 +94,7 @@ def read_scores(paths: Sequence[Path]) -> Scores:
     """Read scores.csv files, of which those of runs that share a stage 1 all carry its lines.
 
     Raises:
-        ConfigError: a file is no scores.csv (see `read_lines`), or two say two things of one cell.
+        UserError: a file is no scores.csv (see `read_lines`), or two say two things of one cell.
     """
     found: dict[tuple[str, ...], tuple[Path, Score]] = {}
     for path in paths:
@@ -102,7 +102,7 @@ def read_scores(paths: Sequence[Path]) -> Scores:
             identity, score = tuple(line[name] for name in IDENTITY), _score(line)
             other, same = found.setdefault(identity, (path, score))
             if same != score:
-                raise ConfigError(f"{path}: the cell {', '.join(identity)} is another one in {other}")
+                raise UserError(f"{path}: the cell {', '.join(identity)} is another one in {other}")
     return Scores(score for _, score in found.values())
 
 
@@ -110,7 +110,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
     """Read and check the lines of a scores.csv below its header; the second line of the file is the first of them.
 
     Raises:
-        ConfigError: the file is not whole (see `parrot.io.csv_tables.read_csv`), a number is none, a percentage is
+        UserError: the file is not whole (see `parrot.io.csv_tables.read_csv`), a number is none, a percentage is
             outside 0..100 where the scoring has these bounds, or two lines are of one cell.
     """
     lines: dict[tuple[str, ...], dict[str, str]] = {}
@@ -120,7 +120,7 @@ def read_lines(path: Path) -> list[dict[str, str]]:
         _check(line, where)
         identity = tuple(line[name] for name in IDENTITY)
         if identity in lines:
-            raise ConfigError(f"{where}: the cell {', '.join(identity)} stands in a line above; {remade(path)}")
+            raise UserError(f"{where}: the cell {', '.join(identity)} stands in a line above; {remade(path)}")
         lines[identity] = line
     return list(lines.values())
 
@@ -140,28 +140,28 @@ def _score(line: dict[str, str]) -> Score:
 
 def _check(line: dict[str, str], where: str) -> None:
     if not line["seed"].isdecimal():
-        raise ConfigError(f"{where}: seed: expected a whole number, found {line['seed']!r}")
+        raise UserError(f"{where}: seed: expected a whole number, found {line['seed']!r}")
     if line["language"] not in (*LANGUAGES, NON_ENGLISH):
         expected = f"a language's code or {NON_ENGLISH}"
-        raise ConfigError(f"{where}: language: expected {expected}, found {line['language']!r}")
+        raise UserError(f"{where}: language: expected {expected}, found {line['language']!r}")
     for column, known in KNOWN.items():
         if line[column] not in known:
-            raise ConfigError(f"{where}: {column}: expected one of {', '.join(known)}, found {line[column]!r}")
+            raise UserError(f"{where}: {column}: expected one of {', '.join(known)}, found {line[column]!r}")
     numbers = {column: _number(line[column], f"{where}: {column}") for column in NUMBERS}
     for column, value in numbers.items():
         if value is None:
             continue
         if column in COUNTS and not (value >= 0 and value.is_integer()):
-            raise ConfigError(f"{where}: {column}: expected a whole number, found {line[column]}")
+            raise UserError(f"{where}: {column}: expected a whole number, found {line[column]}")
         if column not in COUNTS and not 0 <= value <= _most(line, column):
             expected = f"a percentage between 0 and {_most(line, column):g}"
-            raise ConfigError(f"{where}: {column}: expected {expected}, found {line[column]}")
+            raise UserError(f"{where}: {column}: expected {expected}, found {line[column]}")
     # Points of MME are of several accuracies, of which pairs may lack one.
     if numbers["questions"] is None or (
         numbers["accuracy"] is None and numbers["questions"] and line["scoring"] != "mme"
     ):
         absent = "questions" if numbers["questions"] is None else "accuracy"
-        raise ConfigError(f"{where}: {absent}: expected a number, found none")
+        raise UserError(f"{where}: {absent}: expected a number, found none")
 
 
 def _most(line: dict[str, str], column: str) -> float:
@@ -173,7 +173,7 @@ def _most(line: dict[str, str], column: str) -> float:
 
 
 def _number(text: str, where: str) -> float | None:
-    """Read the number that a cell holds, None for an empty one; ConfigError starting with `where` for anything else."""
+    """Read the number that a cell holds, None for an empty one; UserError starting with `where` for anything else."""
     if not text:
         return None
     try:
@@ -181,5 +181,5 @@ def _number(text: str, where: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ConfigError(f"{where}: expected a number, found {text!r}")
+        raise UserError(f"{where}: expected a number, found {text!r}")
     return value

@@ -22,7 +22,7 @@ from parrot.config.staleness import code_digest, key
 from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import LETTERS, Rejection, reject
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.generate import Progress, use_accelerator
 from parrot.io.digests import append_line, file_sha256, read_lines
 from parrot.io.files import make_folder
@@ -30,15 +30,15 @@ from parrot.model.folder import check_folder
 from parrot.model.tokenizer import read_tokenizer
 from parrot.model.weights import pretrained
 
-# The columns that are put into English; a picture in words is what the control `text` shows.
-TEXTS = ("question", "hint", "picture_text", *LETTERS)
+# The columns that are put into English; an image in words is what the control `text` shows.
+TEXTS = ("question", "hint", "image_text", *LETTERS)
 
 MAX_NEW_TOKENS = 512
 
 Translate = Callable[[pd.DataFrame, Benchmark, Language, list[Rejection] | None], pd.DataFrame]
 """From the rows of a benchmark in a language to the same rows with English texts; the rest of them stays.
 
-Rows that cannot be translated are left out and added to the list; with None for it, ConfigError at the first one.
+Rows that cannot be translated are left out and added to the list; with None for it, UserError at the first one.
 """
 
 
@@ -64,13 +64,13 @@ def parallel_rows(
     """The texts of the English rows with the same indices: what a perfect translator would say.
 
     A row cannot be translated where there is no such English row, it is rejected, or has another right answer.
-    ConfigError where there is no English file.
+    UserError where there is no English file.
     """
     if language == "en":
         return table
     path = Path(benchmark.folder, benchmark.files[language])
     if "en" not in benchmark.files:
-        raise ConfigError(f"{path}: translator parallel_rows: expected an English file in {benchmark.name}, found none")
+        raise UserError(f"{path}: translator parallel_rows: expected an English file in {benchmark.name}, found none")
     source = Path(benchmark.folder, benchmark.files["en"])
     english = read_language(benchmark, "en")[0].set_index("index")
     identity = ["index", "answer"] if "answer" in table else ["index"]
@@ -125,7 +125,7 @@ def lines(table: pd.DataFrame) -> Iterator[str]:
 def translate(settings: PredictSettings, work: Path, batch: int) -> None:
     """Translate what the run's benchmarks say in other languages than English, and keep it in `work`.
 
-    What was translated before, by whatever run, is not again. ConfigError for a folder of no NLLB model.
+    What was translated before, by whatever run, is not again. UserError for a folder of no NLLB model.
     """
     assert isinstance(settings.translator, BackboneFolder)
     translations = Translations(settings.translator, work)
@@ -167,11 +167,11 @@ def _batches(missing: dict[Language, set[str]], batch: int) -> Iterator[tuple[La
 
 
 def load_translator(folder: str | Path) -> tuple[Any, Any]:
-    """Model, in float32, and tokenizer; ConfigError unless `folder` holds a model of the NLLB family."""
+    """Model, in float32, and tokenizer; UserError unless `folder` holds a model of the NLLB family."""
     check_folder(folder, "translation model")
     tokenizer = read_tokenizer(Path(folder))
     if not isinstance(tokenizer, NllbTokenizer):
-        raise ConfigError(f"{folder}: tokenizer: expected NLLB's, with its language codes")
+        raise UserError(f"{folder}: tokenizer: expected NLLB's, with its language codes")
     return use_accelerator(pretrained(AutoModelForSeq2SeqLM, folder, torch.float32)), tokenizer
 
 

@@ -22,10 +22,10 @@ from parrot.config.catalog import (
 )
 from parrot.config.stages import Tokenisation
 from parrot.data.rgb import TRAITS
-from parrot.errors import ConfigError, is_of_disk
+from parrot.errors import UserError, is_of_disk
 from parrot.fetch.integrity import inspect
 from parrot.io.files import atomic_path, make_folder, replace, replace_folder, write_json
-from parrot.io.lock import only_one
+from parrot.io.lock import exclusive_lock
 from parrot.io.web import open_address, shown, without_secrets
 from parrot.mini import COMPOSED, RESOURCES
 
@@ -47,7 +47,7 @@ def fetch(
     Conversation sets are checked as each of `tokenisations` reads them for training. Rows and samples that benchmarks
     and sets leave out because their entries say so are counted on stderr and listed in the report.
 
-    Raises ConfigError naming the first problem and counting the others; the report, written all the same, has them all.
+    Raises UserError naming the first problem and counting the others; the report, written all the same, has them all.
     """
     if not check:
         if any(entry.source == "composed" for entry in (*datasets.values(), *benchmarks.values())):
@@ -77,7 +77,7 @@ def fetch(
         first, *others = findings.problems
         listed = f", all in {report}" if report else "; --report FILE lists all"
         more = f" (and {len(others)} more problems{listed})" if others else ""
-        raise ConfigError(first + more)
+        raise UserError(first + more)
 
 
 def compose_mini(instruction: Mapping[Language, str], named: Iterable[Path] = ()) -> None:
@@ -88,7 +88,7 @@ def compose_mini(instruction: Mapping[Language, str], named: Iterable[Path] = ()
     from parrot.mini.compose.write import compose
 
     fresh = COMPOSED.with_name(f".{COMPOSED.name}.fresh")
-    with only_one(fresh, "composing", wait=True):
+    with exclusive_lock(fresh, "composing", wait=True):
         try:
             compose(RESOURCES, fresh, instruction)
             for path in named:
@@ -120,7 +120,7 @@ def download(entry: Dataset | Benchmark) -> None:
 
 
 def _download(url: str, target: Path) -> None:
-    """Download a file, again after each of `WAITS` where the server may answer later; ConfigError where none does."""
+    """Download a file, again after each of `WAITS` where the server may answer later; UserError where none does."""
     if target.exists():
         return
     for wait in (*WAITS, None):
@@ -132,7 +132,7 @@ def _download(url: str, target: Path) -> None:
             if wait is None or not _may_pass(error):
                 why = without_secrets(" ".join(str(error).split()), url)
                 said = f"no byte came for {SILENCE} s" if isinstance(error, TimeoutError) else why
-                raise ConfigError(f"{shown(url)}: cannot be downloaded: {said}") from None
+                raise UserError(f"{shown(url)}: cannot be downloaded: {said}") from None
             time.sleep(wait)
 
 
@@ -164,7 +164,7 @@ def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: M
     if all(target.exists() for target in names.values()):
         return
     staging = next(iter(names.values())).parent / staging_name(source.repository)
-    with only_one(staging, "downloading", wait=True):
+    with exclusive_lock(staging, "downloading", wait=True):
         if not all(target.exists() for target in names.values()):  # what was waited for may have brought them
             _download_from_hub(source, kind, patterns, names, staging)
 
@@ -186,11 +186,11 @@ def _download_from_hub(
         if is_of_disk(error):
             raise
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
+        raise UserError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
     shutil.rmtree(staging / ".cache", ignore_errors=True)
     for name, target in names.items():
         if not (staging / name).exists():
-            raise ConfigError(f"{source.repository}: revision {source.revision} has no {name}")
+            raise UserError(f"{source.repository}: revision {source.revision} has no {name}")
         make_folder(target.parent)
         replace(staging / name, target)
     shutil.rmtree(staging, ignore_errors=True)

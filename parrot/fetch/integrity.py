@@ -1,4 +1,4 @@
-"""Is the data whole? Every picture decodes, counts and digests agree, benchmark rows are parallel across languages."""
+"""Is the data whole? Every image decodes, counts and digests agree, benchmark rows are parallel across languages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parrot.data.conversations import Tokenizes, blocks, samples
 from parrot.data.images import Inspection, inspect_image
 from parrot.data.samples import Reading
 from parrot.data.tsv import Rejection, inspect_encoded
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_md5, file_sha256
 
 WEIGHTS = "model.safetensors"
@@ -70,25 +70,25 @@ def _inspect_conversations(
 ) -> None:
     try:
         ways = readers(datasets, tokenisations)
-    except ConfigError as error:
+    except UserError as error:
         findings.problems.append(str(error))
         ways = {}
-    pictures: dict[str, str] = {}  # each with the first sample that shows it
+    images: dict[str, str] = {}  # each with the first sample that shows it
     shown: dict[str, int] = {}  # samples with images of each sound set
     for name, entry in datasets.items():
         if isinstance(entry, ConversationSet):
             found = inspect_set(entry, ways.get(name, ()))
             findings.problems += found.problems
-            shown |= {} if found.problems else {name: found.counts["with_picture"]}
+            shown |= {} if found.problems else {name: found.counts["with_image"]}
             findings.checked |= {name: found.counts} if found.counts else {}
             findings.left_out |= {entry.file: found.left_out} if found.left_out else {}
-            pictures = found.images | pictures
+            images = found.images | images
             _inspect_digest(entry.file, entry.sha256, findings)
     for stage in tokenisations:
         if not any(shown.get(name, 1) for name in stage.sets):
             sets = ", ".join(stage.sets)
             findings.problems.append(f"{stage.stage}: {sets}: expected samples with images, found none")
-    findings.add_images(_map(inspect_image, [(path, f"{where}: image: {path}") for path, where in pictures.items()]))
+    findings.add_images(_map(inspect_image, [(path, f"{where}: image: {path}") for path, where in images.items()]))
 
 
 def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:
@@ -96,7 +96,7 @@ def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> N
 
     try:
         check_folder(entry.path)
-    except ConfigError as error:
+    except UserError as error:
         findings.problems.append(str(error))
         return
     sizes = [path.stat().st_size for path in Path(entry.path).glob("*.safetensors")]
@@ -109,7 +109,7 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
     rejected: dict[Language, list[Rejection]] = {}
     try:
         check_distinct({name: benchmark}, benchmark.controls, "benchmarks")
-    except ConfigError as error:
+    except UserError as error:
         findings.problems.append(str(error))
     for language, file in benchmark.files.items():
         path = Path(benchmark.folder, file)
@@ -117,7 +117,7 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
             _inspect_digest(path, benchmark.md5.get(language), findings, "md5")
         try:
             tables[language], rejected[language] = read_language(benchmark, language)
-        except ConfigError as error:
+        except UserError as error:
             findings.problems.append(str(error))
             continue
         if benchmark.rejected_rows == "refuse":
@@ -133,9 +133,9 @@ def _inspect_benchmark(name: str, benchmark: Benchmark, findings: Findings) -> N
     findings.checked[name] = {language: len(table) for language, table in tables.items()}
     try:
         check_parallel(_shared(tables, rejected), benchmark.name)
-    except ConfigError as error:
+    except UserError as error:
         findings.problems.append(str(error))
-    findings.add_images(_map(inspect_encoded, _pictures(benchmark, tables)))
+    findings.add_images(_map(inspect_encoded, _images(benchmark, tables)))
 
 
 def _shared(
@@ -153,8 +153,8 @@ def _shared(
     return {language: table[~table["index"].isin(excused)] for language, table in tables.items()}
 
 
-def _pictures(benchmark: Benchmark, tables: Mapping[Language, pd.DataFrame]) -> list[tuple[str, str]]:
-    """Every different picture of a benchmark, with the first row that shows it."""
+def _images(benchmark: Benchmark, tables: Mapping[Language, pd.DataFrame]) -> list[tuple[str, str]]:
+    """Every different image of a benchmark, with the first row that shows it."""
     found: dict[str, str] = {}
     for language, table in tables.items():
         path = Path(benchmark.folder, benchmark.files[language])
@@ -200,7 +200,7 @@ class Inspected(NamedTuple):
 
 
 def readers(datasets: Mapping[str, Dataset], tokenisations: Sequence[Tokenisation]) -> dict[str, list[Reader]]:
-    """Every way in which training reads each set; ConfigError for a backbone without a readable tokenizer."""
+    """Every way in which training reads each set; UserError for a backbone without a readable tokenizer."""
     from parrot.model.processing_parrot import processor_of
 
     found: dict[str, list[Reader]] = {}
@@ -209,7 +209,7 @@ def readers(datasets: Mapping[str, Dataset], tokenisations: Sequence[Tokenisatio
         try:
             reader = Reader(processor_of(folders[0], folders[1], each.vision_feature_select), each.max_length)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{' and '.join(folders)}: no readable tokenizer and image size: {error}") from None
+            raise UserError(f"{' and '.join(folders)}: no readable tokenizer and image size: {error}") from None
         for name in each.sets:
             found.setdefault(name, []).append(reader)
     return found
@@ -232,12 +232,12 @@ def _inspect(entry: ConversationSet, reader: Reader | None) -> Inspected:
             if image is not None:
                 shown += 1
                 images.setdefault(image, f"{entry.file}: sample {identifier}")
-    except ConfigError as error:
+    except UserError as error:
         return Inspected({}, [str(error)], [], {})
     left_out = reading.accepted()
     counts: dict[str, int] = {
         "samples": reading.samples,
-        "with_picture": shown,
+        "with_image": shown,
         "accepted_losses": len(reading.ids.keys() & set(entry.accepted_losses)),
     }
     if reader is not None:

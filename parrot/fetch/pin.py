@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_md5
 
 
@@ -21,10 +21,10 @@ def confirm(pin: Path, check: bool = False) -> None:
     force takes it in, and refuses data whose digest is not the pin's. Where DVC cannot do that, as in sources without
     git, the data is compared here, and a line says what DVC said.
 
-    Raises ConfigError where there is no pin, it cannot be read, or the data is not what was pinned.
+    Raises UserError where there is no pin, it cannot be read, or the data is not what was pinned.
     """
     if not pin.is_file():
-        raise ConfigError(f"{pin}: no such pin; `dvc add` of the data's folder makes it")
+        raise UserError(f"{pin}: no such pin; `dvc add` of the data's folder makes it")
     refused = "" if check else _take_in(pin)
     if refused is not None:
         _compare(pin)
@@ -47,11 +47,11 @@ def _compare(pin: Path) -> None:
         content = yaml.safe_load(pin.read_text(encoding="utf-8"))
         pinned = [(pin.parent / content.get("wdir", ".") / out["path"], out["md5"]) for out in content["outs"]]
     except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
-        raise ConfigError(f"{pin}: expected a file of DVC's with outs, each with path and md5") from None
+        raise UserError(f"{pin}: expected a file of DVC's with outs, each with path and md5") from None
     for path, md5 in pinned:
         found = _md5(path)
         if found != md5:
-            raise ConfigError(f"{pin}: the data is not what was pinned: {path}: md5: expected {md5}, found {found}")
+            raise UserError(f"{pin}: the data is not what was pinned: {path}: md5: expected {md5}, found {found}")
 
 
 def _md5(path: Path) -> str:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.predictor import GenerationSettings, Item, encode_unnamed, generate_texts, with_images
 
@@ -116,8 +116,8 @@ class Parrot(lmms):
         _, _, doc_to_visual, document, task, split = arguments
         found = doc_to_visual(self.task_dict[task][split][document]) or []
         if not all(isinstance(each, Image.Image) for each in found):
-            raise ConfigError(f"task {task}: expected pictures, found {type(found[0]).__name__}")
-        return [picture.convert("RGB") for picture in found]
+            raise UserError(f"task {task}: expected images, found {type(found[0]).__name__}")
+        return [image.convert("RGB") for image in found]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
         raise NotImplementedError("Parrot answers one turn; it takes tasks with output_type generate_until")

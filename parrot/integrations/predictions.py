@@ -14,7 +14,7 @@ from parrot.config.catalog import prediction_file
 from parrot.config.stages import ScoreSettings
 from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import as_asked, instructions
@@ -23,7 +23,7 @@ from parrot.io.files import atomic_write
 FileFormat = Literal["xlsx", "tsv"]
 REQUIRED = ("question", "prediction")
 # Columns of a prediction file that are not the benchmark's.
-OURS = ("picture", "prediction", "prompt_sha256", "stop_reason", "router_weights")
+OURS = ("image_sha256", "prediction", "prompt_sha256", "stop_reason", "router_weights")
 # VLMEvalKit's names of Parrot's two benchmarks, whose published files are called the same in lower case.
 SUFFIXES = [LANGUAGES[code].file_suffix for code in PAPER_LANGUAGES]
 NAMES = [f"{name}_{suffix}" for name in ("MMMB", "MMBench_dev") for suffix in SUFFIXES]
@@ -42,7 +42,7 @@ def export_predictions(
     prediction was made (UTC).
 
     Raises:
-        ConfigError: a prediction file is missing or malformed, or a cell is too long for a spreadsheet.
+        UserError: a prediction file is missing or malformed, or a cell is too long for a spreadsheet.
     """
     for option, name in (("--model", model), ("--prefix", prefix)):
         if (
@@ -50,7 +50,7 @@ def export_predictions(
             or name.strip() in (".", "..")
             or (option == "--model" and not name.strip())
         ):
-            raise ConfigError(f"{option}: expected a name, without folders, found {name!r}")
+            raise UserError(f"{option}: expected a name, without folders, found {name!r}")
     tables, times = {}, []
     for benchmark in settings.benchmarks:
         sentences = instructions(benchmark, settings)
@@ -75,7 +75,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     for column in table.columns.drop("index"):
         longest = table[column].str.len().max()
         if longest > LONGEST_CELL:
-            raise ConfigError(
+            raise UserError(
                 f"{path}: {column}: expected at most {LONGEST_CELL} characters, found {longest}; use --format tsv"
             )
     # A text that begins with = is a text.

@@ -17,7 +17,7 @@ from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN, LANGUAGES
 from parrot.data.images import open_image
 from parrot.data.tsv import LETTERS
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.kinds.yes_no import build_yes_no_prompt
 from parrot.evaluate.parrot_predictor import load_predictor
 from parrot.evaluate.postprocess import wrapper_answer
@@ -53,7 +53,7 @@ class Parrot:
         self.max_new_tokens = max_new_tokens
 
     def set_dump_image(self, dump_image_func: Callable[[pd.Series], Sequence[str]]) -> None:
-        """Take the data set's way to write a row's pictures to files."""
+        """Take the data set's way to write a row's images to files."""
         self.dump_image = dump_image_func
 
     def use_custom_prompt(self, dataset: str) -> bool:
@@ -61,23 +61,23 @@ class Parrot:
         return _type(dataset) in ("Y/N", "MCQ")
 
     def build_prompt(self, line: pd.Series, dataset: str) -> list[dict[str, str]]:
-        """The message that asks a data set's row: its text, then its pictures' files."""
+        """The message that asks a data set's row: its text, then its images' files."""
         if _type(dataset) == "Y/N":
             prompt = build_yes_no_prompt(str(line["question"]))
         else:
             language = self._language(dataset)
             prompt = build_prompt(_texts(line), self.instruction, language or "en", "dataset" if language else "group")
-        pictures = [{"type": "image", "value": str(path)} for path in self.dump_image(line)]
-        return [{"type": "text", "value": prompt}, *pictures]
+        images = [{"type": "image", "value": str(path)} for path in self.dump_image(line)]
+        return [{"type": "text", "value": prompt}, *images]
 
     def generate(self, message: str | Message, dataset: str | None = None) -> str:
-        """What VLMEvalKit calls for each row: the answer to a message, or to a text without pictures."""
+        """What VLMEvalKit calls for each row: the answer to a message, or to a text without images."""
         return self.generate_inner(
             [{"type": "text", "value": message}] if isinstance(message, str) else message, dataset
         )
 
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
-        """The answer to a message, shortened as the wrapper shortens it. ConfigError for an unreadable picture."""
+        """The answer to a message, shortened as the wrapper shortens it. UserError for an unreadable image."""
         query, paths = prepare_inputs(message)
         (images,) = encode_unnamed(self.predictor, [[open_image(path, path) for path in paths]])
         language = self._language(dataset or "")
@@ -92,13 +92,13 @@ class Parrot:
 
 
 def prepare_inputs(message: Message) -> tuple[str, list[str]]:
-    """The user's turn of a message, and its pictures' files.
+    """The user's turn of a message, and its images' files.
 
-    One text with one picture has it in front, on a line of its own; otherwise pictures stay where they are.
+    One text with one image has it in front, on a line of its own; otherwise images stay where they are.
     """
     kinds = [part["type"] for part in message]
     if set(kinds) - {"text", "image"}:
-        raise ConfigError(f"message: expected parts of type text or image, found {', '.join(sorted(set(kinds)))}")
+        raise UserError(f"message: expected parts of type text or image, found {', '.join(sorted(set(kinds)))}")
     paths = [part["value"] for part in message if part["type"] == "image"]
     if sorted(kinds) == ["image", "text"]:
         (text,) = (part["value"] for part in message if part["type"] == "text")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import check_regular
 
 # A spreadsheet takes a cell that begins so, and is no number, for a formula; behind an apostrophe it is text.
@@ -24,7 +24,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[list[str]]:
     """Read the rows below the header of a file that `to_csv` wrote; the file's second line is the first of them.
 
     Raises:
-        ConfigError: the file cannot be read or is cut off, its header is not `columns`, it has no row, or a row has
+        UserError: the file cannot be read or is cut off, its header is not `columns`, it has no row, or a row has
             another number of cells.
     """
     check_regular(path)
@@ -32,25 +32,23 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[list[str]]:
         content = path.read_bytes()
         text = content.decode()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         at = 1 + content.count(b"\n", 0, error.start)
-        raise ConfigError(f"{path}: line {at}: expected UTF-8; {remade(path)}") from None
+        raise UserError(f"{path}: line {at}: expected UTF-8; {remade(path)}") from None
     try:
         header, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except csv.Error as error:
-        raise ConfigError(f"{path}: expected CSV: {error}; {remade(path)}") from None
+        raise UserError(f"{path}: expected CSV: {error}; {remade(path)}") from None
     missing = [column for column in columns if column not in header]
     if missing or tuple(header) != tuple(columns):
         found = f"no column {missing[0]}" if missing else "other columns"
-        raise ConfigError(f"{path}: {found}; expected {', '.join(columns)}; {remade(path)}")
+        raise UserError(f"{path}: {found}; expected {', '.join(columns)}; {remade(path)}")
     if not text.endswith("\n") or not rows:
-        raise ConfigError(f"{path}: expected whole lines below the header, found it cut off; {remade(path)}")
+        raise UserError(f"{path}: expected whole lines below the header, found it cut off; {remade(path)}")
     for number, cells in enumerate(rows, start=2):
         if len(cells) != len(header):
-            raise ConfigError(
-                f"{path}: line {number}: expected {len(header)} cells, found {len(cells)}; {remade(path)}"
-            )
+            raise UserError(f"{path}: line {number}: expected {len(header)} cells, found {len(cells)}; {remade(path)}")
     return [[_as_named(cell) for cell in cells] for cells in rows]
 
 

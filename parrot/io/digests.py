@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parrot.errors import naming
-from parrot.io.files import atomic_write, patiently, whole_lines
+from parrot.io.files import atomic_write, complete_lines, patiently
 
 
 def file_sha256(path: str | Path) -> str:
@@ -68,7 +68,7 @@ def read_lines(path: Path, mine: bool) -> list[Any]:
     where it is `mine`, since what is appended next would go on with it.
     """
     content = path.read_bytes() if path.is_file() else b""
-    lines = whole_lines(content)
+    lines = complete_lines(content)
     values = _values(lines)
     damaged = len(lines) - len(values)
     if damaged:
@@ -83,7 +83,7 @@ def seal(partial: Path, path: Path) -> None:
     write_record(_seal(path), file_sha256(partial))
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether `path` is a file as it was sealed; reads all of it, about a second a GiB."""
     if not path.exists():
         return False

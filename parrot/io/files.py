@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from parrot.errors import ConfigError, naming
+from parrot.errors import UserError, naming
 
 SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 CHUNK = 1 << 24  # bytes
@@ -66,21 +66,21 @@ def _beside(path: Path) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it where they are missing; ConfigError where that cannot be."""
+    """Make a folder and those above it where they are missing; UserError where that cannot be."""
     try:
         patiently(path.mkdir, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be made a folder: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be made a folder: {error.strerror}") from None
 
 
 def check_folder(path: Path) -> None:
-    """ConfigError, before anything is computed, where the folder `path` cannot be made or written to."""
+    """UserError, before anything is computed, where the folder `path` cannot be made or written to."""
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise ConfigError(f"{there}: cannot be written to: {error.strerror}") from None
+        raise UserError(f"{there}: cannot be written to: {error.strerror}") from None
 
 
 def replace(source: Path, target: Path) -> None:
@@ -147,7 +147,7 @@ def sync_tree(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in below if path.is_file()]
 
 
-def whole_lines(content: bytes) -> list[bytes]:
+def complete_lines(content: bytes) -> list[bytes]:
     """Return the complete lines of a file that grows, with their ends; a last one without its end is left out."""
     return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
@@ -175,21 +175,21 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def check_regular(path: str | Path) -> None:
-    """ConfigError unless `path` is a file or a link to one: reading a named pipe or a terminal would wait for ever."""
+    """UserError unless `path` is a file or a link to one: reading a named pipe or a terminal would wait for ever."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
     if not stat.S_ISREG(mode):
         found = next((what for is_one, what in SPECIAL.items() if is_one(mode)), "none")
-        raise ConfigError(f"{path}: expected a regular file, found {found}")
+        raise UserError(f"{path}: expected a regular file, found {found}")
 
 
 def read_text(path: str | Path) -> str:
     """Return the text of a UTF-8 file, a byte-order mark left out, line ends as they are.
 
     Raises:
-        ConfigError: the file cannot be read, or has another encoding; the latter names line and byte.
+        UserError: the file cannot be read, or has another encoding; the latter names line and byte.
     """
     return _decoded(read_content(path).removeprefix(codecs.BOM_UTF8), path)
 
@@ -200,7 +200,7 @@ def _decoded(content: bytes, path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, error.start - content.rfind(b"\n", 0, error.start)
         found = f"0x{content[error.start]:02x}"
-        raise ConfigError(f"{path}: line {line}, byte {byte}: expected text in UTF-8, found {found}") from None
+        raise UserError(f"{path}: line {line}, byte {byte}: expected text in UTF-8, found {found}") from None
 
 
 def read_content(path: str | Path) -> bytes:
@@ -209,7 +209,7 @@ def read_content(path: str | Path) -> bytes:
     Disks and downloads leave zeros, of any number, in place of what they lost.
 
     Raises:
-        ConfigError: the file cannot be read, or has a zero byte.
+        UserError: the file cannot be read, or has a zero byte.
     """
     check_regular(path)
     parts: list[bytes] = []
@@ -220,11 +220,11 @@ def read_content(path: str | Path) -> bytes:
                 if (zero := part.find(b"\0")) >= 0:
                     _decoded(b"".join([*parts, part[:zero]]), path)  # UTF-16, which has zeros, is told by its encoding
                     line += part.count(b"\n", 0, zero)
-                    raise ConfigError(f"{path}: line {line}: expected text, found a zero byte")
+                    raise UserError(f"{path}: line {line}: expected text, found a zero byte")
                 parts.append(part)
                 line += part.count(b"\n")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return b"".join(parts)
 
 
@@ -237,7 +237,7 @@ def read_json(path: str | Path) -> Any:
     """Return the value that a JSON file holds.
 
     Raises:
-        ConfigError: the file is malformed or has a name twice; the line is named.
+        UserError: the file is malformed or has a name twice; the line is named.
     """
     return parse_json(read_text(path), str(path))
 
@@ -246,20 +246,20 @@ def parse_json(text: str, where: str) -> Any:
     """Return the value of the JSON that lies at `where`.
 
     Raises:
-        ConfigError: as `read_json`.
+        UserError: as `read_json`.
     """
     try:
         value = json.loads(text, object_pairs_hook=_without_doubles)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except _Doubled as error:
-        raise ConfigError(f"{where}: line {_second(text)}: {error} is there twice; expected every name once") from None
+        raise UserError(f"{where}: line {_second(text)}: {error} is there twice; expected every name once") from None
     except UnicodeEncodeError:
-        raise ConfigError(f"{where}: expected text, found half of a surrogate pair") from None
+        raise UserError(f"{where}: expected text, found half of a surrogate pair") from None
     except RecursionError:
-        raise ConfigError(f"{where}: expected JSON: lists or objects are nested too deeply") from None
+        raise UserError(f"{where}: expected JSON: lists or objects are nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"{where}: expected JSON: {error}") from None
+        raise UserError(f"{where}: expected JSON: {error}") from None
     return value
 
 
@@ -295,11 +295,11 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
     Raises:
-        ConfigError: the file is missing, malformed or holds another value.
+        UserError: the file is missing, malformed or holds another value.
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
 
 

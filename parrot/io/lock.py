@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from parrot.errors import ConfigError, naming
+from parrot.errors import UserError, naming
 from parrot.io.files import make_folder
 
 
 @contextmanager
-def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
+def exclusive_lock(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this job, by its first process; the kernel lets go when that ends, however it ends.
 
     Between machines this holds on NFS, where Linux makes it a lock of the server, and on Lustre mounted with `flock`.
@@ -28,7 +28,7 @@ def only_one(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
     The lock's file lies beside the folder, since on NFS a folder cannot be removed while a file in it is open, and goes
     when the holder lets go.
 
-    Raises ConfigError, naming the other one and what it is `doing`, where another job holds it; with `wait`, says so
+    Raises UserError, naming the other one and what it is `doing`, where another job holds it; with `wait`, says so
     and waits for it.
     """
     if int(os.environ.get("RANK", 0)) > 0:
@@ -106,7 +106,7 @@ def _lock(file: TextIO, folder: Path, doing: str, wait: bool) -> None:
             print(f"parrot: {folder}: waiting for {holder}, which is {doing} here", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         elif not _of_a_node_that_is_down(holder):
-            raise ConfigError(f"{folder}: {holder} is {doing} here; expected one at a time") from None
+            raise UserError(f"{folder}: {holder} is {doing} here; expected one at a time") from None
     except OSError as error:
         print(
             f"parrot: warning: {folder}: cannot be locked ({error.strerror}); let nothing else be {doing} here",

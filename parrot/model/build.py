@@ -19,7 +19,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from parrot.config.settings import ImageReading, Tuning
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import atomic_path
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.experts import ParrotProjector
@@ -39,7 +39,7 @@ def build(
     does not know a turn's markers gets rows for them, which only a stage that tunes it whole trains.
 
     Raises:
-        ConfigError: a folder is not whole, as `parrot.model.folder` finds before anything is loaded, or does not fit.
+        UserError: a folder is not whole, as `parrot.model.folder` finds before anything is loaded, or does not fit.
     """
     check_folder(settings.vision_tower.path, "vision encoder")
     check_folder(settings.language_model.path, "language model")
@@ -67,7 +67,7 @@ def build(
 def configuration(settings: AlignSettings | TuneSettings, vision: Any, language: Any) -> ParrotConfig:
     """The model that a stage builds on backbones of these configurations; stage 1 has no experts.
 
-    ConfigError for a setting that does not fit the backbones.
+    UserError for a setting that does not fit the backbones.
     """
     experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
     try:
@@ -82,7 +82,7 @@ def configuration(settings: AlignSettings | TuneSettings, vision: Any, language:
             **experts,
         )
     except ValueError as error:
-        raise ConfigError(f"model.{error}") from None
+        raise UserError(f"model.{error}") from None
 
 
 def _assemble(
@@ -144,7 +144,7 @@ def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 
 def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
-    """Load what `save_projector` wrote, once it was checked; ConfigError where weights are not finite."""
+    """Load what `save_projector` wrote, once it was checked; UserError where weights are not finite."""
     path = Path(folder) / SAFE_WEIGHTS_NAME
     state = load_file(path)
     check_finite(state, path)
@@ -152,10 +152,10 @@ def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 
 def check_projector(settings: AlignSettings | TuneSettings, folder: str | Path) -> None:
-    """ConfigError unless `folder` holds a whole projector that fits the model of these settings, by its headers."""
+    """UserError unless `folder` holds a whole projector that fits the model of these settings, by its headers."""
     path = Path(folder) / SAFE_WEIGHTS_NAME
     if not os.path.lexists(path):
-        raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
+        raise UserError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
     vision = read_config(Path(settings.vision_tower.path))
     language = read_config(Path(settings.language_model.path))
     config = configuration(settings, getattr(vision, "vision_config", vision), language)

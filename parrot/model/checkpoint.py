@@ -25,7 +25,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, A
     """Load a Parrot model, as `load_parrot` does, or any image-text-to-text model of transformers, as `load_vlm` does.
 
     Raises:
-        ConfigError: the folder is no model's, or not whole.
+        UserError: the folder is no model's, or not whole.
     """
     ours = model_type(folder) in (ParrotConfig.model_type, RELEASED_TYPE)
     return load_parrot(folder, dtype) if ours else load_vlm(folder, dtype)
@@ -37,7 +37,7 @@ def load_parrot(
     """Load the model of a run's model folder or of a released checkpoint, in evaluation mode, and its processor.
 
     Raises:
-        ConfigError: the folder is no Parrot model's, or not whole.
+        UserError: the folder is no Parrot model's, or not whole.
     """
     be_quiet()
     if model_type(folder) == RELEASED_TYPE:

@@ -26,7 +26,7 @@ class ParrotConfig(PreTrainedConfig):
         expert_intermediate_size: inner width of one expert.
         expert_type: `gated`, down(silu(gate x) * up x), the released code's; or `two_layer`, down(silu(up x)), the
             paper's. Neither has biases.
-        moe_top_k: experts that a picture uses, their weights scaled to sum to 1; None: all of them.
+        moe_top_k: experts that an image uses, their weights scaled to sum to 1; None: all of them.
         residual: `released`, experts' sum + `moe_weight` x visual tokens; or `paper` (equation 5), visual tokens +
             `alpha` x experts' sum.
         moe_weight: see `residual`.
@@ -93,7 +93,7 @@ class ParrotConfig(PreTrainedConfig):
 
     @property
     def num_image_tokens(self) -> int:
-        """Visual tokens a picture: its patches, and the class token if that is kept."""
+        """Visual tokens an image: its patches, and the class token if that is kept."""
         patches = (self.vision_config.image_size // self.vision_config.patch_size) ** 2
         return patches + (self.vision_feature_select == "cls_patch")
 

@@ -73,7 +73,7 @@ class ParrotExperts(nn.Module):
         Args:
             visual: (N, L, d).
             weights: (N, num_experts), or (N, k) of the chosen.
-            chosen: (N, k), the experts of each picture.
+            chosen: (N, k), the experts of each image.
         Returns:
             (N, L, d)
         """
@@ -93,8 +93,8 @@ class ParrotExperts(nn.Module):
         return inner.flatten(-2) @ self.down_proj.flatten(0, 1)
 
     def _chosen(self, visual: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        """Pictures are sorted by expert, so that each projection is one grouped matrix product."""
-        pictures, length, width = visual.shape
+        """Images are sorted by expert, so that each projection is one grouped matrix product."""
+        images, length, width = visual.shape
         experts, order = chosen.flatten().sort(stable=True)
         source = order // chosen.shape[1]
         present = experts[:, None] == torch.arange(len(self.up_proj), device=experts.device)
@@ -139,10 +139,10 @@ class ParrotExpertBlock(nn.Module):
         """Guide visual tokens.
 
         Args:
-            visual: (N, L, d), projected features of N pictures, class token first.
-            text: (N, T, d), the text embeddings that each picture's router reads.
+            visual: (N, L, d), projected features of N images, class token first.
+            text: (N, T, d), the text embeddings that each image's router reads.
             mask: (N, T) bool, the text positions that it may read.
-            languages: (N,), each picture's language, for the router `language`.
+            languages: (N,), each image's language, for the router `language`.
 
         Returns:
             Guided visual tokens (N, L, d), and the experts' weights and probabilities (N, num_experts), float32.

@@ -1,7 +1,7 @@
 """Floating-point operations that training and prediction have to compute, from the model's sizes and lengths alone.
 
 Counted are the matrix products, two operations a multiply-add, each only where something needs it: padding, positions
-that causal attention masks, recomputed activations, encoder layers above the features, experts that a picture does not
+that causal attention masks, recomputed activations, encoder layers above the features, experts that an image does not
 use and logits of unsupervised positions cost nothing. A product has up to three parts of equal cost: the result, the
 gradient of its input, and the gradient of its weights. A frozen module computes no gradient of its weights, and none of
 its input either where nothing trained lies before it, as in the vision encoder.
@@ -21,21 +21,21 @@ FORWARD = 1  # parts of a product that prediction and recomputation need: its re
 
 class Sample(NamedTuple):
     """Counts of one sample's text tokens (without visual ones), of those that the router reads, of the supervised ones,
-    and of its pictures."""
+    and of its images."""
 
     text: int
     prompt: int
     supervised: int
-    pictures: int = 1
+    images: int = 1
 
 
 class Question(NamedTuple):
     """Counts of a question's text tokens (without visual ones), of those that are generated, the one that ends the
-    answer included, and of its pictures."""
+    answer included, and of its images."""
 
     text: int
     answer: int
-    pictures: int = 1
+    images: int = 1
 
 
 def training_flops(
@@ -48,18 +48,18 @@ def training_flops(
     """
     assert "projector" in trained, "every stage trains the projector"
     samples = list(samples)
-    pictures = sum(sample.pictures for sample in samples)
+    images = sum(sample.images for sample in samples)
     tuned = 2 + ("language_model" in trained)
     parts = {
-        "vision_tower": pictures * _vision_tower(config),
+        "vision_tower": images * _vision_tower(config),
         # The features need no gradient, what enters the second layer does.
-        "projector": pictures * _projector(config, 2, 3),
+        "projector": images * _projector(config, 2, 3),
         "language_model": sum(_language_model(config, sample, tuned, 3) for sample in samples),
         "lm_head": tuned * sum(_lm_head(config, sample.supervised) for sample in samples),
     }
     if config.num_experts:
-        parts["expert_block"] = pictures * (2 + ("experts" in trained)) * _experts(config)
-        parts["expert_block"] += tuned * sum(sample.pictures * _pooling(config, sample.prompt) for sample in samples)
+        parts["expert_block"] = images * (2 + ("experts" in trained)) * _experts(config)
+        parts["expert_block"] += tuned * sum(sample.images * _pooling(config, sample.prompt) for sample in samples)
     return parts
 
 
@@ -71,29 +71,29 @@ def recomputed_flops(config: ParrotConfig, samples: Iterable[Sample]) -> int:
     return sum(_language_model(config, sample, FORWARD, FORWARD) for sample in samples)
 
 
-def prediction_flops(config: ParrotConfig, questions: Iterable[Question], pictures: int) -> dict[str, int]:
-    """Operations of answering `questions` about so many distinct pictures, by part of the model.
+def prediction_flops(config: ParrotConfig, questions: Iterable[Question], images: int) -> dict[str, int]:
+    """Operations of answering `questions` about so many distinct images, by part of the model.
 
-    A picture is encoded once, whatever the number of questions about it; projector and experts, which the router's
+    An image is encoded once, whatever the number of questions about it; projector and experts, which the router's
     text guides, run once a question that has one. A question's prompt passes through the language model once, then
     every generated token but the last. Each generated token needs its logits.
     """
     questions = list(questions)
-    shown = sum(question.pictures for question in questions)
+    shown = sum(question.images for question in questions)
     parts = {
-        "vision_tower": pictures * _vision_tower(config),
+        "vision_tower": images * _vision_tower(config),
         "projector": shown * _projector(config, FORWARD, FORWARD),
         "language_model": sum(_answering(config, question) for question in questions),
         "lm_head": sum(_lm_head(config, question.answer) for question in questions),
     }
     if config.num_experts:
         parts["expert_block"] = shown * _experts(config)
-        parts["expert_block"] += sum(question.pictures * _pooling(config, question.text) for question in questions)
+        parts["expert_block"] += sum(question.images * _pooling(config, question.text) for question in questions)
     return parts
 
 
 def _vision_tower(config: ParrotConfig) -> int:
-    """One picture, forward only, up to the layer whose features are taken."""
+    """One image, forward only, up to the layer whose features are taken."""
     vision = config.vision_config
     width, patches = vision.hidden_size, (vision.image_size // vision.patch_size) ** 2
     tokens = patches + (vision.model_type == "clip_vision_model")  # its class token
@@ -104,7 +104,7 @@ def _vision_tower(config: ParrotConfig) -> int:
 
 
 def _projector(config: ParrotConfig, first: int, second: int) -> int:
-    """One picture, by so many parts of its first and second layer's products."""
+    """One image, by so many parts of its first and second layer's products."""
     width = config.text_config.hidden_size
     cost = first * _product(config.num_image_tokens, config.vision_config.hidden_size * width)
     if config.projector_type == "mlp2x_gelu":
@@ -113,7 +113,7 @@ def _projector(config: ParrotConfig, first: int, second: int) -> int:
 
 
 def _experts(config: ParrotConfig) -> int:
-    """One picture, forward: the experts that it uses and the router's own weights."""
+    """One image, forward: the experts that it uses and the router's own weights."""
     width, inner = config.text_config.hidden_size, config.expert_intermediate_size
     used = config.moe_top_k or config.num_experts
     layers = 3 if config.expert_type == "gated" else 2
@@ -135,7 +135,7 @@ def _language_model(config: ParrotConfig, sample: Sample | Question, linear: int
 
     Gradients pass through frozen layers too, to the projector. Both factors of attention's products are activations.
     """
-    tokens = sample.text + sample.pictures * config.num_image_tokens
+    tokens = sample.text + sample.images * config.num_image_tokens
     pairs = tokens * (tokens + 1) // 2
     return linear * _linear(config, tokens) + attention * _attention(config, pairs)
 

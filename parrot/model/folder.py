@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import (
 from parrot.config.base import validate
 from parrot.config.settings import ModelSettings
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_object
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.image_processing_parrot import ParrotImageProcessor
@@ -61,13 +61,13 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
     """Check everything but the values of the weights; `kind`: what the folder is meant for, by default what it says.
 
     Raises:
-        ConfigError: names the first thing that is missing, damaged or does not fit the rest of the folder.
+        UserError: names the first thing that is missing, damaged or does not fit the rest of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such model folder")
+        raise UserError(f"{folder}: no such model folder")
     if not os.path.lexists(folder / CONFIG):
-        raise ConfigError(f"{folder}: no {CONFIG}; expected a model folder in transformers' format")
+        raise UserError(f"{folder}: no {CONFIG}; expected a model folder in transformers' format")
     check_counts(folder / CONFIG, ("num_hidden_layers",), len(headers(folder)))
     config = read_config(folder)
     _, check = KINDS[kind_of(folder, config, kind)]
@@ -78,61 +78,61 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
 def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
     """What the folder of a model with `config` is: what is `meant`, or by default the first that fits.
 
-    ConfigError where it is none of a kind of ours, or not what is meant.
+    UserError where it is none of a kind of ours, or not what is meant.
     """
     found = [each for each, (is_one, _) in KINDS.items() if is_one(config)]
     if not found or meant not in (None, *found):
         wanted = meant or " or ".join(KINDS)
         article = "an" if wanted[0] in "aeiou" else "a"
-        raise ConfigError(f"{folder / CONFIG}: model_type: expected {article} {wanted}, found {config.model_type}")
+        raise UserError(f"{folder / CONFIG}: model_type: expected {article} {wanted}, found {config.model_type}")
     return meant or found[0]
 
 
 def read_config(folder: Path) -> Any:
-    """The configuration of a model folder; no code of it runs. ConfigError where there is none that can be read."""
+    """The configuration of a model folder; no code of it runs. UserError where there is none that can be read."""
     path = folder / CONFIG
     check_file(path)
     fields = read_object(path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise ConfigError(f"{path}: model_type: expected an architecture that transformers knows, found {kind!r}")
+        raise UserError(f"{path}: model_type: expected an architecture that transformers knows, found {kind!r}")
     _check_said(fields, str(path))
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # configurations check their fields by errors of many kinds
-        raise ConfigError(f"{path}: expected the configuration of a {kind} model: {in_one_line(error)}") from None
+        raise UserError(f"{path}: expected the configuration of a {kind} model: {in_one_line(error)}") from None
 
 
 def _check_said(fields: dict[str, Any], where: str) -> None:
-    """ConfigError for a field of `DECIDING` that is not there; a Parrot model's two parts are checked as well."""
+    """UserError for a field of `DECIDING` that is not there; a Parrot model's two parts are checked as well."""
     kind = fields["model_type"]
     said = fields | ({"rope_parameters": fields["rope_theta"]} if "rope_theta" in fields else {})  # its older name
     for name in DECIDING.get(kind, ()):
         if name not in said:
-            raise ConfigError(f"{where}: {name}: expected a value, found nothing")
+            raise UserError(f"{where}: {name}: expected a value, found nothing")
     for name in ("text_config", "vision_config") if kind == ParrotConfig.model_type else ():
         part = fields[name]
         if not isinstance(part, dict) or not isinstance(part.get("model_type"), str):
-            raise ConfigError(f"{where}: {name}: expected a configuration with its model_type, found {part!r:.60}")
+            raise UserError(f"{where}: {name}: expected a configuration with its model_type, found {part!r:.60}")
         _check_said(part, f"{where}: {name}")
 
 
 def check_counts(path: Path, names: Sequence[str], tensors: int) -> None:
-    """ConfigError for more layers, or what `names` says, than tensors: all would be made before weights are missed."""
+    """UserError for more layers, or what `names` says, than tensors: all would be made before weights are missed."""
     check_file(path)
     fields = read_object(path)
     for part in (fields, *(value for value in fields.values() if isinstance(value, dict))):
         for name in names:
             count = part.get(name)
             if isinstance(count, int) and count > tensors:
-                raise ConfigError(f"{path}: {name}: expected at most the weights' {tensors}, found {count}")
+                raise UserError(f"{path}: {name}: expected at most the weights' {tensors}, found {count}")
 
 
 def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
     """Compare the headers of a folder's weights with a model of class `kind`; `surplus`: whether others are refused.
 
     Raises:
-        ConfigError: names the first tensor that is missing, of another shape or not the model's.
+        UserError: names the first tensor that is missing, of another shape or not the model's.
     """
     found = headers(folder)
     state = {name: torch.empty(header.shape, device="meta") for name, header in found.items()}
@@ -147,7 +147,7 @@ def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
                 ignore_mismatched_sizes=True,
             )
     except Exception as error:  # a model's modules refuse sizes by errors of many kinds
-        raise ConfigError(f"{folder / CONFIG}: expected sizes that make a model: {in_one_line(error)}") from None
+        raise UserError(f"{folder / CONFIG}: expected sizes that make a model: {in_one_line(error)}") from None
     expected = model.state_dict()
     wrong: list[tuple[str, Any, Any]] = [
         (name, tuple(expected[name].shape), "nothing") for name in report["missing_keys"]
@@ -157,7 +157,7 @@ def check_weights(kind: Any, folder: Path, config: Any, surplus: bool) -> None:
     if wrong:
         name, wanted, has = min(wrong, key=str)
         others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ConfigError(f"{folder}: the weights: {name}: expected {wanted} by {CONFIG}, found {has}{others}")
+        raise UserError(f"{folder}: the weights: {name}: expected {wanted} by {CONFIG}, found {has}{others}")
 
 
 def _vision_encoder(folder: Path, config: Any) -> None:
@@ -167,7 +167,7 @@ def _vision_encoder(folder: Path, config: Any) -> None:
     try:
         processor = image_processor_of(folder, vision)
     except Exception as error:  # fields of an image processor are read without being checked
-        raise ConfigError(f"{path}: expected an image processor's settings: {in_one_line(error)}") from None
+        raise UserError(f"{path}: expected an image processor's settings: {in_one_line(error)}") from None
     check_pixels(folder, processor, vision)
 
 
@@ -193,7 +193,7 @@ def _image_text_to_text_model(folder: Path, config: Any) -> None:
 
 
 def check_settings(config: ParrotConfig, where: str) -> None:
-    """ConfigError, beginning with `where`, for a field that a run's settings could not have given."""
+    """UserError, beginning with `where`, for a field that a run's settings could not have given."""
     fields = {name: getattr(config, name) for name in ModelSettings.model_fields if hasattr(config, name)}
     fields |= {"top_k": config.moe_top_k, "projector": config.projector_type}
     names = {"vision_tower": config.vision_config.model_type, "language_model": config.text_config.model_type}
@@ -205,27 +205,27 @@ def _parrot_model(folder: Path, config: ParrotConfig) -> None:
     check_weights(ParrotForConditionalGeneration, folder, config, surplus=True)
     for name in (PROCESSOR, GENERATION):
         if not os.path.lexists(folder / name):
-            raise ConfigError(f"{folder}: no {name}; expected a model folder that training wrote")
+            raise UserError(f"{folder}: no {name}; expected a model folder that training wrote")
         check_file(folder / name)
     if read_object(folder / GENERATION).get("eos_token_id") is None:
-        raise ConfigError(f"{folder / GENERATION}: eos_token_id: expected the token that ends an answer, found none")
+        raise UserError(f"{folder / GENERATION}: eos_token_id: expected the token that ends an answer, found none")
     check_processor(read_processor(folder), config, folder)
 
 
 def read_processor(folder: Path) -> ParrotProcessor:
-    """The processor of a Parrot model folder; ConfigError where files are missing or cannot be read."""
+    """The processor of a Parrot model folder; UserError where files are missing or cannot be read."""
     check_tokenizer_files(folder)
     image_settings(folder)
     try:
         return ParrotProcessor.from_pretrained(folder)
     except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
-        raise ConfigError(f"{folder}: no readable processor: {in_one_line(error)}") from None
+        raise UserError(f"{folder}: no readable processor: {in_one_line(error)}") from None
 
 
 def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Path) -> None:
-    """ConfigError unless a model folder's processor reads text whole and is of the kind that `config` says."""
+    """UserError unless a model folder's processor reads text whole and is of the kind that `config` says."""
     if processor.image_token_id != config.image_token_id:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: tokenizer: expected {IMAGE_TOKEN} to be token {config.image_token_id}, found "
             f"{processor.image_token_id}"
         )
@@ -234,7 +234,7 @@ def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Pa
     for name in ("num_image_tokens", "router_text", "languages"):
         expected, found = getattr(config, name), getattr(processor, name)
         if expected != found:
-            raise ConfigError(f"{folder / PROCESSOR}: {name}: expected {expected} by {CONFIG}, found {found}")
+            raise UserError(f"{folder / PROCESSOR}: {name}: expected {expected} by {CONFIG}, found {found}")
     check_pixels(folder, processor.image_processor, config.vision_config)
 
 
@@ -248,32 +248,32 @@ def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
             return path, settings
     path = folder / PIXELS
     if not os.path.lexists(path):
-        raise ConfigError(f"{folder}: no {PIXELS}; expected how images are prepared for the encoder")
+        raise UserError(f"{folder}: no {PIXELS}; expected how images are prepared for the encoder")
     check_file(path)
     return path, read_object(path)
 
 
 def check_pixels(folder: Path, processor: ParrotImageProcessor, vision: Any) -> None:
-    """ConfigError unless an image becomes what the encoder `vision` reads, by settings that are in the folder."""
+    """UserError unless an image becomes what the encoder `vision` reads, by settings that are in the folder."""
     path, settings = image_settings(folder)
     channels = getattr(vision, "num_channels", 3)
     for name in ("image_mean", "image_std"):
         values: Any = settings.get(name)
         numbers = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
         if not numbers or len(values) != channels or not all(map(math.isfinite, values)):
-            raise ConfigError(f"{path}: {name}: expected {channels} numbers, found {values}")
+            raise UserError(f"{path}: {name}: expected {channels} numbers, found {values}")
     if min(settings["image_std"]) <= 0:
-        raise ConfigError(f"{path}: image_std: expected numbers above 0, found {settings['image_std']}")
+        raise UserError(f"{path}: image_std: expected numbers above 0, found {settings['image_std']}")
     if "size" not in settings:
-        raise ConfigError(f"{path}: size: expected the side of the images, {vision.image_size}, found nothing")
+        raise UserError(f"{path}: size: expected the side of the images, {vision.image_size}, found nothing")
     side = vision.image_size
     try:
         pixels = processor(Image.new("RGB", (side + 2, side)), return_tensors="pt")["pixel_values"]
     except Exception as error:  # fields of an image processor are used without being checked
-        raise ConfigError(f"{path}: expected settings that prepare an image: {in_one_line(error)}") from None
+        raise UserError(f"{path}: expected settings that prepare an image: {in_one_line(error)}") from None
     if pixels.shape != (1, channels, side, side):
         found = " x ".join(map(str, pixels.shape[1:]))
-        raise ConfigError(f"{path}: expected images of {channels} x {side} x {side} by {CONFIG}, found {found}")
+        raise UserError(f"{path}: expected images of {channels} x {side} x {side} by {CONFIG}, found {found}")
 
 
 def _sees_and_writes(config: Any) -> bool:

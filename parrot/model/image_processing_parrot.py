@@ -1,4 +1,4 @@
-"""Pictures to pixels, on PIL alone so that the same picture gives the same pixels whatever else is installed."""
+"""Images to pixels, on PIL alone so that the same image gives the same pixels whatever else is installed."""
 
 from __future__ import annotations
 

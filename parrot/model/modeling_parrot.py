@@ -75,7 +75,7 @@ class ParrotPreTrainedModel(PreTrainedModel):
             assert input_ids is not None, "the model checks its inputs"
             return input_ids == token
         if token >= embedding.num_embeddings:
-            raise ValueError(f"inputs_embeds: the image token {token} has no embedding; pictures need input_ids")
+            raise ValueError(f"inputs_embeds: the image token {token} has no embedding; images need input_ids")
         return (inputs_embeds == embedding(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
     def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
@@ -86,7 +86,7 @@ class ParrotPreTrainedModel(PreTrainedModel):
         counts, length = is_image.sum(-1).tolist(), self.config.num_image_tokens
         if sum(counts) != images * length or any(count % length for count in counts):
             raise ValueError(
-                f"image tokens and pictures do not match: {images} picture(s) of {length} tokens each, "
+                f"image tokens and images do not match: {images} image(s) of {length} tokens each, "
                 f"but the batch's samples have {counts} image tokens"
             )
         places = [row for row, count in enumerate(counts) for _ in range(count // length)]
@@ -163,14 +163,14 @@ class ParrotModel(ParrotPreTrainedModel):
     ) -> tuple[Tensor, Routed | None]:
         """Text embeddings with the guided visual tokens in the placeholders' stead, and what the router did.
 
-        `blank` features are those of one picture that no token stands for: they are guided and left out.
+        `blank` features are those of one image that no token stands for: they are guided and left out.
         """
         is_image = self._is_image(input_ids, embeds)
         if input_ids is not None:
             embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         assert embeds is not None
-        pictures = 0 if image_features is None or blank else len(image_features)
-        rows = self._image_rows(is_image, pictures)
+        images = 0 if image_features is None or blank else len(image_features)
+        rows = self._image_rows(is_image, images)
         if image_features is None or not len(image_features):
             return embeds, None
         if blank:
@@ -180,7 +180,7 @@ class ParrotModel(ParrotPreTrainedModel):
         routed = None
         if self.expert_block is not None:
             if not blank:
-                inputs.check(self.config, pictures)
+                inputs.check(self.config, images)
             if inputs.ids is not None:
                 text = self.get_input_embeddings()(inputs.ids)
                 readable = torch.ones_like(inputs.ids, dtype=torch.bool) if inputs.mask is None else inputs.mask.bool()
@@ -195,9 +195,9 @@ class ParrotModel(ParrotPreTrainedModel):
         return embeds.masked_scatter(is_image.unsqueeze(-1), visual.to(embeds.dtype)), routed
 
     def _blank(self, no_features: Tensor | None, device: torch.device) -> Tensor:
-        """Features of one picture that is not there, (1, `config.num_image_tokens`, d_vision).
+        """Features of one image that is not there, (1, `config.num_image_tokens`, d_vision).
 
-        Where pictures come as features, `no_features` is (0, L, d_vision), and the encoder is not run here either.
+        Where images come as features, `no_features` is (0, L, d_vision), and the encoder is not run here either.
         """
         if no_features is not None:
             return no_features.new_zeros(1, *no_features.shape[1:])
@@ -222,22 +222,22 @@ class ParrotModel(ParrotPreTrainedModel):
         """Run the model.
 
         Args:
-            input_ids: (B, T); every picture is a run of `config.num_image_tokens` times `config.image_token_id`.
+            input_ids: (B, T); every image is a run of `config.num_image_tokens` times `config.image_token_id`.
             attention_mask: (B, T), or (B, cached + T) with a cache; 0 at padding, on either side.
             position_ids: (B, T); by default counted from the attention mask, so that padding does not shift them.
                 Samples packed into one row are told apart by positions that start anew, without an attention mask.
-            inputs_embeds: (B, T, d) instead of `input_ids`; pictures are merged already, or come as well and replace
+            inputs_embeds: (B, T, d) instead of `input_ids`; images are merged already, or come as well and replace
                 the image token's embeddings.
-            pixel_values: (N, 3, S, S), pictures in the order in which their tokens stand in the batch.
+            pixel_values: (N, 3, S, S), images in the order in which their tokens stand in the batch.
             image_features: what `encode_images` gave, instead of `pixel_values`. Where other training batches come with
                 features, a batch of text alone has none of them, (0, L, d_vision).
             router_mask: (B, T), the positions whose text the router may read, padding and image tokens apart;
-                by default all. The router works where pictures enter, so with a cache the prompt alone decides.
-            router_input_ids: (N, R), the text that each picture's router reads instead of its row of `input_ids`, for
+                by default all. The router works where images enter, so with a cache the prompt alone decides.
+            router_input_ids: (N, R), the text that each image's router reads instead of its row of `input_ids`, for
                 packed samples and the router `shuffled_text`; `router_mask` is then (N, R).
             language_ids: (N,), places in `config.languages`, for the router `language`.
         Raises:
-            ValueError: image tokens and pictures do not match, or the router lacks what its kind needs.
+            ValueError: image tokens and images do not match, or the router lacks what its kind needs.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("exactly one of input_ids and inputs_embeds must be given")
@@ -384,12 +384,12 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        # An assistant's first step is called a later one, which would leave out the pictures.
+        # An assistant's first step is called a later one, which would leave out the images.
         first = is_first_iteration or (past_key_values is not None and not past_key_values.get_seq_length())
         given = {"inputs_embeds": inputs_embeds, "past_key_values": past_key_values, "is_first_iteration": first}
         inputs = super().prepare_inputs_for_generation(input_ids, **given, **kwargs)
         if kwargs.get("use_cache", True) and not first:
-            # The cache holds the pictures as the router made them.
+            # The cache holds the images as the router made them.
             for name in ("image_features", *ROUTER_INPUTS):
                 inputs.pop(name, None)
         mask = inputs.get("router_mask")
@@ -401,7 +401,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor | None, dict[str, Any]]:
-        """Beams: keep pictures, and what their routers read, in the order of their tokens. The prompt is what they read
+        """Beams: keep images, and what their routers read, in the order of their tokens. The prompt is what they read
         by default: without a cache every step routes again, and is not to read the answer."""
         names = ["pixel_values", "image_features", "language_ids"]
         if kwargs.get("router_input_ids") is not None:
@@ -410,11 +410,11 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             mask = kwargs.get("attention_mask")
             prompt = torch.ones_like(input_ids) if mask is None else mask
             kwargs["router_mask"] = RouterInputs(kwargs.get("router_mask")).or_prompt(self.config, prompt).mask
-        pictures = [name for name in names if kwargs.get(name) is not None]
-        if pictures:
+        images = [name for name in names if kwargs.get(name) is not None]
+        if images:
             is_image = self._is_image(input_ids, kwargs.get("inputs_embeds"))
-            rows = self._image_rows(is_image, len(kwargs[pictures[0]]))
+            rows = self._image_rows(is_image, len(kwargs[images[0]]))
             beams = torch.arange(expand_size, device=rows.device)
             order = (rows[:, None] * expand_size + beams).flatten().argsort(stable=True)
         input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
-        return input_ids, kwargs | {name: kwargs[name][order] for name in pictures}
+        return input_ids, kwargs | {name: kwargs[name][order] for name in images}

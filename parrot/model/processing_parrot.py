@@ -1,4 +1,4 @@
-"""From pictures and text to what the model reads."""
+"""From images and text to what the model reads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def processor_of(
 
 def image_processor_of(vision_tower: str | Path, vision: Any, **image_reading: Any) -> ParrotImageProcessor:
     """The image processor of an encoder's folder, `vision` being the encoder's configuration."""
-    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its pictures.
+    # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its images.
     without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
     return ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading)
 
@@ -55,13 +55,13 @@ def image_processor_of(vision_tower: str | Path, vision: Any, **image_reading: A
 class ParrotProcessor(ProcessorMixin):
     """Image processor and tokenizer of one model.
 
-    In text a picture is one `<image>`; here it becomes `num_image_tokens` image tokens. A tokenizer that lacks it, a
+    In text an image is one `<image>`; here it becomes `num_image_tokens` image tokens. A tokenizer that lacks it, a
     turn's markers or padding, as Llama's, gets them. Batches are padded on the left, as generation needs.
 
     A conversation starts with what the tokenizer puts in front of a text, Llama's <s>; nothing else is put around it.
 
     Args:
-        num_image_tokens: visual tokens a picture, `ParrotConfig.num_image_tokens`.
+        num_image_tokens: visual tokens an image, `ParrotConfig.num_image_tokens`.
         router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
         languages: `ParrotConfig.languages`.
         chat_format: the row of `parrot.model.chat_template.CHAT_FORMATS` that conversations are written by.
@@ -152,7 +152,7 @@ class ParrotProcessor(ProcessorMixin):
         return self._encode([self.chat.turns(said) for said in moved])
 
     def encode_turns(self, conversation: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
-        """As `format_conversation`, with every picture where it stands in its turn."""
+        """As `format_conversation`, with every image where it stands in its turn."""
         return self._encode([self.chat.turns(conversation)])[0]
 
     def _encode(self, conversations: list[list[Turn]]) -> list[tuple[list[int], list[int]]]:

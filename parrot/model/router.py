@@ -1,4 +1,4 @@
-"""The router: what weighs a picture's experts.
+"""The router: what weighs an image's experts.
 
 Equations (H: visual tokens with the class token first, E: the prompt's text embeddings):
     a = softmax(H[0] E^T / sqrt(d)),  w = softmax(W_r (a E))
@@ -29,24 +29,22 @@ class RouterInputs(NamedTuple):
         default = self.mask is None and self.ids is None and config.router_text == "prompt"
         return self._replace(mask=prompt) if default else self
 
-    def check(self, config: ParrotConfig, pictures: int) -> None:
+    def check(self, config: ParrotConfig, images: int) -> None:
         """ValueError where the router's kind needs what is not there."""
         if config.router == "shuffled_text" and self.ids is None:
-            raise ValueError(
-                "router_input_ids: the router shuffled_text reads another sample's prompt for each picture"
-            )
+            raise ValueError("router_input_ids: the router shuffled_text reads another sample's prompt for each image")
         if config.router == "text" and config.router_text == "user" and self.ids is None and self.mask is None:
             raise ValueError("router_mask: with router_text user it has to mark the user's words")
         if config.router == "language" and self.languages is None:
             known = ", ".join(config.languages)
-            raise ValueError(f"language_ids: the router language needs each picture's language, one of {known}")
+            raise ValueError(f"language_ids: the router language needs each image's language, one of {known}")
         for name, value in (("router_input_ids", self.ids), ("language_ids", self.languages)):
-            if value is not None and len(value) != pictures:
-                raise ValueError(f"{name}: expected one row for each of {pictures} picture(s), found {len(value)}")
+            if value is not None and len(value) != images:
+                raise ValueError(f"{name}: expected one row for each of {images} image(s), found {len(value)}")
 
 
 class ParrotRouter(nn.Module):
-    """Weighs the experts by the prompt as seen from the picture's class token, or by what `config.router` says."""
+    """Weighs the experts by the prompt as seen from the image's class token, or by what `config.router` says."""
 
     weight: nn.Parameter | None
 
@@ -63,11 +61,11 @@ class ParrotRouter(nn.Module):
             uniform_by_fan_in(self.weight, self.weight.shape[-1], generator)
 
     def pool(self, class_token: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Attention-pooled text, one vector a picture.
+        """Attention-pooled text, one vector an image.
 
         Args:
             class_token: (N, d), the query.
-            text: (N, T, d), keys and values: the text embeddings that each picture's router reads.
+            text: (N, T, d), keys and values: the text embeddings that each image's router reads.
             mask: (N, T) bool, the positions that may be read. Where there are none the result is 0.
         Returns:
             (N, d)
@@ -82,7 +80,7 @@ class ParrotRouter(nn.Module):
 
         Args:
             class_token, text, mask: as in `pool`.
-            languages: (N,), each picture's language, for the router `language`.
+            languages: (N,), each image's language, for the router `language`.
         """
         if self.weight is None:
             return class_token.new_full((len(class_token), self.num_experts), 1 / self.num_experts, dtype=torch.float32)
@@ -100,10 +98,10 @@ def choose(probabilities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
 
 
 def balance_loss(probabilities: Tensor, weights: Tensor) -> Tensor:
-    """How unevenly pictures use the experts: num_experts x sum_e mean(weight_e) mean(probability_e).
+    """How unevenly images use the experts: num_experts x sum_e mean(weight_e) mean(probability_e).
 
     1 where all are used alike, num_experts where one does everything. Both arguments are (N, num_experts) and differ
-    only where a picture uses some of the experts. The form is the Switch Transformer's (equation 4) with a mixture's
+    only where an image uses some of the experts. The form is the Switch Transformer's (equation 4) with a mixture's
     weights in the place of its shares of tokens.
     """
     return probabilities.shape[-1] * (weights.mean(0) * probabilities.mean(0)).sum()

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_object
 from parrot.model.chat_template import CHAT_FORMATS
 from parrot.model.weights import check_file
@@ -41,7 +41,7 @@ PROBES: dict[Language, str] = {
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """ConfigError where the files of a tokenizer are missing or cannot be read, so that transformers would make it up.
+    """UserError where the files of a tokenizer are missing or cannot be read, so that transformers would make it up.
 
     Where there is a `tokenizer.json`, no other file's vocabulary is read.
     """
@@ -50,32 +50,32 @@ def check_tokenizer_files(folder: Path) -> None:
     for name in sorted(there):
         check_file(folder / name)
     if not any(there.issuperset(names) for names in VOCABULARIES):
-        raise ConfigError(f"{folder}: no tokenizer.json; expected the tokenizer's files beside the weights")
+        raise UserError(f"{folder}: no tokenizer.json; expected the tokenizer's files beside the weights")
     if SETTINGS not in there:
-        raise ConfigError(f"{folder}: no {SETTINGS}; expected the tokenizer's class and special tokens")
+        raise UserError(f"{folder}: no {SETTINGS}; expected the tokenizer's class and special tokens")
     for name in sorted(there & {"tokenizer.json", "vocab.json"}):
         read_object(folder / name)
     longest = read_object(folder / SETTINGS).get("model_max_length", 0)
     if longest is not None and not isinstance(longest, int | float):
-        raise ConfigError(f"{folder / SETTINGS}: model_max_length: expected a number, found {longest!r:.60}")
+        raise UserError(f"{folder / SETTINGS}: model_max_length: expected a number, found {longest!r:.60}")
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder; no code of it runs.
 
-    ConfigError where files are missing or damaged, or text in one of the six languages does not survive it.
+    UserError where files are missing or damaged, or text in one of the six languages does not survive it.
     """
     check_tokenizer_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
-        raise ConfigError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
+        raise UserError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
     check_text(tokenizer, folder)
     return tokenizer
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """ConfigError where a short text in one of the six languages is another once it is encoded and decoded.
+    """UserError where a short text in one of the six languages is another once it is encoded and decoded.
 
     Forms of one letter (NFKC) and runs of blanks count as equal, since tokenizers may choose among them.
     """
@@ -83,9 +83,7 @@ def check_text(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         if _plain(back) != _plain(text):
-            raise ConfigError(
-                f"{folder}: tokenizer: {language}: expected {text!r} back from its tokens, found {back!r}"
-            )
+            raise UserError(f"{folder}: tokenizer: {language}: expected {text!r} back from its tokens, found {back!r}")
 
 
 def _plain(text: str) -> str:
@@ -93,31 +91,31 @@ def _plain(text: str) -> str:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
-    """ConfigError unless every token but `<image>`, which is never looked up, has a row of the model's embeddings."""
+    """UserError unless every token but `<image>`, which is never looked up, has a row of the model's embeddings."""
     token, highest = max(
         ((name, id_) for name, id_ in tokenizer.get_vocab().items() if name != IMAGE_TOKEN), key=_second
     )
     rows = config.get_text_config().vocab_size
     if highest >= rows:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: tokenizer: expected tokens below config.json's vocab_size, {rows}, found {token!r} as {highest}"
         )
 
 
 def check_own(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
-    """ConfigError unless a language model's tokenizer can be the one that it was trained with.
+    """UserError unless a language model's tokenizer can be the one that it was trained with.
 
     A vocabulary fills at least half of the embeddings, ends a text by a token that the model ends it by, and has the
     markers of a chat format as tokens of their own, if that is its model's or it has any.
     """
     rows, end = config.get_text_config().vocab_size, tokenizer.eos_token_id
     if 2 * len(tokenizer) < rows:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: tokenizer: expected about config.json's vocab_size, {rows} tokens, found {len(tokenizer)}"
         )
     ends = _ends(config, folder)
     if ends and end is not None and end not in ends:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: tokenizer: eos_token: expected token {' or '.join(map(str, sorted(ends)))} as config.json "
             f"says, found {end}, {tokenizer.eos_token}"
         )
@@ -127,7 +125,7 @@ def check_own(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> 
         for token in chat.markers if own or not vocabulary.keys().isdisjoint(chat.markers) else ():
             found = tokenizer(token, add_special_tokens=False)["input_ids"]
             if [vocabulary.get(token)] != found:
-                raise ConfigError(f"{folder}: tokenizer: expected {token} as one token, found {len(found)}")
+                raise UserError(f"{folder}: tokenizer: expected {token} as one token, found {len(found)}")
 
 
 def _ends(config: Any, folder: Path) -> set[int]:
@@ -146,14 +144,14 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """Tell in one line what was `expected` of `path` where a library, which reads or uses it, fails.
 
     Raises:
-        ConfigError: in place of that library's errors, which are of many kinds.
+        UserError: in place of that library's errors, which are of many kinds.
     """
     try:
         yield
-    except ConfigError:
+    except UserError:
         raise
     except Exception as error:
-        raise ConfigError(f"{path}: expected {expected}: {in_one_line(error)}") from None
+        raise UserError(f"{path}: expected {expected}: {in_one_line(error)}") from None
 
 
 def in_one_line(error: Exception) -> str:

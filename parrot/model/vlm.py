@@ -11,7 +11,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.folder import check_folder, read_config
 from parrot.model.weights import pretrained
 
@@ -44,13 +44,13 @@ def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     """The model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
 
     The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
-    ConfigError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
+    UserError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
     """
     loaded = load_vlm_processor(folder)
     config, processor = read_config(Path(folder)), loaded.processor
     model = pretrained(AutoModelForImageTextToText, folder, dtype).eval()
     if isinstance(config, Blip2Config):
-        _show_blip2_the_picture(model, processor, folder)
+        _show_blip2_the_image(model, processor, folder)
     tokenizer, text = processor.tokenizer, config.get_text_config()
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     # An encoder counts positions from the prompt's start, and what follows its end changes nothing.
@@ -62,35 +62,35 @@ def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
 
 
 def load_vlm_processor(folder: str | Path) -> ChatTemplateProcessor:
-    """Load the processor of a folder in transformers' format, which is checked; ConfigError as `load_vlm`."""
+    """Load the processor of a folder in transformers' format, which is checked; UserError as `load_vlm`."""
     check_folder(folder, "image-text-to-text model")
     try:
         return ChatTemplateProcessor(_processor(folder, PROCESSOR_MAPPING[type(read_config(Path(folder)))]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder}: no readable processor: {error}") from None
+        raise UserError(f"{folder}: no readable processor: {error}") from None
 
 
 def _processor(folder: str | Path, kind: Any) -> Any:
-    """The processor of class `kind` for pictures and text: video parts need torchvision, and no question has one."""
+    """The processor of class `kind` for images and text: video parts need torchvision, and no question has one."""
 
-    class PicturesOnly(kind):
+    class ImagesOnly(kind):
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [part for part in super().get_attributes() if part != "video_processor"]
 
     parts = [AutoImageProcessor.from_pretrained(folder, backend="pil"), AutoTokenizer.from_pretrained(folder)]
-    settings, _ = PicturesOnly.get_processor_dict(folder)
-    return PicturesOnly.from_args_and_dict(parts, settings)
+    settings, _ = ImagesOnly.get_processor_dict(folder)
+    return ImagesOnly.from_args_and_dict(parts, settings)
 
 
-def _show_blip2_the_picture(model: Any, processor: Any, folder: str | Path) -> None:
-    """Complete a checkpoint from when a picture's tokens went unsaid before every prompt, as mBLIP's."""
+def _show_blip2_the_image(model: Any, processor: Any, folder: str | Path) -> None:
+    """Complete a checkpoint from when an image's tokens went unsaid before every prompt, as mBLIP's."""
     token = processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
     if model.config.image_token_index is None:
         model.config.image_token_index = token
     rows = len(model.get_input_embeddings().weight)
     if token != model.config.image_token_index or token >= rows:
-        raise ConfigError(
+        raise UserError(
             f"{folder}: tokenizer: expected {processor.image_token} to be token {model.config.image_token_index} of "
             f"{rows}, found {token}"
         )

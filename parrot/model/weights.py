@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.integrations import deepspeed
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import check_regular, read_object
 
 ALIGNMENT = 64  # bytes
@@ -36,19 +36,19 @@ class Header(NamedTuple):
 
 
 def check_file(path: Path) -> None:
-    """ConfigError unless `path` is a file that can be read, and not the pointer that Git LFS leaves in place of one."""
+    """UserError unless `path` is a file that can be read, and not the pointer that Git LFS leaves in place of one."""
     check_regular(path)
     try:
         with open(path, "rb") as file:
             start = file.read(len(POINTER))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if start == POINTER:
-        raise ConfigError(f"{path}: expected the file itself, found a Git LFS pointer to it; run `git lfs pull`")
+        raise UserError(f"{path}: expected the file itself, found a Git LFS pointer to it; run `git lfs pull`")
 
 
 def headers_of(path: Path) -> dict[str, Header]:
-    """Every tensor of one safetensors file by name; ConfigError when it cannot be read or has not all their bytes."""
+    """Every tensor of one safetensors file by name; UserError when it cannot be read or has not all their bytes."""
     check_file(path)
     try:
         with safe_open(path, "pt") as file:
@@ -57,7 +57,7 @@ def headers_of(path: Path) -> dict[str, Header]:
             return {name: Header(path, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except SafetensorError as error:
         why = str(error).rpartition("header: ")[2]
-        raise ConfigError(
+        raise UserError(
             f"{path}: the weights cannot be read: expected a header and the tensors that it lists, found "
             f"{path.stat().st_size:,} bytes: {why}"
         ) from None
@@ -67,18 +67,18 @@ def headers(folder: Path) -> dict[str, Header]:
     """Every tensor of `folder` by name.
 
     Raises:
-        ConfigError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
+        UserError: there are no safetensors, a file cannot be read, or the index and the shards disagree.
     """
     if os.path.lexists(folder / SAFE_WEIGHTS_NAME):
         return headers_of(folder / SAFE_WEIGHTS_NAME)
     if os.path.lexists(folder / SAFE_WEIGHTS_INDEX_NAME):
         return _of_shards(folder)
     if any(folder.glob("pytorch_model*.bin")):
-        raise ConfigError(
+        raise UserError(
             f"{folder}: no {SAFE_WEIGHTS_NAME}, and pytorch_model*.bin is a pickle and never opened; convert it there: "
             f"{CONVERT}"
         )
-    raise ConfigError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected safetensors weights, single or sharded")
+    raise UserError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected safetensors weights, single or sharded")
 
 
 def _of_shards(folder: Path) -> dict[str, Header]:
@@ -86,44 +86,44 @@ def _of_shards(folder: Path) -> dict[str, Header]:
     check_file(path)
     index = read_object(path).get("weight_map")
     if not isinstance(index, dict) or not index:
-        raise ConfigError(f"{path}: weight_map: expected the file of each tensor, found {index!r:.60}")
+        raise UserError(f"{path}: weight_map: expected the file of each tensor, found {index!r:.60}")
     for name, shard in index.items():
         if not isinstance(shard, str) or Path(shard).name != shard:
-            raise ConfigError(f"{path}: {name}: expected the name of a file beside the index, found {shard!r}")
+            raise UserError(f"{path}: {name}: expected the name of a file beside the index, found {shard!r}")
     found: dict[str, Header] = {}
     for shard in sorted(set(index.values())):
         if not os.path.lexists(folder / shard):
-            raise ConfigError(f"{folder}: {shard}: named by {SAFE_WEIGHTS_INDEX_NAME}, but not there")
+            raise UserError(f"{folder}: {shard}: named by {SAFE_WEIGHTS_INDEX_NAME}, but not there")
         for name, header in headers_of(folder / shard).items():
             if name in found:
-                raise ConfigError(
+                raise UserError(
                     f"{path}: {name}: expected it in one file, found it in {found[name].file.name}, {shard}"
                 )
             found[name] = header
     for name in sorted(index.keys() | found.keys()):
         named, holding = index.get(name, "no file"), found[name].file.name if name in found else "no file"
         if named != holding:
-            raise ConfigError(f"{path}: {name}: the index names {named}, but {holding} has it")
+            raise UserError(f"{path}: {name}: the index names {named}, but {holding} has it")
     return found
 
 
 def check(
-    folder: Path, found: Mapping[str, Header], expected: Mapping[str, Tensor], spare: Collection[str] = ()
+    folder: Path, found: Mapping[str, Header], expected: Mapping[str, Tensor], optional_tensors: Collection[str] = ()
 ) -> None:
     """Compare what `folder` has with what its config describes.
 
-    `expected` gives shapes by name; `spare` are names that may be there and need not be.
+    `expected` gives shapes by name; `optional_tensors` are names that may be there and need not be.
 
     Raises:
-        ConfigError: names the first tensor that is missing, wrongly shaped or unexpected.
+        UserError: names the first tensor that is missing, wrongly shaped or unexpected.
     """
     for name, tensor in expected.items():
         shape, has = tuple(tensor.shape), found[name].shape if name in found else "nothing"
         if has != shape:
-            raise ConfigError(f"{folder}: {name}: expected a tensor of shape {shape}, found {has}")
+            raise UserError(f"{folder}: {name}: expected a tensor of shape {shape}, found {has}")
     for name, header in found.items():
-        if name not in expected and name not in spare:
-            raise ConfigError(f"{folder}: {name}: expected no such tensor, found one of shape {header.shape}")
+        if name not in expected and name not in optional_tensors:
+            raise UserError(f"{folder}: {name}: expected no such tensor, found one of shape {header.shape}")
 
 
 def reader(found: Mapping[str, Header]) -> Callable[[str], Tensor]:
@@ -133,13 +133,13 @@ def reader(found: Mapping[str, Header]) -> Callable[[str], Tensor]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """ConfigError, beginning with `where`, naming the first of `tensors` that holds NaN or an infinity."""
+    """UserError, beginning with `where`, naming the first of `tensors` that holds NaN or an infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
             ends = torch.stack(torch.aminmax(tensor)).float()  # NaN where any is; takes no memory of the tensor's size
             if not ends.isfinite().all():
                 found = ends[~ends.isfinite()][0].item()
-                raise ConfigError(f"{where}: {name}: expected finite weights, found {found}")
+                raise UserError(f"{where}: {name}: expected finite weights, found {found}")
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def unsharded() -> Iterator[None]:
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
-    """A model of class `kind` from a folder that was checked; ConfigError where its weights are not finite."""
+    """A model of class `kind` from a folder that was checked; UserError where its weights are not finite."""
     be_quiet()
     model = kind.from_pretrained(folder, dtype=dtype, **arguments)
     # Where ZeRO-3 splits the weights, each process looks at its own part.

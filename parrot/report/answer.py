@@ -41,11 +41,11 @@ def by_languages(settings: ReportStage) -> tuple[str, str] | None:
 
 def _by_languages(settings: ReportStage, items: Items, on: Measure) -> list[str]:
     pair = by_languages(settings)
-    compared = items.compare(*pair, on.benchmark, on.house, on.languages, on.kind) if pair else None
+    compared = items.compare(*pair, on.benchmark, on.image_source, on.languages, on.kind) if pair else None
     if pair is None or compared is None:
         return []
     found = compared.difference
-    many, english = (items.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in pair)
+    many, english = (items.accuracy(name, on.benchmark, on.image_source, on.languages, on.kind) for name in pair)
     languages = next(len(run.languages) for run in settings.runs if run.name == pair[0])
     verdict = "Yes" if found.low > 0 else "No" if found.high < 0 else "These runs do not tell"
     return [

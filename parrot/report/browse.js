@@ -2,8 +2,8 @@
 // Cards are made a page at a time, so that the number of rows hardly matters. Every text goes in by textContent.
 const CARDS = 24;
 const MARKS = { right: "✓", judged: "☆" };
-const LABELS = ["benchmark", "language", "category", "house", "control"];
-const { rows, pictures, words, rtl } = JSON.parse(document.getElementById("data").textContent);
+const LABELS = ["benchmark", "language", "category", "image_source", "control"];
+const { rows, images, words, rtl } = JSON.parse(document.getElementById("data").textContent);
 const form = document.querySelector("form");
 const list = document.getElementById("rows");
 let found = rows;
@@ -55,25 +55,25 @@ function card(row) {
   const part = (selector) => element.querySelector(selector);
   element.classList.add(isWrong(row) ? "wrong" : row.outcome);
   const labels = LABELS.map((field) => word(row, field)).filter(Boolean);
-  const translated = row.asked_in === row.language ? [] : ["translated"];
+  const translated = row.text_language === row.language ? [] : ["translated"];
   part(".label").textContent = [...labels, ...translated, `question ${row.index}`].join(" · ");
-  if (row.picture) {
-    part("img").src = pictures[row.picture];
-    part("img").alt = row.scene || `The picture of question ${row.index}`;
-    part("img").lang = row.scene ? row.asked_in : "en";
+  if (row.image) {
+    part("img").src = images[row.image];
+    part("img").alt = row.scene || `The image of question ${row.index}`;
+    part("img").lang = row.scene ? row.text_language : "en";
   } else {
     part("img").remove();
   }
-  fill(part(".told"), row.picture ? "" : row.scene, row.asked_in);
-  part(".asked").lang = row.asked_in;
-  part(".asked").dir = rtl.includes(row.asked_in) ? "rtl" : "ltr";
-  fill(part(".question"), row.question, row.asked_in);
-  fill(part(".hint"), row.hint, row.asked_in);
+  fill(part(".told"), row.image ? "" : row.scene, row.text_language);
+  part(".asked").lang = row.text_language;
+  part(".asked").dir = rtl.includes(row.text_language) ? "rtl" : "ltr";
+  fill(part(".question"), row.question, row.text_language);
+  fill(part(".hint"), row.hint, row.text_language);
   const choices = row.options.length ? row.options : [["", row.answer]];
   part(".options").append(...choices.map((choice) => option(row, choice)));
   const said = row.prediction.trim();
   part(".answer bdi").textContent = said ? row.prediction : "(no answer)";
-  part(".answer bdi").lang = said ? row.asked_in : "en";
+  part(".answer bdi").lang = said ? row.text_language : "en";
   part(".answer b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
   experts(part(".experts"), row.weights);
   return element;

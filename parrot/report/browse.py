@@ -16,7 +16,7 @@ from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.evaluate.predictions import read_rejected
 from parrot.io.files import atomic_write
-from parrot.report.answers import Answer, choose, read_answers
+from parrot.report.browse_rows import BrowseRow, choose, read_browse_rows
 from parrot.report.settings import BrowseStage
 from parrot.report.template import FOLDER, environment
 from parrot.report.thumbnails import thumbnails
@@ -26,7 +26,7 @@ FILTERS = {
     "benchmark": "Benchmark",
     "language": "Language",
     "category": "Question kind",
-    "house": "Pictures by",
+    "image_source": "Images by",
     "control": "Shown",
     "outcome": "Right or wrong",
 }
@@ -43,18 +43,18 @@ def write(settings: BrowseStage, predictions: Path, graded: Path, output: Path) 
     """Write the page of the run whose folder of predictions is `predictions`, with at most `settings.rows` answers.
 
     Raises:
-        ConfigError: a prediction file, a benchmark file or `graded`, the run's graded.csv, is missing or malformed, or
+        UserError: a prediction file, a benchmark file or `graded`, the run's graded.csv, is missing or malformed, or
             they do not belong together.
     """
-    answers = read_answers(settings, predictions, graded)
+    answers = read_browse_rows(settings, predictions, graded)
     shown = choose(answers, settings.rows)
-    pictures: dict[str, str] = {}
+    images: dict[str, str] = {}
     for benchmark in settings.benchmarks:
-        wanted = {answer.picture for answer in shown if answer.benchmark == benchmark.name and answer.picture}
-        pictures |= thumbnails(benchmark, wanted - pictures.keys())
+        wanted = {answer.image for answer in shown if answer.benchmark == benchmark.name and answer.image}
+        images |= thumbnails(benchmark, wanted - images.keys())
     known = KNOWN | {"benchmark": {benchmark.name: benchmark.called for benchmark in settings.benchmarks}}
     words = {field: _words(known.get(field, {}), field, shown) for field in FILTERS}
-    written = {answer.asked_in for answer in shown}
+    written = {answer.text_language for answer in shown}
     rtl = [code for code in LANGUAGES if code in written and LANGUAGES[code].direction == "rtl"]
     template = environment().get_template("browse.html.j2")
     script = (FOLDER / "browse.js").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def write(settings: BrowseStage, predictions: Path, graded: Path, output: Path) 
         | {"prompt_language": prompt_languages(settings.prompt_language, settings.benchmarks)},
         # A filter between one thing is none.
         filters={field: (label, words[field]) for field, label in FILTERS.items() if len(words[field]) > 1},
-        data=_json({"rows": shown, "pictures": dict(sorted(pictures.items())), "words": words, "rtl": rtl}),
+        data=_json({"rows": shown, "images": dict(sorted(images.items())), "words": words, "rtl": rtl}),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -86,7 +86,7 @@ def _rejected(settings: BrowseStage, predictions: Path) -> int:
     )
 
 
-def _words(known: Mapping[str, str], field: str, answers: Sequence[Answer]) -> dict[str, str]:
+def _words(known: Mapping[str, str], field: str, answers: Sequence[BrowseRow]) -> dict[str, str]:
     """The values of a field that occur, each in words: known ones first, others in the order of the answers."""
     found = {getattr(answer, field): "" for answer in answers if getattr(answer, field)}
     ordered = [value for value in known if value in found] + [value for value in found if value not in known]

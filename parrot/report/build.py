@@ -10,7 +10,7 @@ from parrot.io.files import atomic_write
 from parrot.report import contrast, figures, page, render, router, tables
 from parrot.report.comparisons import Items
 from parrot.report.grid import Grid, to_csv
-from parrot.report.scores import check_asked
+from parrot.report.scores import check_complete
 from parrot.report.settings import ReportItem, ReportStage
 
 FORMATS = {".csv": to_csv, ".md": render.to_markdown, ".tex": render.to_latex}
@@ -26,11 +26,11 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
         output: folder for ``tables/``, ``figures/`` and ``report.html``.
 
     Raises:
-        ConfigError: a scores file is missing, malformed or says two things of one cell; graded items, predictions or
+        UserError: a scores file is missing, malformed or says two things of one cell; graded items, predictions or
             records that a table or figure needs are missing or malformed.
     """
     read = read_scores(scores)
-    check_asked(read, settings, results)
+    check_complete(read, settings, results)
     items = Items(settings, results)
     grids = {name: _grid(item, settings, read, items, results) for name, item in settings.tables.items()}
     for name, grid in grids.items():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from parrot.config.runs import DEFAULT_CONFIG, Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
 def compare(
@@ -27,13 +27,13 @@ def compare(
     others = [name for target in rest for name in suite.target(target)] if rest else suite.against(first)
     baselines = [name for name in dict.fromkeys(others) if name not in members]
     if not baselines:
-        raise ConfigError(f"expected a run to compare {first} with")
+        raise UserError(f"expected a run to compare {first} with")
     results = Path("results", suite.config.scale)
     missing = [name for name in (*members, *baselines) if not _is_done(results / name)]
     if missing:
         files = f" --configfile {' '.join(configfile)} --" if configfile else ""
         made_by = f"snakemake --cores 2{files} {' '.join(missing)}"
-        raise ConfigError(f"{', '.join(missing)}: no scores in {results}; `{made_by}` makes them")
+        raise UserError(f"{', '.join(missing)}: no scores in {results}; `{made_by}` makes them")
     from parrot.report.settings import comparison_stage
     from parrot.report.side_by_side import text
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.bootstrap import (
     BySeed,
     Estimate,
@@ -61,58 +61,64 @@ class Items:
         for language in self._benchmarks[benchmark].files:
             if not (rows["language"] == language).any():
                 expected = f"expected rows of {benchmark} in {language}, found none"
-                raise ConfigError(f"{self.path(run)}: {expected}; {remade(self.path(run))}")
+                raise UserError(f"{self.path(run)}: {expected}; {remade(self.path(run))}")
         found = items(rows, scoring, scoring)
         return found[found["counted"]].reset_index(drop=True)
 
-    def accuracy(self, run: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str = "all") -> Cell:
+    def accuracy(
+        self, run: str, benchmark: str, image_source: str, languages: tuple[str, ...], kind: str = "all"
+    ) -> Cell:
         """Accuracy of `run` over all the seeds that it is reported at, images and seeds resampled.
 
-        Missing where it was not asked in these languages. Raises ConfigError when not all answered the same questions.
+        Missing where it was not asked in these languages. Raises UserError when not all answered the same questions.
         """
-        asked = self._by_seed(run, benchmark, house, languages, kind)
+        asked = self._by_seed(run, benchmark, image_source, languages, kind)
         if all(table.empty for table in asked.values()):
             return MISSING
         try:
             found = accuracy(asked, self._settings.resamples, self._settings.seed)
         except ValueError as error:
-            raise ConfigError(f"{self._results}: {run}: {benchmark}: {error}") from None
+            raise UserError(f"{self._results}: {run}: {benchmark}: {error}") from None
         return Cell(found.points, found.low, found.high)
 
     def compare(
-        self, run: str, other: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str = "all"
+        self, run: str, other: str, benchmark: str, image_source: str, languages: tuple[str, ...], kind: str = "all"
     ) -> Comparison | None:
         """`run` minus `other`, each over all the seeds that it is reported at.
 
-        None where one was not asked the benchmark, or neither in these languages. Raises ConfigError when they answered
+        None where one was not asked the benchmark, or neither in these languages. Raises UserError when they answered
         different questions.
         """
         if not all(benchmark in self._runs[name].benchmarks for name in (run, other)):
             return None
-        first, second = (self._by_seed(name, benchmark, house, languages, kind) for name in (run, other))
+        first, second = (self._by_seed(name, benchmark, image_source, languages, kind) for name in (run, other))
         if all(table.empty for table in (*first.values(), *second.values())):
             return None
         try:
             found = paired_difference(first, second, self._settings.resamples, self._settings.seed)
         except ValueError as error:
-            raise ConfigError(f"{self._results}: {run} and {other}: {benchmark}: {error}") from None
+            raise UserError(f"{self._results}: {run} and {other}: {benchmark}: {error}") from None
         (a, *more), (b, *others) = first.values(), second.values()
         if more or others or not independent(a):
             return Comparison(found, found.p, exact=False)
         return Comparison(found, exact_mcnemar(a, b), exact=True)
 
-    def _by_seed(self, run: str, benchmark: str, house: str, languages: tuple[str, ...], kind: str) -> BySeed:
+    def _by_seed(self, run: str, benchmark: str, image_source: str, languages: tuple[str, ...], kind: str) -> BySeed:
         by_seed = self._settings.by_recipe[self._runs[run].recipe_key]
         items = {seed: self.load(name, benchmark) for seed, name in by_seed.items()}
         return {
-            seed: table[of_house(table, house) & of_kind(table, kind) & table["language"].isin(languages).to_numpy()]
+            seed: table[
+                of_image_source(table, image_source)
+                & of_kind(table, kind)
+                & table["language"].isin(languages).to_numpy()
+            ]
             for seed, table in items.items()
         }
 
 
-def of_house(items: pd.DataFrame, house: str) -> np.ndarray:
-    """Tell which items show an image of the source `house` ("all": any): (items,) of bool."""
-    return np.full(len(items), True) if house == "all" else (items["image_source"] == house).to_numpy()
+def of_image_source(items: pd.DataFrame, image_source: str) -> np.ndarray:
+    """Tell which items show an image of the source `image_source` ("all": any): (items,) of bool."""
+    return np.full(len(items), True) if image_source == "all" else (items["image_source"] == image_source).to_numpy()
 
 
 def of_kind(items: pd.DataFrame, kind: str) -> np.ndarray:
@@ -123,28 +129,28 @@ def of_kind(items: pd.DataFrame, kind: str) -> np.ndarray:
 
 def differences(
     pairs: Sequence[tuple[str, str]],
-    houses: Sequence[str],
+    image_sources: Sequence[str],
     columns: Sequence[tuple[str, tuple[str, ...]]],
     items: Items,
 ) -> tuple[Rows, int]:
-    """Three rows, as in `MEASURES`, for each house and each of `pairs` of runs; and how many claims have a p.
+    """Three rows, as in `MEASURES`, for each image source and each of `pairs` of runs; and how many claims have a p.
 
     `columns` are benchmarks with the languages that a column pools. Every cell is a claim of its own.
     """
     compared = {
-        (house, f"{run} minus {other}"): [
-            items.compare(run, other, benchmark, house, languages) for benchmark, languages in columns
+        (image_source, f"{run} minus {other}"): [
+            items.compare(run, other, benchmark, image_source, languages) for benchmark, languages in columns
         ]
-        for house in houses
+        for image_source in image_sources
         for run, other in pairs
     }
     claims = [comparison for found in compared.values() for comparison in found if comparison is not None]
     p_values = holm([claim.p for claim in claims])
     adjusted = iter(p_values)
     table: Rows = []
-    for (house, pair), found in compared.items():
+    for (image_source, pair), found in compared.items():
         cells = [measured(comparison, next(adjusted)) if comparison else (MISSING,) * 3 for comparison in found]
-        table += [((house, pair, name), tuple(each[i] for each in cells)) for i, name in enumerate(MEASURES)]
+        table += [((image_source, pair, name), tuple(each[i] for each in cells)) for i, name in enumerate(MEASURES)]
     return table, sum(p == p for p in p_values)
 
 
@@ -172,8 +178,8 @@ def note(interval: str, claims: int, several_seeds: Sequence[str], apart: str = 
         seeds = f"{means} {seeds}"
     adjusted = f"; adjusted by Holm for the {claims} comparisons of this table{apart}" if claims > 1 else ""
     return (
-        f"Points of accuracy; {interval}, both runs on the same pictures. The minimum detectable effect is the true "
-        "difference that so many pictures, and seeds, would show in four cases of five, at 5 % for one comparison. "
-        f"p is of no difference: by McNemar's exact test where marked {EXACT} (one language, one question a picture), "
+        f"Points of accuracy; {interval}, both runs on the same images. The minimum detectable effect is the true "
+        "difference that so many images, and seeds, would show in four cases of five, at 5 % for one comparison. "
+        f"p is of no difference: by McNemar's exact test where marked {EXACT} (one language, one question an image), "
         f"else by the bootstrap's standard error{adjusted}. {seeds}"
     )

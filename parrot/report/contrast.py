@@ -20,7 +20,7 @@ from parrot.report.scores import Cell
 from parrot.report.settings import ReportItem, ReportStage
 from parrot.report.words import WORDS
 
-MEASURES = (*comparisons.MEASURES, "questions", "pictures")
+MEASURES = (*comparisons.MEASURES, "questions", "images")
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
@@ -32,7 +32,7 @@ class Measure:
     """
 
     benchmark: str
-    house: str
+    image_source: str
     kind: str
     languages: tuple[Language, ...]
     what: str
@@ -80,23 +80,23 @@ def measure(settings: ReportStage, scores: Scores) -> Measure | None:
 def _measure(
     item: ReportItem, settings: ReportStage, scores: Scores, benchmark: str, asked: tuple[Language, ...]
 ) -> Measure:
-    house = tables.houses(item, scores)[0]
+    image_source = tables.image_sources(item, scores)[0]
     kind = item.questions if item.questions in scores.values("kind", [benchmark]) else "all"
     others = tuple(language for language in asked if language != "en")
     what = [settings.titles[benchmark]]
     what += [WORDS.get(kind, kind)] if kind != "all" else []
-    what += [item.houses.get(house, house)] if house != "all" else []
+    what += [item.image_sources.get(image_source, image_source)] if image_source != "all" else []
     where = f"mean of the other {COUNTS.get(len(others), len(others))} languages"
     if len(others) < 2:
         where = f"in {LANGUAGES[(*others, 'en')[0]].name}"
-    return Measure(benchmark, house, kind, others or asked, ", ".join(what), where)
+    return Measure(benchmark, image_source, kind, others or asked, ", ".join(what), where)
 
 
 def contrasts(settings: ReportStage, items: Items, on: Measure) -> list[Contrast]:
     """The compared pairs that were both asked; p by Holm where a target has several."""
     item = settings.items[settings.contrast] if settings.contrast else None
     pairs = settings.compared(item) if item else settings.comparisons or ()
-    found = [(pair, items.compare(*pair, on.benchmark, on.house, on.languages, on.kind)) for pair in pairs]
+    found = [(pair, items.compare(*pair, on.benchmark, on.image_source, on.languages, on.kind)) for pair in pairs]
     both = [(pair, comparison) for pair, comparison in found if comparison is not None]
     p_values = holm([comparison.p for _, comparison in both])
     claims = sum(p == p for p in p_values)
@@ -107,14 +107,14 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) 
     """The table of the primary contrast, or of a target's runs against their baselines; empty where none was asked."""
     on = measure(settings, scores)
     found = contrasts(settings, items, on) if on else []
-    rows = tuple(((on.house, f"{one.run} minus {one.other}"), _cells(one)) for one in found) if on else ()
+    rows = tuple(((on.image_source, f"{one.run} minus {one.other}"), _cells(one)) for one in found) if on else ()
     scoring = tables.scoring(settings, item.benchmarks[0])
     named = {on.benchmark: f"{on.what} ({scoring}); {on.where}"} if on else {}
     named |= {"p_holm": "p"} if len(found) < 2 else {}
     return Grid(
         title=item.title,
         note=" ".join(filter(None, (_note(settings, found), *notes.about(item, settings, scores)))),
-        heads=("house", "comparison"),
+        heads=("image_source", "comparison"),
         groups=((item.benchmarks[0], MEASURES),),
         rows=rows,
         words=tables.words(item, settings) | named,
@@ -163,5 +163,5 @@ def headline(settings: ReportStage, scores: Scores, items: Items, output: Path |
 def _accuracies(settings: ReportStage, items: Items, on: Measure) -> list[str]:
     asked = {run.name for run in settings.runs if on.benchmark in run.benchmarks}
     names = [name for name, *_ in map(dict.values, settings.by_recipe.values()) if name in asked]
-    found = {name: items.accuracy(name, on.benchmark, on.house, on.languages, on.kind) for name in names}
+    found = {name: items.accuracy(name, on.benchmark, on.image_source, on.languages, on.kind) for name in names}
     return [f"{name} {shown(cell)} % ({interval(cell)})" for name, cell in found.items()]

@@ -64,14 +64,16 @@ def by_training(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
 
 
 def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figure, str]:
-    benchmark, house = item.benchmarks[0], tables.houses(item, scores)[0]
+    benchmark, image_source = item.benchmarks[0], tables.image_sources(item, scores)[0]
     asked, runs = tables.languages(settings, [benchmark]), by_training(settings.runs)
     counted = tables.scoring(settings, benchmark)
     figure, axes = plt.subplots(figsize=(max(8, 1.3 * len(asked)), 4))
     width = 0.8 / len(runs)
     spoken = []
     for position, run in enumerate(runs):
-        found = [scores.find(run.name, benchmark, language, house=house, scoring=counted) for language in asked]
+        found = [
+            scores.find(run.name, benchmark, language, image_source=image_source, scoring=counted) for language in asked
+        ]
         cells = [accuracy_cell(score) for score in found]
         offsets = np.arange(len(asked)) + (position - (len(runs) - 1) / 2) * width
         heights = [np.nan if cell.value is None else cell.value for cell in cells]
@@ -84,7 +86,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%), 95 % interval")
     axes.set_xlabel("language of the questions")
-    shown = "" if house == "all" else f", {item.houses.get(house, house)}"
+    shown = "" if image_source == "all" else f", {item.image_sources.get(image_source, image_source)}"
     axes.set_title(f"{item.title}\n{settings.titles[benchmark]} ({counted}){shown}")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

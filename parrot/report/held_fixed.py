@@ -29,7 +29,7 @@ class Exposure:
 def held_fixed(settings: ReportStage, results: Path, pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A sentence for each pair of runs that trained and recorded what they saw.
 
-    ConfigError where a run's metrics or provenance cannot be read.
+    UserError where a run's metrics or provenance cannot be read.
     """
     trained = {run.name for run in settings.runs if not run.asked}
     sentences = []

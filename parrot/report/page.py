@@ -1,4 +1,4 @@
-"""report.html: one self-contained page; pictures are data URIs and nothing is fetched."""
+"""report.html: one self-contained page; images are data URIs and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Headline:
     label: str
     english: str
     others: str
-    spread: str
+    interval: str
 
 
 def write(
@@ -80,7 +80,8 @@ def write(
         sections=[_section(name, settings, grids, figures) for name in settings.items],
         samples=samples.choose(settings, results, items),
         languages=LANGUAGES,
-        words=WORDS | {house: text for item in settings.items.values() for house, text in item.houses.items()},
+        words=WORDS
+        | {image_source: text for item in settings.items.values() for image_source, text in item.image_sources.items()},
         context=context,
         published=Markup(to_html(published)) if published else "",
         published_gain=_gain(published) if published else {},
@@ -103,11 +104,11 @@ def _section(
     if name in grids:
         body, note = Markup(to_html(grids[name])), grids[name].note
     else:
-        body, note = _picture(*figures[name]), notes.followed(item, settings) if item.kind == "bars" else ""
+        body, note = _image(*figures[name]), notes.followed(item, settings) if item.kind == "bars" else ""
     return Section(name, item.kind, item.by, item.title, body, note, item.published)
 
 
-def _picture(path: Path, alt: str) -> Markup:
+def _image(path: Path, alt: str) -> Markup:
     data = base64.b64encode(path.read_bytes()).decode()
     return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, alt)
 
@@ -127,7 +128,7 @@ def _headlines(settings: ReportStage, scores: Scores, on: Measure) -> list[Headl
 
 
 def _asked(settings: ReportStage, on: Measure) -> dict[str, Any]:
-    return {"scoring": tables.scoring(settings, on.benchmark), "house": on.house, "kind": on.kind}
+    return {"scoring": tables.scoring(settings, on.benchmark), "image_source": on.image_source, "kind": on.kind}
 
 
 def _gain(published: Grid) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_text
 from parrot.report.scores import Cell
 from parrot.report.settings import Compare, PublishedSystem
@@ -27,7 +27,7 @@ def published_row(path: Path, compare: Compare, benchmark: str, system: Publishe
         system: whose values.
 
     Raises:
-        ConfigError: the file cannot be read, or holds none or several of these values.
+        UserError: the file cannot be read, or holds none or several of these values.
     """
     where = compare.tables[benchmark]
     wanted = {"system": system.system, "benchmark": where.benchmark, "source": f"{compare.paper} {where.table}"}
@@ -36,10 +36,10 @@ def published_row(path: Path, compare: Compare, benchmark: str, system: Publishe
     for row in _read(path):
         if wanted.items() <= row.items():
             if row["language"] in found:
-                raise ConfigError(f"{path}: two values for {', '.join(wanted.values())} in {row['language']}; give llm")
+                raise UserError(f"{path}: two values for {', '.join(wanted.values())} in {row['language']}; give llm")
             found[row["language"]] = Cell(_number(path, row))
     if not found:
-        raise ConfigError(f"{path}: no value for {', '.join(wanted.values())}")
+        raise UserError(f"{path}: no value for {', '.join(wanted.values())}")
     return found
 
 
@@ -51,7 +51,7 @@ def _read(path: Path) -> tuple[Mapping[str, str], ...]:
     except csv.Error:
         rows = ()
     if not rows or {*COLUMNS} - {*(lines.fieldnames or ())}:
-        raise ConfigError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+        raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
     return rows
 
 
@@ -59,4 +59,4 @@ def _number(path: Path, row: Mapping[str, str]) -> float:
     try:
         return float(row["value"])
     except (TypeError, ValueError):
-        raise ConfigError(f"{path}: value {row['value']!r}: expected a number") from None
+        raise UserError(f"{path}: value {row['value']!r}: expected a number") from None

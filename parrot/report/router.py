@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from parrot.config.catalog import Benchmark, Control, Language, prediction_file
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.predictions import read_manifest, read_predictions
 from parrot.evaluate.router_stats import (
     PERMUTATIONS,
@@ -78,14 +78,14 @@ def summarise(routing: Routing, seed: int) -> Summary:
         entropy=float(routing.entropies.mean()),
         mean_entropy=float(entropies(over_languages.mean(axis=0))),
         language=by_language(routing.weights, seed),
-        kind=by_kind(over_languages, routing.kinds, routing.pictures, seed) if any(routing.kinds) else None,
+        kind=by_kind(over_languages, routing.kinds, routing.images, seed) if any(routing.kinds) else None,
     )
 
 
 def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
     """One row a benchmark and run; runs with fewer than two experts are named in the note instead.
 
-    ConfigError where a run with experts has predictions that are missing, malformed or without weights.
+    UserError where a run with experts has predictions that are missing, malformed or without weights.
     """
     rows = tuple(
         ((benchmark.name, run.name), _cells(_summary(benchmark, results / run.name / "predictions", settings.seed)))
@@ -109,7 +109,7 @@ def text(folder: Path, known: Iterable[Benchmark], control: Control = "none", se
     """Return the routing of one run's predictions, a column per benchmark.
 
     Raises:
-        ConfigError: `folder` holds no predictions of a `known` benchmark, or predictions without a choice of experts.
+        UserError: `folder` holds no predictions of a `known` benchmark, or predictions without a choice of experts.
     """
     found = {b.called: _summary(b, folder, seed, control) for b in _predicted(folder, known, control)}
     columns = [[cell.text or "unknown" for cell in _cells(summary)] for summary in found.values()]
@@ -143,15 +143,15 @@ def _predicted(folder: Path, known: Iterable[Benchmark], control: Control) -> li
         found += [benchmark.model_copy(update={"files": files})] if files else []
     if not found:
         shown = "" if control == "none" else f" under the control {control}"
-        raise ConfigError(f"{folder}: expected predictions of a benchmark of config/benchmarks.yaml{shown}, found none")
+        raise UserError(f"{folder}: expected predictions of a benchmark of config/benchmarks.yaml{shown}, found none")
     return found
 
 
 def _summary(benchmark: Benchmark, folder: Path, seed: int, control: Control = "none") -> Summary:
     routing = read_routing(benchmark, folder, control)
     if routing.experts < 2:
-        why = "one, which leaves nothing to choose" if routing.experts else "none: no experts, or no pictures to route"
-        raise ConfigError(f"{folder}: {benchmark.name}: router_weights: expected two experts or more, found {why}")
+        why = "one, which leaves nothing to choose" if routing.experts else "none: no experts, or no images to route"
+        raise UserError(f"{folder}: {benchmark.name}: router_weights: expected two experts or more, found {why}")
     return summarise(routing, seed)
 
 

@@ -34,7 +34,7 @@ class Sample:
     question: str
     options: dict[str, str]
     answer: str
-    house: str
+    image_source: str
     category: str
     scene: str
     image: str
@@ -51,7 +51,7 @@ def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
         return []
     graded = {run.name: items.load(run.name, benchmark.name) for run in settings.runs}
     chosen = _choose(graded[settings.runs[0].name], settings.samples)
-    pictures = _pictures(benchmark, {index for _, index in chosen})
+    images = _images(benchmark, {index for _, index in chosen})
     told = {run.name: _predictions(results, run.name, benchmark, items) for run in settings.runs}
     samples = []
     for language, index in chosen:
@@ -60,7 +60,7 @@ def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
             for run, rows in told.items()
         )
         row = told[settings.runs[0].name][language, index]
-        samples.append(_sample(language, index, row, pictures[index], answers))
+        samples.append(_sample(language, index, row, images[index], answers))
     return samples
 
 
@@ -86,8 +86,8 @@ def _choose(graded: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
     return chosen
 
 
-def _pictures(benchmark: Benchmark, wanted: set[int]) -> dict[int, str]:
-    """The pictures of the rows `wanted`: all are in the first language's file, unless some of its rows are rejected."""
+def _images(benchmark: Benchmark, wanted: set[int]) -> dict[int, str]:
+    """The images of the rows `wanted`: all are in the first language's file, unless some of its rows are rejected."""
     found: dict[int, str] = {}
     for language in benchmark.files:
         if wanted <= found.keys():
@@ -125,9 +125,9 @@ def _sample(language: Language, index: int, row: dict[str, str], image: str, ans
         question=row["question"],
         options=options(row),
         answer=row["answer"],
-        house=row.get("house", ""),
+        image_source=row.get("image_source", ""),
         category=row.get("category", ""),
-        scene=row.get("picture_text", ""),
+        scene=row.get("image_text", ""),
         image=f"data:image/{kind};base64,{image}",
         answers=answers,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import Score, Scores
 from parrot.io.csv_tables import remade
 from parrot.report.settings import ReportStage
@@ -32,8 +32,8 @@ def accuracy_cell(score: Score | None) -> Cell:
     return MISSING if score is None else Cell(score.accuracy, score.low, score.high)
 
 
-def check_asked(scores: Scores, settings: ReportStage, results: Path) -> None:
-    """ConfigError unless there is an accuracy of every run on all benchmarks and languages that it was asked."""
+def check_complete(scores: Scores, settings: ReportStage, results: Path) -> None:
+    """UserError unless there is an accuracy of every run on all benchmarks and languages that it was asked."""
     for run in settings.runs:
         for benchmark in settings.benchmarks:
             for language in benchmark.files if benchmark.name in run.benchmarks else ():
@@ -41,4 +41,4 @@ def check_asked(scores: Scores, settings: ReportStage, results: Path) -> None:
                 if found is None or found.seed != run.seed:
                     expected = f"{run.name} at seed {run.seed} on {benchmark.name} in {language}"
                     path = results / run.name / "scores.csv"
-                    raise ConfigError(f"{path}: expected the score of {expected}, found none; {remade(path)}")
+                    raise UserError(f"{path}: expected the score of {expected}, found none; {remade(path)}")

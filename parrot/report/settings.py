@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from parrot.config.base import Distinct, Pair, Several, Strict, Text
+from parrot.config.base import Distinct, Pair, Several, StrictModel, Text
 from parrot.config.catalog import SCORINGS, Benchmark, Control, Language, load_catalogue
 from parrot.config.runs import Run, Suite
 from parrot.config.settings import Conventions, Tuning
-from parrot.errors import ConfigError, nearest
+from parrot.errors import UserError, nearest
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information", "published"]
 FigureKind = Literal["bars", "router", "losses"]
@@ -38,14 +38,14 @@ Words = Annotated[
 ]
 
 
-class PublishedTable(Strict):
+class PublishedTable(StrictModel):
     """Where config/published_results.csv has a benchmark's values."""
 
     benchmark: Text = Field(description="as its column benchmark names it")
     table: Text = Field(description="what its column source ends with, e.g. Table 14")
 
 
-class PublishedSystem(Strict):
+class PublishedSystem(StrictModel):
     """A row of a paper's table, and what it stands beside."""
 
     name: Text = Field(description="the run that it is compared with; of kind published what the row is called")
@@ -53,7 +53,7 @@ class PublishedSystem(Strict):
     llm: str = Field("", description="as the column llm names it; none: there is one of that system")
 
 
-class Compare(Strict):
+class Compare(StrictModel):
     """A paper's values and the rows that they stand beside."""
 
     paper: Text = Field("arXiv:2406.02539v3 (ICML 2025)", description="what the column source begins with")
@@ -62,7 +62,7 @@ class Compare(Strict):
     gain: str = Field("", description="kind published: what the last system adds to the first, before the points")
 
 
-class ReportItem(Strict):
+class ReportItem(StrictModel):
     """A table or a figure: an entry of config/tables.yaml."""
 
     kind: TableKind | FigureKind = "accuracy"
@@ -74,9 +74,9 @@ class ReportItem(Strict):
         description="of each benchmark: languages: one each; non_english: the mean of all but English; or a language",
     )
     by: Literal["kind", "l2-category", "split"] = Field("kind", description="what kind kinds divides questions by")
-    houses: Words = Field(
+    image_sources: Words = Field(
         default_factory=dict,
-        description="emoji sets of the pictures (column house) in words, as shown; figures show the first",
+        description="emoji sets of the images (column image source) in words, as shown; figures show the first",
     )
     comparisons: Distinct[Pair[Text]] = Field((), description="pairs of runs; a difference is first minus second")
     questions: Text = Field(
@@ -118,7 +118,7 @@ Items = Annotated[
 ]
 
 
-class ReportedRun(Strict):
+class ReportedRun(StrictModel):
     """A run as the report names it.
 
     `asked` is the model that it asks as it is; its languages and experts are then none. `stage1_key` is None likewise.
@@ -151,7 +151,7 @@ class ReportedRun(Strict):
         return f"{languages}, {experts}{language_model}{translated}"
 
 
-class ReportStage(Strict):
+class ReportStage(StrictModel):
     """Exactly what the report stage reads, besides scores, graded items, predictions and records of the runs."""
 
     scale: str
@@ -214,7 +214,7 @@ class ReportStage(Strict):
 
 
 class BrowseStage(Conventions):
-    """Exactly what a run's page of answers reads, besides the predictions and the benchmarks' pictures."""
+    """Exactly what a run's page of answers reads, besides the predictions and the benchmarks' images."""
 
     scale: str
     run: str
@@ -240,7 +240,7 @@ def browse_stage(run: Run) -> BrowseStage:
 def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:
     """The report of `all`, or with `target` (a run or a family) that of its runs and of those it is compared with.
 
-    Raises ConfigError for a table, run or target that no catalogue knows.
+    Raises UserError for a table, run or target that no catalogue knows.
     """
     if target is None:
         return _stage(suite, suite.config.report.runs, _items(suite, catalogues), catalogues)
@@ -264,40 +264,40 @@ def comparison_stage(
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     """The tables and figures that the config chooses.
 
-    ConfigError for an unknown one, one of an unknown benchmark, bars of one that is not asked, and a second primary
+    UserError for an unknown one, one of an unknown benchmark, bars of one that is not asked, and a second primary
     contrast.
     """
     path = Path(catalogues) / "tables.yaml"
     catalogue = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind != "published"}
     unsafe = [name for name in catalogue if not TABLE_NAME.fullmatch(name)]
     if unsafe:
-        raise ConfigError(f"{path}: {unsafe[0]!r}: a table's name is made of letters, digits, _ and -")
+        raise UserError(f"{path}: {unsafe[0]!r}: a table's name is made of letters, digits, _ and -")
     chosen = suite.config.report.tables
     unknown = [name for name in chosen if name not in catalogue]
     if unknown:
-        raise ConfigError(f"config: report.tables: unknown table {unknown[0]}; {path} has {', '.join(catalogue)}")
+        raise UserError(f"config: report.tables: unknown table {unknown[0]}; {path} has {', '.join(catalogue)}")
     items = {name: catalogue[name] for name in chosen}
     known = dict.fromkeys(benchmark.name for benchmark in suite.benchmarks.values())
     for name, item in items.items():
         if lost := [benchmark for benchmark in item.benchmarks if benchmark not in known]:
-            raise ConfigError(f"{path}: {name}: benchmarks: unknown benchmark {lost[0]}; {nearest(lost[0], known)}")
+            raise UserError(f"{path}: {name}: benchmarks: unknown benchmark {lost[0]}; {nearest(lost[0], known)}")
     asked = [entry.name for key, entry in suite.benchmarks.items() if key in suite.config.evaluate.benchmarks]
     for name, item in items.items():
         if item.kind == "bars" and item.benchmarks[0] not in asked:
             shown = f"{item.benchmarks[0]}, whose accuracies it shows"
-            raise ConfigError(f"config: report.tables: {name}: expected evaluate.benchmarks with {shown}")
+            raise UserError(f"config: report.tables: {name}: expected evaluate.benchmarks with {shown}")
     contrasts = [name for name, item in items.items() if item.kind == "contrast"]
     if len(contrasts) > 1:
-        raise ConfigError(f"config: report.tables: expected one primary contrast, found {', '.join(contrasts)}")
+        raise UserError(f"config: report.tables: expected one primary contrast, found {', '.join(contrasts)}")
     return items
 
 
 def _context(catalogues: str | Path) -> ReportItem | None:
-    """Return the table of published values that every page has; ConfigError for a second one."""
+    """Return the table of published values that every page has; UserError for a second one."""
     path = Path(catalogues) / "tables.yaml"
     found = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind == "published"}
     if len(found) > 1:
-        raise ConfigError(f"{path}: expected one table of kind published, found {', '.join(found)}")
+        raise UserError(f"{path}: expected one table of kind published, found {', '.join(found)}")
     return next(iter(found.values()), None)
 
 
@@ -308,7 +308,7 @@ def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], cat
         summed = [b for b in item.benchmarks if b in benchmarks and SCORINGS[benchmarks[b].scoring].unit]
         if summed and item.kind in ("bars", "controls", *COMPARED):
             path = Path(catalogues) / "tables.yaml"
-            raise ConfigError(f"{path}: {name}: benchmarks: {summed[0]} has no accuracies for kind {item.kind} to show")
+            raise UserError(f"{path}: {name}: benchmarks: {summed[0]} has no accuracies for kind {item.kind} to show")
     return ReportStage(
         scale=suite.config.scale,
         seed=suite.config.seed,

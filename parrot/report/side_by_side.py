@@ -9,16 +9,16 @@ from parrot.evaluate.scores_csv import read_scores
 from parrot.report import contrast, tables
 from parrot.report.comparisons import Items
 from parrot.report.render import to_text
-from parrot.report.scores import check_asked
+from parrot.report.scores import check_complete
 from parrot.report.settings import ReportStage
 
 LEFT_OUT = ("detectable",)
 
 
 def text(settings: ReportStage, results: Path) -> str:
-    """The tables of `settings` as text, the headline last; ConfigError for scores or grades that are malformed."""
+    """The tables of `settings` as text, the headline last; UserError for scores or grades that are malformed."""
     scores, items = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Items(settings, results)
-    check_asked(scores, settings, results)
+    check_complete(scores, settings, results)
     parts = []
     for item in settings.tables.values():
         if item.kind == "contrast":

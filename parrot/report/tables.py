@@ -9,7 +9,7 @@ from typing import get_args
 from parrot.config.catalog import Control, Language
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import NON_ENGLISH, UNBOUNDED, Scores
 from parrot.report import comparisons, notes
 from parrot.report.comparisons import Items
@@ -26,7 +26,7 @@ KINDS = (
 )  # fmt: skip
 
 PAPER_SCALE = "paper"
-INTERVAL = "below it the 95 % interval over pictures"
+INTERVAL = "below it the 95 % interval over images"
 
 Lookup = Callable[[str, str], Cell]
 Built = tuple[Rows, tuple[str, ...], str]
@@ -48,10 +48,10 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) 
     )
 
 
-def houses(item: ReportItem, scores: Scores) -> list[str]:
-    """The houses to report separately, the item's own order first; ["all"] where the pictures are of one kind."""
-    found = [house for house in scores.values("house", item.benchmarks) if house != "all"]
-    ordered = [house for house in item.houses if house in found]
+def image_sources(item: ReportItem, scores: Scores) -> list[str]:
+    """The image sources to report separately, the item's own order first; ["all"] where the images are of one kind."""
+    found = [image_source for image_source in scores.values("image_source", item.benchmarks) if image_source != "all"]
+    ordered = [image_source for image_source in item.image_sources if image_source in found]
     return ordered + sorted(set(found) - set(ordered)) or ["all"]
 
 
@@ -91,7 +91,7 @@ def words(item: ReportItem, settings: ReportStage) -> dict[str, str]:
     """Names as the reader sees them."""
     named = {b.name: f"{b.called} ({b.scoring})" for b in settings.benchmarks}
     runs = {run.name: f"{run.name} ({run.label})" for run in settings.runs}
-    return WORDS | item.houses | named | runs | stage1_runs(settings)
+    return WORDS | item.image_sources | named | runs | stage1_runs(settings)
 
 
 def row(item: ReportItem, settings: ReportStage, lookup: Lookup) -> tuple[Cell, ...]:
@@ -111,33 +111,33 @@ def mean(cells: Sequence[Cell]) -> Cell:
 
 def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     rows: Rows = []
-    for house in houses(item, scores):
+    for image_source in image_sources(item, scores):
         by_run: dict[str, tuple[Cell, ...]] = {}
         for run in settings.runs:
-            lookup = _lookup(settings, scores, run.name, house=house)
+            lookup = _lookup(settings, scores, run.name, image_source=image_source)
             cells = tuple(lookup(benchmark, language) for benchmark, language in columns(item, settings))
             by_run[run.name] = cells
-            rows.append(((house, run.name), cells))
-            rows += _beside_the_paper(item, settings, house, run.name, cells)
+            rows.append(((image_source, run.name), cells))
+            rows += _beside_the_paper(item, settings, image_source, run.name, cells)
         for runs, seeds in several_seeds(settings):
             means = [
                 mean(found)
                 if scoring(settings, benchmark) in UNBOUNDED
-                else items.accuracy(runs[0], benchmark, house, _asked(settings, benchmark, column))
+                else items.accuracy(runs[0], benchmark, image_source, _asked(settings, benchmark, column))
                 for (benchmark, column), *found in zip(
                     columns(item, settings), *(by_run[run] for run in runs), strict=True
                 )
             ]
-            rows.append(((house, seeds), tuple(means)))
-    return rows, ("house", "run"), _accuracy_note(item, settings)
+            rows.append(((image_source, seeds), tuple(means)))
+    return rows, ("image_source", "run"), _accuracy_note(item, settings)
 
 
 def _beside_the_paper(
-    item: ReportItem, settings: ReportStage, house: str, run: str, cells: Sequence[Cell]
+    item: ReportItem, settings: ReportStage, image_source: str, run: str, cells: Sequence[Cell]
 ) -> list[tuple[tuple[str, str], tuple[Cell, ...]]]:
     """Return the paper's row for a run and the run's minus it, where both are of the paper's scale and benchmarks."""
     compare, own = item.compare, [name for name in item.benchmarks if _is_the_papers(item, settings, name)]
-    if compare is None or not own or house != "all":
+    if compare is None or not own or image_source != "all":
         return []
     rows = []
     for system in compare.systems:
@@ -145,8 +145,8 @@ def _beside_the_paper(
             found = {name: _with_mean(published_row(Path(settings.published), compare, name, system)) for name in own}
             printed = row(item, settings, lambda name, code, found=found: found.get(name, {}).get(code, MISSING))  # type: ignore[misc]
             called = f"{system.system} ({system.llm})" if system.llm else system.system
-            rows.append(((house, f"the paper's {called}"), printed))
-            rows.append(((house, f"{run} minus the paper's"), tuple(map(_minus, cells, printed))))
+            rows.append(((image_source, f"the paper's {called}"), printed))
+            rows.append(((image_source, f"{run} minus the paper's"), tuple(map(_minus, cells, printed))))
     return rows
 
 
@@ -171,7 +171,7 @@ def _minus(cell: Cell, printed: Cell) -> Cell:
 
 
 def published_grid(item: ReportItem, path: Path) -> Grid:
-    """Return a table of kind published, from the CSV `path`; ConfigError where it lacks a value."""
+    """Return a table of kind published, from the CSV `path`; UserError where it lacks a value."""
     compare = item.compare
     assert compare is not None
     groups: dict[str, tuple[str, ...]] = {}
@@ -182,7 +182,7 @@ def published_grid(item: ReportItem, path: Path) -> Grid:
             found = published_row(path, compare, name, system)
             names = _columns(item, list(found))
             if groups.setdefault(compare.tables[name].benchmark, names) != names:
-                raise ConfigError(f"{path}: {system.system}: {name}: expected values in {', '.join(groups[name])}")
+                raise UserError(f"{path}: {system.system}: {name}: expected values in {', '.join(groups[name])}")
             others = mean([cell for language, cell in found.items() if language != "en"])
             cells += [others if column == NON_ENGLISH else found[column] for column in names]
         rows.append(((compare.paper, system.name), tuple(cells)))
@@ -205,17 +205,21 @@ def _accuracy_note(item: ReportItem, settings: ReportStage) -> str:
 def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     rows: Rows = [
         (
-            (house, label.removeprefix(L2), run.name),
-            row(item, settings, _lookup(settings, scores, run.name, house=house, **where)),
+            (image_source, label.removeprefix(L2), run.name),
+            row(item, settings, _lookup(settings, scores, run.name, image_source=image_source, **where)),
         )
-        for house in houses(item, scores)
+        for image_source in image_sources(item, scores)
         for label, where in _divisions(item, scores)
         for run in settings.runs
     ]
     by_kind = item.by == "kind" and any(scoring(settings, name) not in UNBOUNDED for name in item.benchmarks)
     guess = "Guessing gives 25 with four options and 50 with two." if by_kind else ""
     none = "" if rows else "None of these benchmarks has more than one split."
-    return rows, ("house", item.by, "run"), " ".join(filter(None, (f"Accuracy in per cent; {INTERVAL}.", guess, none)))
+    return (
+        rows,
+        ("image_source", item.by, "run"),
+        " ".join(filter(None, (f"Accuracy in per cent; {INTERVAL}.", guess, none))),
+    )
 
 
 def _divisions(item: ReportItem, scores: Scores) -> list[tuple[str, dict[str, str]]]:
@@ -232,15 +236,15 @@ def _controls(item: ReportItem, settings: ReportStage, scores: Scores, items: It
     four = "four_option" in scores.values("kind", item.benchmarks)
     kind = "four_option" if four else "all"
     rows: Rows = []
-    for house in houses(item, scores):
+    for image_source in image_sources(item, scores):
         for run in settings.runs:
-            for measure, lookup in _measures(item, settings, scores, run.name, house=house, kind=kind):
-                rows.append(((house, run.name, measure), row(item, settings, lookup)))
+            for measure, lookup in _measures(item, settings, scores, run.name, image_source=image_source, kind=kind):
+                rows.append(((image_source, run.name, measure), row(item, settings, lookup)))
         for run_name in stage1_runs(settings) if "text" in _offered(item, settings) else ():
-            before = _lookup(settings, scores, run_name, house=house, kind=kind, control="text")
-            rows.append(((house, run_name, "text_before"), row(item, settings, before)))
+            before = _lookup(settings, scores, run_name, image_source=image_source, kind=kind, control="text")
+            rows.append(((image_source, run_name, "text_before"), row(item, settings, before)))
     chance = "Four-option questions, where guessing gives 25. " if four else ""
-    return rows, ("house", "run", "measure"), f"{chance}Per cent; {INTERVAL}."
+    return rows, ("image_source", "run", "measure"), f"{chance}Per cent; {INTERVAL}."
 
 
 def stage1_runs(settings: ReportStage) -> dict[str, str]:
@@ -260,10 +264,10 @@ def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
 
 def _differences(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
     asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
-    rows, claims = comparisons.differences(settings.compared(item), houses(item, scores), asked, items)
+    rows, claims = comparisons.differences(settings.compared(item), image_sources(item, scores), asked, items)
     apart = ", apart from the primary contrast" if settings.contrast else ""
     note = comparisons.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)], apart)
-    return rows, ("house", "comparison", "measure"), note
+    return rows, ("image_source", "comparison", "measure"), note
 
 
 def several_seeds(settings: ReportStage) -> list[tuple[list[str], str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from parrot.config.base import Strict
+from parrot.config.base import StrictModel
 from parrot.config.runs import Run
 
 
@@ -48,7 +48,7 @@ def training_id(text: str) -> TrainingId:
     return TrainingId(scale, run, part)
 
 
-class TrackedRun(Strict):
+class TrackedRun(StrictModel):
     """What MLflow is told of a run besides its records."""
 
     name: str

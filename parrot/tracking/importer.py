@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.web import shown, without_secrets
 from parrot.tracking.identity import TrackedRun
 from parrot.tracking.records import plan_run, plan_stage1
@@ -40,7 +40,7 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
     costs one line of warning.
 
     Raises:
-        ConfigError: a record is missing or malformed.
+        UserError: a record is missing or malformed.
     """
     uri = store_uri()
     plans = [plan for run in runs for plan in (plan_stage1(run, results), plan_run(run, results, report))]
@@ -61,10 +61,10 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
 
 @contextmanager
 def _warning_only(uri: str) -> Iterator[None]:
-    """Turn any failure of the store into one line on stderr; ConfigErrors, which are about our files, pass."""
+    """Turn any failure of the store into one line on stderr; UserErrors, which are about our files, pass."""
     try:
         yield
-    except ConfigError:
+    except UserError:
         raise
     # The store may fail in any way that a server, a database or a file system can.
     except Exception as error:

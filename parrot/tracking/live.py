@@ -4,7 +4,7 @@ It is a process of its own, started by `parrot.train.live`, so that neither impo
 takes anything from the training. Its input says how the training ended: ``finished OUTPUT`` or ``stopped``; an input
 that just closes means that the training died.
 
-MLflow takes no point back, but the steps after the newest checkpoint are trained again when a training is killed, with
+MLflow takes no point back, but the steps after the latest checkpoint are trained again when a training is killed, with
 other times and on a GPU other losses. So the training's own run gets a step once a checkpoint holds it, and each step
 is in its curve once. A child run named "live" gets every step at once, is replaced when steps are trained again, and
 goes when the training has finished.
@@ -22,12 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parrot.io.files import network_file_system, parse_rows, read_object, whole_lines
+from parrot.io.files import complete_lines, network_file_system, parse_rows, read_object
 from parrot.io.web import shown, without_secrets
 from parrot.tracking.identity import TrainingId, training_id
 from parrot.tracking.store import DesiredRun, Point, Store, connect, points, store_uri
 from parrot.tracking.training import plan_training, system_prefix
-from parrot.train.checkpoints import newest_whole, step_of
+from parrot.train.checkpoints import latest_complete, step_of
 
 SECONDS_BETWEEN_SENDS, LONGEST_PAUSE = 5.0, 60.0
 
@@ -105,7 +105,7 @@ class Live:
     def _grown(self) -> tuple[list[Point], list[Point]]:
         """Points of the rows that came since the last call: those that stay whatever happens, and every step's."""
         rows = self._rows(self.folder / "metrics.jsonl")
-        checkpoint = newest_whole(self.folder)
+        checkpoint = latest_complete(self.folder)
         last = math.inf if self.status == "FINISHED" else step_of(checkpoint) if checkpoint else 0
         waiting = self._ahead + rows
         self._ahead = [row for row in waiting if row["step"] > last]
@@ -119,7 +119,7 @@ class Live:
             return []
         with open(path, "rb") as file:
             file.seek(self._offsets.get(path.name, 0))
-            lines = whole_lines(file.read())
+            lines = complete_lines(file.read())
         self._offsets[path.name] = self._offsets.get(path.name, 0) + sum(map(len, lines))
         return parse_rows(lines)
 

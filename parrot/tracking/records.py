@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import read_scores
 from parrot.io.csv_tables import remade
 from parrot.tracking.identity import TrackedRun, stage1_id
@@ -56,13 +56,13 @@ def plan_stage1(run: TrackedRun, results: Path) -> DesiredRun | None:
 def _scored(identity: str, scores: Path) -> DesiredRun:
     """A run without training is dated by its scores."""
     if not scores.is_file():
-        raise ConfigError(f"{scores}: cannot be read: no such file")
+        raise UserError(f"{scores}: cannot be read: no such file")
     time = round(1000 * scores.stat().st_mtime)
     return DesiredRun(identity, "", {}, [], {}, {}, time, time)
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:
-    """By benchmark, metrics named ``{title}/{control}/{house}/{language}``, as tables show them.
+    """By benchmark, metrics named ``{title}/{control}/{image source}/{language}``, as tables show them.
 
     Shares, accuracies by another scoring than the benchmark's first one, and those of its four-option questions stand
     in the control's place. Emoji sets are not pooled, where there are several; ``non_english`` is the mean of the other
@@ -72,13 +72,13 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
     shown: dict[str, str] = {}
     read = list(read_scores([path]))
     if not any(score.run == run.name and score.seed == run.seed for score in read):
-        raise ConfigError(f"{path}: expected scores of {run.name} at seed {run.seed}, found none; {remade(path)}")
+        raise UserError(f"{path}: expected scores of {run.name} at seed {run.seed}, found none; {remade(path)}")
     scores = [score for score in read if score.run == run.name and score.split == "all"]
-    houses = {(score.benchmark, score.house) for score in scores}
+    image_sources = {(score.benchmark, score.image_source) for score in scores}
     for score in scores:
         first = score.scoring == shown.setdefault(score.benchmark, score.scoring)
-        plain, pooled = score.control == "none", score.house == "all"
-        if score.kind not in ("all", "four_option") or (pooled and len(_of(houses, score.benchmark)) > 1):
+        plain, pooled = score.control == "none", score.image_source == "all"
+        if score.kind not in ("all", "four_option") or (pooled and len(_of(image_sources, score.benchmark)) > 1):
             continue
         if score.kind == "four_option":
             numbers = {score.kind: score.accuracy} if plain and first else {}
@@ -87,7 +87,9 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
             numbers = {score.control: score.accuracy} | (shares if plain else {})
         else:
             numbers = {score.scoring: score.accuracy} if plain else {}
-        known = {(name, score.house, score.language): value for name, value in numbers.items() if value is not None}
+        known = {
+            (name, score.image_source, score.language): value for name, value in numbers.items() if value is not None
+        }
         found.setdefault(score.benchmark, {}).update(known)
     return {
         benchmark: [
@@ -98,8 +100,8 @@ def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]
     }
 
 
-def _of(houses: set[tuple[str, str]], benchmark: str) -> set[str]:
-    return {house for name, house in houses if name == benchmark}
+def _of(image_sources: set[tuple[str, str]], benchmark: str) -> set[str]:
+    return {image_source for name, image_source in image_sources if name == benchmark}
 
 
 def _headline(metrics: list[Point]) -> list[Point]:

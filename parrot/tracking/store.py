@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from parrot.config.staleness import key
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_sha256
 from parrot.io.files import real_path
 from parrot.io.web import open_address
@@ -61,10 +61,10 @@ class DesiredRun:
     children: list[DesiredRun] = field(default_factory=list)
 
     def check(self) -> None:
-        """ConfigError where MLflow would refuse a name of the run or of its children for its length."""
+        """UserError where MLflow would refuse a name of the run or of its children for its length."""
         for name in (*self.params, *self.tags, *(point[0] for point in self.metrics)):
             if len(name) > NAME_LENGTH:
-                raise ConfigError(
+                raise UserError(
                     f"{self.id}: MLflow takes names of at most {NAME_LENGTH} characters, found {len(name)}: "
                     f"{name[:60]}..."
                 )
@@ -229,7 +229,7 @@ class Store:
         """Make the store's run and its children equal to `planned`; what is so already is left alone.
 
         Where the store fails in the midst of it, runs that were made are taken back, so that none stays half filled.
-        ConfigError for a name that MLflow would refuse, before anything is sent.
+        UserError for a name that MLflow would refuse, before anything is sent.
         """
         planned.check()
         present, self._made = self.present(planned.id), []

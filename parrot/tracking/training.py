@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.tracking.identity import TrainingId, as_text, parameters
 from parrot.tracking.store import DesiredRun, Point, milliseconds, points, segment
 from parrot.train.record import read_metrics, read_provenance, trained_again
@@ -26,7 +26,7 @@ BACKBONES = ("vision_tower", "language_model")
 
 
 def read_training(identity: TrainingId, folder: Path) -> DesiredRun:
-    """The MLflow run of a finished training; ConfigError for a record that is missing or malformed."""
+    """The MLflow run of a finished training; UserError for a record that is missing or malformed."""
     stage1 = identity.stage1_key is not None
     provenance = read_provenance(folder / "provenance.json", "align" if stage1 else "tune")
     rows = read_metrics(folder / "metrics.jsonl")
@@ -40,7 +40,7 @@ def read_training(identity: TrainingId, folder: Path) -> DesiredRun:
         planned = plan_training(identity, provenance, metrics, min(times))
     except (KeyError, TypeError, AttributeError):
         path = folder / "provenance.json"
-        raise ConfigError(f"{path}: settings: expected a training stage's; {trained_again(path)}") from None
+        raise UserError(f"{path}: settings: expected a training stage's; {trained_again(path)}") from None
     planned.end = max(times)
     planned.artefacts = {"": [folder / "provenance.json", folder / "metrics.jsonl", *systems]}
     return planned

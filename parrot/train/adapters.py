@@ -15,24 +15,24 @@ from safetensors.torch import save_file
 from torch import nn
 
 from parrot.config.settings import LoraSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
 
 ADAPTER = "default"  # peft's name of an adapter, a part of its parameters' names
 PREFIX = "base_model.model."  # of every name in an adapter file
-TRAINED_WHOLE = ("multi_modal_projector", "expert_block")
+FULLY_TRAINED = ("multi_modal_projector", "expert_block")
 
 
 def add_adapters(model: ParrotForConditionalGeneration, lora: LoraSettings, seed: int) -> None:
     """Put adapters beside the language model's layers `lora.target_modules`, in place; `seed` alone sets their start.
 
-    Raises ConfigError for a name that no linear layer of the language model has.
+    Raises UserError for a name that no linear layer of the language model has.
     """
     layers = model.model.language_model.named_modules()
     known = {name.rpartition(".")[2] for name, layer in layers if isinstance(layer, nn.Linear)}
     unknown = [name for name in lora.target_modules if name not in known]
     if unknown:
-        raise ConfigError(
+        raise UserError(
             f"tune.lora.target_modules: the language model has no linear layer {unknown[0]}; "
             f"it has {', '.join(sorted(known))}"
         )
@@ -58,7 +58,7 @@ def save_adapters(model: ParrotForConditionalGeneration, lora: LoraSettings, fol
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     config = _peft_config(lora)
-    config.modules_to_save = [name for name in TRAINED_WHOLE if getattr(model.model, name) is not None]
+    config.modules_to_save = [name for name in FULLY_TRAINED if getattr(model.model, name) is not None]
     config.save_pretrained(str(folder))
     state = {PREFIX + name.replace(f".{ADAPTER}.", "."): tensor.detach().cpu() for name, tensor in trained.items()}
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})

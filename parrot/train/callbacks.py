@@ -156,7 +156,7 @@ USUAL = 100  # steps whose median norm is the usual one
 FEWEST = 10  # steps before there is a usual one
 
 
-def complaint(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped_at: float) -> str | None:
+def step_fault(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped_at: float) -> str | None:
     """Say what is wrong with an optimiser step, by its mean loss and its gradient's norm before clipping; else none.
 
     A gradient explodes when its norm is more than `EXPLODING` times both the median of the steps before it and
@@ -175,7 +175,7 @@ def complaint(logs: dict[str, float], history: Sequence[dict[str, Any]], clipped
     return None
 
 
-def suspects(micro_batches: list[tuple[Tensor, list[str]]]) -> list[str]:
+def non_finite_samples(micro_batches: list[tuple[Tensor, list[str]]]) -> list[str]:
     """Return the samples of all processes' micro-batches whose loss is not finite, or all where there is none."""
     mine = [(bool(torch.isfinite(loss)), ids) for loss, ids in micro_batches]
     shares = [mine]

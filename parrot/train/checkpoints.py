@@ -15,12 +15,12 @@ from pathlib import Path
 
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.staleness import key
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_sha256, read_record, tell, write_record
 from parrot.io.files import atomic_write, remove
 
 FORMAT = 1  # of what a checkpoint holds; another number makes earlier ones unknown
-WHOLE = "whole"
+COMPLETE = "complete"
 METRICS = "metrics.jsonl"
 RESHARDED = ("ddp", "fsdp2")  # strategies whose checkpoints any number of processes can load
 READERS = 8  # threads that read a checkpoint's files
@@ -56,7 +56,7 @@ def identities(checkpoint: Path, names: Iterable[str]) -> dict[str, Identity | N
         return dict(zip(names, pool.map(_identity, [checkpoint / name for name in names]), strict=True))
 
 
-def mark_whole(
+def mark_complete(
     checkpoint: Path,
     strategy: str,
     processes: int,
@@ -65,7 +65,7 @@ def mark_whole(
 ) -> None:
     """State that the folder `checkpoint` is on the disk with all its `files`, how they are spread, and by what code."""
     mark = {"strategy": strategy, "processes": processes, "files": dict(files), "code": list(code)}
-    write_record(checkpoint / WHOLE, mark)
+    write_record(checkpoint / COMPLETE, mark)
 
 
 def programs(checkpoint: Path | None, code: str) -> list[Program]:
@@ -75,7 +75,7 @@ def programs(checkpoint: Path | None, code: str) -> list[Program]:
     """
     if checkpoint is None:
         return [{"digest": code, "from_step": 0}]
-    earlier: list[Program] = read_record(checkpoint / WHOLE)["code"]
+    earlier: list[Program] = read_record(checkpoint / COMPLETE)["code"]
     if earlier and earlier[-1]["digest"] == code:
         return earlier
     step = step_of(checkpoint)
@@ -89,30 +89,30 @@ def forget(folder: Path) -> None:
         remove(path)
 
 
-def check_spread(checkpoint: Path, strategy: str, processes: int) -> None:
-    """ConfigError where `processes` processes cannot load `checkpoint`, a sound one, under `strategy`."""
-    saved = read_record(checkpoint / WHOLE)
+def check_parallelism(checkpoint: Path, strategy: str, processes: int) -> None:
+    """UserError where `processes` processes cannot load `checkpoint`, a sound one, under `strategy`."""
+    saved = read_record(checkpoint / COMPLETE)
     if saved["strategy"] != strategy or (saved["processes"] != processes and strategy not in RESHARDED):
-        raise ConfigError(
+        raise UserError(
             f"{checkpoint}: was saved by {saved['processes']} processes with strategy {saved['strategy']}, found "
             f"{processes} with {strategy}; expected the same, or this folder removed to start anew"
         )
 
 
-def newest_whole(folder: Path) -> Path | None:
+def latest_complete(folder: Path) -> Path | None:
     """Return the complete checkpoint (one with a mark) of the highest step in `folder`, or None."""
-    whole = [path for path in _checkpoints(folder) if (path / WHOLE).is_file()]
+    whole = [path for path in _checkpoints(folder) if (path / COMPLETE).is_file()]
     return max(whole, key=step_of, default=None)
 
 
-def newest_sound(folder: Path) -> Path | None:
+def latest_valid(folder: Path) -> Path | None:
     """Return the undamaged checkpoint of the highest step in `folder`, or None; read all its files.
 
     Those that were cut off while they were written are removed, lest retention count them; so are damaged ones, each
     of which is named in a line.
     """
     for path in _checkpoints(folder):
-        if not (path / WHOLE).exists():
+        if not (path / COMPLETE).exists():
             remove(path)
     left = sorted(_checkpoints(folder), key=step_of)
     while left:
@@ -134,9 +134,9 @@ def step_of(checkpoint: Path) -> int:
 
 def _damaged(checkpoint: Path) -> str | None:
     """Return the first file of `checkpoint` that is not as it was written, or None."""
-    mark = read_record(checkpoint / WHOLE)
+    mark = read_record(checkpoint / COMPLETE)
     if mark is None:
-        return WHOLE
+        return COMPLETE
     found = identities(checkpoint, mark["files"])
     return next((name for name, written in mark["files"].items() if found[name] != written), None)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import distributed
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 # The store's own waiting would hold up a SIGTERM, by which Slurm stops all, and torchrun those whose first one failed.
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -55,7 +55,7 @@ SYSTEMS = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$")  # a system's err
 def workers(asked: int | None, on_gpu: bool) -> int:
     """Return the loading processes of one training process: `asked`, or where None by the number of cores.
 
-    Beside a GPU the cores are free to decode pictures, one stays with the training; without one the model needs them.
+    Beside a GPU the cores are free to decode images, one stays with the training; without one the model needs them.
     """
     if asked is not None:
         return asked
@@ -83,11 +83,11 @@ def _end_with(training: int) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise a loading process's ConfigError or OSError as it was: torch puts that process's traceback around it."""
+    """Raise a loading process's UserError or OSError as it was: torch puts that process's traceback around it."""
     try:
         yield
-    except ConfigError as error:
-        raise ConfigError(str(error).rstrip().rpartition("ConfigError: ")[2]) from None
+    except UserError as error:
+        raise UserError(str(error).rstrip().rpartition("UserError: ")[2]) from None
     except OSError as error:
         found = SYSTEMS.search(str(error).rstrip())
         if error.errno is not None or found is None:

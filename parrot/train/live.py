@@ -13,7 +13,7 @@ SECONDS_AFTER_END, SECONDS_AFTER_STOP = 30.0, 5.0
 
 
 @contextmanager
-def shown_live(identity: str | None, folder: Path, output: Path) -> Iterator[None]:
+def live_tracking(identity: str | None, folder: Path, output: Path) -> Iterator[None]:
     """Send the record that grows in `folder` to the MLflow run of the tag ``parrot.id`` `identity`; None: to none.
 
     A finished training has moved its record from `folder` to `output`, a stopped one has not. Whatever the store does,

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from parrot.config.hardware import TrainingHardware
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import read_record, write_record
 
 FILE = "out_of_memory.json"  # beside the checkpoints
 
 
-def fitting(folder: Path, hardware: TrainingHardware, processes: int, stage: str) -> TrainingHardware:
+def reduced_micro_batch(folder: Path, hardware: TrainingHardware, processes: int, stage: str) -> TrainingHardware:
     """`hardware`, with the micro-batch that an attempt on the same hardware left in `folder`, where one did."""
     path = folder / FILE
     left = read_record(path, f"micro_batch {hardware.micro_batch} is tried again") or {}
@@ -31,7 +31,7 @@ def fitting(folder: Path, hardware: TrainingHardware, processes: int, stage: str
 
 def record_out_of_memory(
     folder: Path, hardware: TrainingHardware, processes: int, global_batch: int, stage: str
-) -> ConfigError:
+) -> UserError:
     """Leave word in `folder` for the next attempt; the error that tells the user.
 
     The micro-batch is the largest that divides a process' share of the global batch and is at most half of this one.
@@ -40,9 +40,9 @@ def record_out_of_memory(
     smaller = max((size for size in range(1, now // 2 + 1) if share % size == 0), default=None)
     told = f"hardware.{stage}.micro_batch: {now} ran out of GPU memory"
     if smaller is None:
-        return ConfigError(f"{told}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
+        return UserError(f"{told}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
     write_record(folder / FILE, {"micro_batch": smaller} | _alike(hardware, processes))
-    return ConfigError(f"{told}; the next attempt goes on from the newest checkpoint with {smaller}")
+    return UserError(f"{told}; the next attempt goes on from the latest checkpoint with {smaller}")
 
 
 def _alike(hardware: TrainingHardware, processes: int) -> dict[str, Any]:

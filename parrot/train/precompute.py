@@ -1,4 +1,4 @@
-"""Compute the frozen encoder's features of all pictures of a stage once, before training, and keep them on disk.
+"""Compute the frozen encoder's features of all images of a stage once, before training, and keep them on disk.
 
 A cache folder is named by all that features depend on: the encoder's weights, which of its states is taken,
 preprocessing, number type and code. Whatever job needs the same finds them there; what is missing is computed by all
@@ -24,23 +24,23 @@ from transformers import TrainingArguments
 from parrot.config.staleness import code_digest, key
 from parrot.data.feature_store import Features, digests_of, remember, stored, write_block
 from parrot.data.images import open_image
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import make_folder
 
-BLOCK = 64  # pictures encoded at once and kept in one file: 72 MiB of CLIP ViT-L/14-336's features in bfloat16
+BLOCK = 64  # images encoded at once and kept in one file: 72 MiB of CLIP ViT-L/14-336's features in bfloat16
 PATIENCE = timedelta(days=7)  # processes wait for the slowest at the end only
 GIB = 2**30
 
 
 def prepare(model: Any, processor: Any, rows: Iterable[Dataset], args: TrainingArguments, work: Path) -> Features:
-    """Features of every picture in `rows`, in `args`' training precision; ConfigError where they do not fit on disk.
+    """Features of every image in `rows`, in `args`' training precision; UserError where they do not fit on disk.
 
     `work` holds the caches of all jobs. The model's vision encoder is left where `args` has its device.
     """
     dtype = torch.bfloat16 if args.bf16 else torch.float32
-    where = _pictures(rows)
+    where = _images(rows)
     group = distributed.new_group(backend="gloo", timeout=PATIENCE) if args.world_size > 1 else None
-    digests = _digests(where, args, group, work / "pictures.json")
+    digests = _digests(where, args, group, work / "images.json")
     folder = work / key(_identity(model, processor, dtype))
     make_folder(folder)
     there = stored(folder)
@@ -58,14 +58,14 @@ def prepare(model: Any, processor: Any, rows: Iterable[Dataset], args: TrainingA
     return Features({path: there[digest] for path, digest in digests.items()}, shape, dtype)
 
 
-def _pictures(rows: Iterable[Dataset]) -> dict[str, str]:
-    """Every picture's path, and where it is named first."""
+def _images(rows: Iterable[Dataset]) -> dict[str, str]:
+    """Every image's path, and where it is named first."""
     where: dict[str, str] = {}
     for some in rows:
         columns = some.select_columns(["image", "source", "id"])[:]
-        for picture, source, name in zip(*columns.values(), strict=True):
-            if picture is not None:
-                where.setdefault(picture, f"{source}: sample {name}")
+        for image, source, name in zip(*columns.values(), strict=True):
+            if image is not None:
+                where.setdefault(image, f"{source}: sample {name}")
     return where
 
 
@@ -75,7 +75,7 @@ def _digests(where: dict[str, str], args: TrainingArguments, group: Any, known: 
         digests = digests_of(list(where)[args.process_index :: args.world_size], known)
     except OSError as error:
         where_named = where.get(error.filename, "features")
-        raise ConfigError(f"{where_named}: image: {error.filename} cannot be read: {error.strerror}") from None
+        raise UserError(f"{where_named}: image: {error.filename} cannot be read: {error.strerror}") from None
     if group is not None:
         shares: list[Any] = [None] * args.world_size
         distributed.all_gather_object(shares, digests, group)
@@ -94,16 +94,16 @@ def _identity(model: Any, processor: Any, dtype: torch.dtype) -> list[Any]:
     return [weights.hexdigest(), taken, processor.image_processor.to_dict(), str(dtype), code_digest("features")]
 
 
-def _check_room(pictures: int, shape: Sequence[int], dtype: torch.dtype, folder: Path, args: TrainingArguments) -> None:
-    needed = pictures * shape[0] * shape[1] * dtype.itemsize / GIB
+def _check_room(images: int, shape: Sequence[int], dtype: torch.dtype, folder: Path, args: TrainingArguments) -> None:
+    needed = images * shape[0] * shape[1] * dtype.itemsize / GIB
     free = shutil.disk_usage(folder).free / GIB
     if needed > free:
-        raise ConfigError(
-            f"features: disk: those of {pictures} pictures take {needed:.1f} GiB in {folder}, where {free:.1f} GiB are "
+        raise UserError(
+            f"features: disk: those of {images} images take {needed:.1f} GiB in {folder}, where {free:.1f} GiB are "
             "free; expected compute, or a work folder with more room"
         )
     if args.process_index == 0:
-        print(f"features of {pictures} pictures, {needed:.1f} GiB, are computed in {folder}", file=sys.stderr)
+        print(f"features of {images} images, {needed:.1f} GiB, are computed in {folder}", file=sys.stderr)
 
 
 def _blocks(digests: list[str], size: int) -> list[list[str]]:
@@ -121,11 +121,11 @@ def _compute(
     folder: Path,
     args: TrainingArguments,
 ) -> None:
-    """Encode and write `blocks` of pictures; `path` finds a picture by its digest."""
+    """Encode and write `blocks` of images; `path` finds an image by its digest."""
 
     def decode(block: list[str]) -> tuple[list[str], torch.Tensor]:
-        pictures = [open_image(path[digest], f"{where[path[digest]]}: image: {path[digest]}") for digest in block]
-        return block, processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        images = [open_image(path[digest], f"{where[path[digest]]}: image: {path[digest]}") for digest in block]
+        return block, processor.image_processor(images, return_tensors="pt")["pixel_values"]
 
     model.model.vision_tower.to(args.device)
     loader: DataLoader[Any] = DataLoader(

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 STOPPED = 143  # the exit code of a process that a SIGTERM ended, by itself or not: 128 + 15
 
@@ -24,7 +24,7 @@ def requeue() -> None:
         if slurm_says("squeue", "--noheader", "--format=%T", f"--jobs={job}") == "RUNNING":
             print(f"putting Slurm job {job} back in the queue", file=sys.stderr, flush=True)
             slurm_says("scontrol", "requeue", job)
-    except ConfigError as error:
+    except UserError as error:
         print(f"Slurm job {job} is not put back in the queue: {error}", file=sys.stderr, flush=True)
 
 
@@ -32,10 +32,10 @@ def slurm_says(*command: str) -> str:
     """Return what a Slurm command prints.
 
     Raises:
-        ConfigError: the command fails or is not installed on this node.
+        UserError: the command fails or is not installed on this node.
     """
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         why = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error.strerror
-        raise ConfigError(f"{' '.join(command)}: {why}; expected Slurm's answer on {os.uname().nodename}") from None
+        raise UserError(f"{' '.join(command)}: {why}; expected Slurm's answer on {os.uname().nodename}") from None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from parrot.config.base import validate
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import check_regular, read_object
 
 
@@ -34,16 +34,16 @@ def read_provenance(path: Path, stage: Literal["align", "tune"], seed: int | Non
     """Return the facts that a stage recorded.
 
     Raises:
-        ConfigError: they are malformed, or another stage's or seed's.
+        UserError: they are malformed, or another stage's or seed's.
     """
     try:
         found: Provenance = validate(Provenance, read_object(path), str(path))
-    except ConfigError as error:
-        raise ConfigError(f"{error}; {trained_again(path)}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {trained_again(path)}") from None
     for name, expected in (("stage", stage), ("seed", seed)):
         if expected is not None and getattr(found, name) != expected:
             said = f"expected {expected}, found {getattr(found, name)}"
-            raise ConfigError(f"{path}: {name}: {said}; {trained_again(path)}")
+            raise UserError(f"{path}: {name}: {said}; {trained_again(path)}")
     return found.model_dump()
 
 
@@ -51,15 +51,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the records of a metrics.jsonl, in order.
 
     Raises:
-        ConfigError: a line is no JSON object of numbers and a step.
+        UserError: a line is no JSON object of numbers and a step.
     """
     check_regular(path)
     try:
         *lines, rest = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if rest:
-        raise ConfigError(f"{path}: line {len(lines) + 1}: is cut off; {trained_again(path)}")
+        raise UserError(f"{path}: line {len(lines) + 1}: is cut off; {trained_again(path)}")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -70,7 +70,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             numbers = False
         if not numbers:
             said = "expected a JSON object of numbers, with a step"
-            raise ConfigError(f"{path}: line {number}: {said}; {trained_again(path)}")
+            raise UserError(f"{path}: line {number}: {said}; {trained_again(path)}")
         records.append(record)
     return records
 

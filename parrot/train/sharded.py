@@ -61,7 +61,7 @@ def size(parameter: Tensor) -> int:
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state(model: nn.Module) -> dict[str, Tensor]:
     """All weights in float32 in the first process' main memory, by name, one at a time; nothing in other processes.
 
     Those that DeepSpeed trains in bfloat16 are the optimiser's, which no rounding has touched.

@@ -23,9 +23,9 @@ from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.staleness import code_of
 from parrot.data.collate import Collator, count_truncated, with_partners
 from parrot.data.conversations import load
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import atomic_write, check_folder, make_folder, new_folder, read_object, sync_tree, write_json
-from parrot.io.lock import only_one
+from parrot.io.lock import exclusive_lock
 from parrot.model.build import build, projector_sha256, save_projector, trainable, without_weights
 from parrot.train import provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
@@ -34,17 +34,17 @@ from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
 from parrot.train.checkpoints import (
     METRICS,
     Program,
-    check_spread,
+    check_parallelism,
     folder_name,
     forget,
-    newest_sound,
+    latest_valid,
     programs,
     restore_metrics,
     step_of,
 )
 from parrot.train.distributed import broadcast_from_rank0, plain_errors
-from parrot.train.live import shown_live
-from parrot.train.memory import fitting, record_out_of_memory
+from parrot.train.live import live_tracking
+from parrot.train.memory import record_out_of_memory, reduced_micro_batch
 from parrot.train.precompute import prepare
 from parrot.train.preemption import STOPPED, requeue
 from parrot.train.strategy import training_arguments
@@ -75,9 +75,9 @@ def align(
 ) -> None:
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
-    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its newest whole checkpoint,
+    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its latest complete checkpoint,
     or, where it is `fresh`, starts anew. A Slurm job that was put back in the queue goes on either way.
-    Raises ConfigError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
+    Raises UserError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
     130 after a Ctrl-C, having saved.
     """
     stage = Stage("align", settings, None, (), "projector", _save_projector)
@@ -99,7 +99,7 @@ def tune(
     and exits. Adapters of the language model are merged into `model/`, and kept apart in `model/adapter/`.
     """
     if not (projector / SAFE_WEIGHTS_NAME).is_file():
-        raise ConfigError(f"{projector}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
+        raise UserError(f"{projector}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")
     save = partial(_save_model, settings.recipe)
     stage = Stage("tune", settings, projector, settings.validation, "model", save)
     _train(stage, output, work, hardware, tracked_as, fresh)
@@ -119,12 +119,12 @@ def _train(
     folder = work / stage.name / folder_name(stage.settings, weights)
     make_folder(folder)
     check_folder(folder)
-    with StopWhenAsked() as stop, only_one(folder, "training"):
+    with StopWhenAsked() as stop, exclusive_lock(folder, "training"):
         if fresh and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
             broadcast_from_rank0("fresh", lambda: forget(folder))
         # A network file system may show the nodes of a job other states of a folder.
         fits = broadcast_from_rank0(
-            "micro_batch", lambda: fitting(folder, hardware, _processes(), stage.name).micro_batch
+            "micro_batch", lambda: reduced_micro_batch(folder, hardware, _processes(), stage.name).micro_batch
         )
         hardware = hardware.model_copy(update={"micro_batch": fits})
         try:
@@ -148,13 +148,13 @@ def _train_in(
     tracked_as: str | None,
     stop: StopWhenAsked,
 ) -> None:
-    """Train with checkpoints in `folder`, from the newest whole one on."""
+    """Train with checkpoints in `folder`, from the latest complete one on."""
     started = time.time()
     settings, recipe = stage.settings, stage.settings.recipe
-    newest = broadcast_from_rank0("checkpoint", lambda: str(newest_sound(folder) or ""))
-    checkpoint = Path(newest) if newest else None
+    latest = broadcast_from_rank0("checkpoint", lambda: str(latest_valid(folder) or ""))
+    checkpoint = Path(latest) if latest else None
     if checkpoint is not None:
-        check_spread(checkpoint, hardware.strategy, _processes())
+        check_parallelism(checkpoint, hardware.strategy, _processes())
     first = step_of(checkpoint) if checkpoint else 0
     code = broadcast_from_rank0("code", lambda: programs(checkpoint, code_of(settings)))
 
@@ -187,7 +187,7 @@ def _train_in(
         write_json(folder / "provenance.json", {"stage": stage.name, **facts})
         if facts["truncated_samples"]:
             print(f"{stage.name}: {facts['truncated_samples']} of {len(rows)} samples lose their end", file=sys.stderr)
-    with shown_live(tracked_as if main else None, folder, output):
+    with live_tracking(tracked_as if main else None, folder, output):
         with plain_errors(), sampled(folder, provenance.gpu_uuids()):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         whole = trainer.state.global_step >= trainer.state.max_steps
@@ -224,7 +224,7 @@ def _gathered_model(stage: Stage, trainer: StageTrainer) -> Any:
     """
     if not trainer.sharded:
         return trainer.model
-    weights = sharded.whole_state(trainer.model)
+    weights = sharded.full_state(trainer.model)
     if not weights:
         return None
     copy, recipe = without_weights(trainer.model.config), stage.settings.recipe
@@ -306,20 +306,20 @@ def _held_out(stage: Stage, processor: Any, cache: Path) -> dict[str, Dataset]:
 
 
 def _check_enough(rows: Dataset, stage: Stage, router: str) -> None:
-    """ConfigError where there is nothing to see; that each set has samples is seen to where it is read."""
+    """UserError where there is nothing to see; that each set has samples is seen to where it is read."""
     sets = ", ".join(entry.file for entry in stage.settings.data)
     if rows.data["image"].null_count == len(rows):
-        raise ConfigError(f"{stage.name}: {sets}: expected samples with images, found none")
+        raise UserError(f"{stage.name}: {sets}: expected samples with images, found none")
     if router == "shuffled_text" and len(rows) == 1:
-        raise ConfigError(f"{stage.name}: {sets}: model.router: shuffled_text needs another sample's text, found one")
+        raise UserError(f"{stage.name}: {sets}: model.router: shuffled_text needs another sample's text, found one")
 
 
 def _check_projector(model: Any, folder: Path) -> str:
-    """Digest of the projector in `model`; ConfigError when stage 1's provenance, beside `folder`, names another one."""
+    """Digest of the projector in `model`; UserError when stage 1's provenance, beside `folder`, names another one."""
     loaded, record = projector_sha256(model), folder.parent / "provenance.json"
     saved = read_object(record).get("projector_sha256") if record.is_file() else loaded
     if loaded != saved:
-        raise ConfigError(f"{folder}: the projector that was loaded is not the one that {record} describes")
+        raise UserError(f"{folder}: the projector that was loaded is not the one that {record} describes")
     return loaded
 
 

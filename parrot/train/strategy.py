@@ -17,7 +17,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from parrot.config.hardware import TrainingHardware, accumulation_steps
 from parrot.config.settings import Recipe
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.train.distributed import workers
 
 ZERO_STAGE = {"zero2": 2, "zero3": 3}
@@ -27,11 +27,11 @@ SPLIT_WEIGHTS = ("zero3", "fsdp2")
 def prepare(hardware: TrainingHardware, stage: str) -> None:
     """Check that the strategy can be had here; call it before anything of the model is made.
 
-    Raises ConfigError for a strategy without its package or without processes to spread over.
+    Raises UserError for a strategy without its package or without processes to spread over.
     """
     where = f"hardware.{stage}.strategy: {hardware.strategy}"
     if hardware.strategy != "ddp" and "WORLD_SIZE" not in os.environ:
-        raise ConfigError(
+        raise UserError(
             f"{where} is for processes that `parrot launch --gpus N` starts; expected ddp, which one process can do too"
         )
     # DeepSpeed, accelerate and FSDP call what this version of torch renames.
@@ -43,7 +43,7 @@ def prepare(hardware: TrainingHardware, stage: str) -> None:
         sys.modules.setdefault("deepspeed", None)  # type: ignore[arg-type]
         return
     if importlib.util.find_spec("deepspeed") is None:
-        raise ConfigError(f"{where} needs the package deepspeed, which the extra `gpu` installs")
+        raise UserError(f"{where} needs the package deepspeed, which the extra `gpu` installs")
     # Trainer accumulates by itself and does not tell accelerate, which warns that DeepSpeed was told otherwise.
     logging.getLogger("accelerate.accelerator").setLevel(logging.ERROR)
     if not torch.cuda.is_available():
@@ -174,14 +174,14 @@ def training_arguments(
 def choose_kernels(model: Any, hardware: TrainingHardware, precision: str, where: str) -> None:
     """Set the language model's attention and compile its layers, as `hardware` says; `where` names it in errors.
 
-    The vision encoder keeps `sdpa`: its pictures are all of one length, and nothing of them is masked.
+    The vision encoder keeps `sdpa`: its images are all of one length, and nothing of them is masked.
 
     Raises:
-        ConfigError: an attention that cannot run here; nothing else is taken in its place.
+        UserError: an attention that cannot run here; nothing else is taken in its place.
     """
     lack = _lack(hardware.attention, precision)
     if lack is not None:
-        raise ConfigError(f"{where}.attention: {hardware.attention} needs {lack}; expected sdpa here")
+        raise UserError(f"{where}.attention: {hardware.attention} needs {lack}; expected sdpa here")
     model.set_attn_implementation({"text_config": hardware.attention, "vision_config": "sdpa"})
     if hardware.compile:
         for layer in model.model.language_model.layers:

@@ -20,9 +20,9 @@ from typing import Any
 import psutil
 
 from parrot.io.digests import tell
-from parrot.io.files import atomic_write, parse_rows, whole_lines
+from parrot.io.files import atomic_write, complete_lines, parse_rows
 
-SECONDS_A_SAMPLE, SAMPLES_A_ROW = 5.0, 2
+SECONDS_PER_SAMPLE, SAMPLES_PER_ROW = 5.0, 2
 MEGA = 1e6
 
 Sample = dict[str, float]
@@ -61,8 +61,8 @@ def _record(path: Path, gpus: Sequence[str], stop: threading.Event) -> None:
         ended = False
         while not ended:
             samples: list[Sample] = []
-            while len(samples) < SAMPLES_A_ROW and not ended:
-                ended = stop.wait(SECONDS_A_SAMPLE)
+            while len(samples) < SAMPLES_PER_ROW and not ended:
+                ended = stop.wait(SECONDS_PER_SAMPLE)
                 samples.append(sample())
             row = {"step": step, **_mean(samples), "time": time.time()}
             with open(path, "a", encoding="utf-8") as file:
@@ -77,7 +77,7 @@ def _next_step(path: Path) -> int:
     """Return the step after those that an earlier job left; drop unfinished and damaged rows."""
     if not path.is_file():
         return 0
-    lines = whole_lines(path.read_bytes())
+    lines = complete_lines(path.read_bytes())
     left = parse_rows(lines)
     if len(left) < len(lines):
         tell(path, f"{len(lines) - len(left)} of {len(lines)} rows are left out")

@@ -17,13 +17,13 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.constants import IGNORE_INDEX
-from parrot.errors import ConfigError, naming
+from parrot.errors import UserError, naming
 from parrot.io.files import sync_tree
 from parrot.train import sharded
 from parrot.train.adapters import set_learning_rate
 from parrot.train.batches import GlobalBatches
-from parrot.train.callbacks import complaint, suspects
-from parrot.train.checkpoints import Program, identities, keep_metrics, mark_whole, newest_whole
+from parrot.train.callbacks import non_finite_samples, step_fault
+from parrot.train.checkpoints import Program, identities, keep_metrics, latest_complete, mark_complete
 from parrot.train.distributed import outlive_signals
 
 
@@ -87,17 +87,17 @@ class StageTrainer(Trainer):
         return loss
 
     def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
-        """As Trainer's, which calls it after every optimiser step and before it saves; ConfigError for a bad step."""
+        """As Trainer's, which calls it after every optimiser step and before it saves; UserError for a bad step."""
         super().log(logs, *arguments, **named)
         if "loss" not in logs:
             return
-        if wrong := complaint(logs, self.state.log_history[:-1], self.args.max_grad_norm):
-            names = suspects(self.micro_batches)
+        if wrong := step_fault(logs, self.state.log_history[:-1], self.args.max_grad_norm):
+            names = non_finite_samples(self.micro_batches)
             if not self.is_world_process_zero():
                 raise SystemExit(1)  # all find the same; the first one tells
-            raise ConfigError(
+            raise UserError(
                 f"step {self.state.global_step}: {wrong}; the batch's samples are {', '.join(names)}; "
-                f"the last good checkpoint is {newest_whole(Path(self.args.output_dir)) or 'none'}"
+                f"the last good checkpoint is {latest_complete(Path(self.args.output_dir)) or 'none'}"
             )
         self.micro_batches.clear()
 
@@ -138,7 +138,7 @@ class StageTrainer(Trainer):
             share = identities(checkpoint, names[self.args.process_index :: self.args.world_size])
             files = dict(gather_object(list(share.items())))
             if self.args.should_save:
-                mark_whole(checkpoint, self.strategy, self.args.world_size, files, self.code)
+                mark_complete(checkpoint, self.strategy, self.args.world_size, files, self.code)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.sharded:
@@ -171,7 +171,7 @@ class StageTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         state = load_file(Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME))
         if sorted(state) != self._trained():
-            raise ConfigError(
+            raise UserError(
                 f"{resume_from_checkpoint}: holds other weights than this stage trains; --fresh starts it anew"
             )
         self.model.load_state_dict(state, strict=False)

@@ -1,8 +1,8 @@
-"""Questions a second: the released runner's way, this project's without sharing pictures' features, and this project's.
+"""Questions a second: the released runner's way, this project's without sharing images' features, and this project's.
 
     python -m tests.bench.evaluation [--questions 96] [--threads 1 2] [--gpu]
 
-The released way asks one question at a time, decodes, preprocesses and encodes its picture anew for every row, in every
+The released way asks one question at a time, decodes, preprocesses and encodes its image anew for every row, in every
 language and rotation, runs the encoder's last layer too, and computes the logits of every position of the prompt; it
 decodes greedily with a cache. All three give the same answers, which the run checks; a tie that rounding decides is
 counted and printed.
@@ -11,7 +11,7 @@ Models: the mini scale's (results/mini/parrot/model where `make demo` left one, 
 on questions of data/mini (`parrot fetch` makes it); and a larger random one, LM 8 layers of 512 with Qwen's vocabulary,
 encoder 12 layers of 384 with 256 patches, 6 experts of 512, on made-up questions, 2 tokens an answer.
 Arithmetic is the ratio of matrix products' operations, those of the released way over those that the answers need:
-every picture encoded once, no padding, no more of a prompt's logits than its last. At equal speed of arithmetic that is
+every image encoded once, no padding, no more of a prompt's logits than its last. At equal speed of arithmetic that is
 the most that can be won; the released way's small products run slower than that where they wait for memory.
 A pass is timed whole, model loading left out: by the clock, and in processor seconds, which other work on the machine
 distorts less; the ratio is that of processor seconds with one thread, of the clock with more.
@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
 from parrot.config.runs import Suite
-from parrot.data.tsv import decode_picture
+from parrot.data.tsv import decode_rgb
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.predictor import Generation, GenerationSettings, Item
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotProcessor
@@ -50,7 +50,7 @@ Built = tuple[ParrotForConditionalGeneration, ParrotProcessor]
 
 
 def mini(count: int) -> tuple[Built, list[Item]]:
-    """The mini model, and `count` questions of each language about the same pictures."""
+    """The mini model, and `count` questions of each language about the same images."""
     run = Suite.load().run("parrot")
     folder = Path("results/mini/parrot/model")
     built = load_parrot(folder) if folder.is_dir() else build(run.tune)
@@ -60,7 +60,7 @@ def mini(count: int) -> tuple[Built, list[Item]]:
 
 
 def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Item]]:
-    """A random model with the mini tokenizer, and `count` questions, 12 about each picture."""
+    """A random model with the mini tokenizer, and `count` questions, 12 about each image."""
     vision = CLIPVisionConfig(
         hidden_size=384,
         intermediate_size=1536,
@@ -92,13 +92,13 @@ def larger(count: int, processor: ParrotProcessor) -> tuple[Built, list[Item]]:
 
 
 def made_up(count: int, processor: ParrotProcessor, about_each: int, words: tuple[int, int] = (20, 40)) -> list[Item]:
-    """`count` questions of so many random words, `about_each` about each picture, for 2 tokens of answer."""
+    """`count` questions of so many random words, `about_each` about each image, for 2 tokens of answer."""
     random = np.random.default_rng(0)
     known = [word for word in processor.tokenizer.get_vocab() if word.isascii() and word.isalpha()]
     return [
         Item(
             "<image>\n" + " ".join(random.choice(known, random.integers(*words))),
-            (_picture(n // about_each),),
+            (_image(n // about_each),),
             f"{n}",
             GenerationSettings(2),
             "en",
@@ -107,7 +107,7 @@ def made_up(count: int, processor: ParrotProcessor, about_each: int, words: tupl
     ]
 
 
-def _picture(seed: int) -> str:
+def _image(seed: int) -> str:
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((400, 300)).save(buffer, "PNG")
@@ -116,13 +116,13 @@ def _picture(seed: int) -> str:
 
 @torch.inference_mode()
 def released_way(built: Built, questions: list[Item]) -> list[list[int]]:
-    """One question at a time, its picture encoded for it alone."""
+    """One question at a time, its image encoded for it alone."""
     model, processor = built
     ends = {*torch.tensor(model.generation_config.eos_token_id).flatten().tolist()}
     answers = []
     for question in questions:
-        picture = decode_picture(question.images[0], question.where)
-        inputs = processor(picture, processor.format_prompt(question.query), return_tensors="pt").to(model.device)
+        image = decode_rgb(question.images[0], question.where)
+        inputs = processor(image, processor.format_prompt(question.query), return_tensors="pt").to(model.device)
         pixels = inputs.pop("pixel_values")
         seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         features = seen[model.config.vision_feature_layer]
@@ -139,7 +139,7 @@ def released_way(built: Built, questions: list[Item]) -> list[list[int]]:
 
 
 def without_sharing(built: Built, questions: list[Item]) -> list[list[int]]:
-    """This project's batches, every row's picture being one of its own: bytes after a PNG's end make it so."""
+    """This project's batches, every row's image being one of its own: bytes after a PNG's end make it so."""
     own = [
         replace(q, images=(base64.b64encode(base64.b64decode(q.images[0]) + f"{n}".encode()).decode(),))
         for n, q in enumerate(questions)
@@ -179,10 +179,8 @@ def compare(name: str, built: Built, questions: list[Item], threads: int, bound:
         "ours, features not shared": without_sharing,
         "ours": ours,
     }
-    pictures = len({question.picture for question in questions})
-    print(
-        f"\n{name}, {threads} thread(s): {len(questions)} questions about {pictures} pictures, arithmetic {bound:.2f}x"
-    )
+    images = len({question.image for question in questions})
+    print(f"\n{name}, {threads} thread(s): {len(questions)} questions about {images} images, arithmetic {bound:.2f}x")
     first: tuple[float, list[list[int]]] | None = None
     clock = time.process_time if threads == 1 else time.perf_counter
     for way, ask in ways.items():

@@ -1,4 +1,4 @@
-"""Micro-batches for the benchmark of training: samples of given lengths, with pictures that have to be decoded.
+"""Micro-batches for the benchmark of training: samples of given lengths, with images that have to be decoded.
 
 They are what `parrot.data.collate` makes. That module needs more than torch and transformers, this one does not.
 """
@@ -26,14 +26,14 @@ REPEATED = 100  # times, more than anything steps
 
 
 class Row(NamedTuple):
-    """A sample and its picture's file."""
+    """A sample and its image's file."""
 
     sample: Sample
     number: int
-    picture: str | None
+    image: str | None
 
 
-def write_pictures(folder: Path, count: int, side: int) -> list[str]:
+def write_images(folder: Path, count: int, side: int) -> list[str]:
     """JPEG files as a camera's: 4 by 3, twice the encoder's side in height, smooth with some noise."""
     random, paths = np.random.default_rng(0), []
     for number in range(count):
@@ -49,7 +49,7 @@ def loader(
 ) -> Iterator[dict[str, Tensor]]:
     """The global batch `rows` as micro-batches, over and over; `how` goes to torch's loader."""
     visual = size.parrot_config().num_image_tokens
-    lengths = np.array([row.sample.text + visual * row.sample.pictures for row in rows])
+    lengths = np.array([row.sample.text + visual * row.sample.images for row in rows])
     order = np.arange(len(rows)) if shuffled else arrange_micro_batches(lengths, np.arange(len(rows)), micro)
     batches = [[rows[place] for place in some] for some in order.reshape(-1, micro.size)]
     collate = Collate(size, micro.packed, features)
@@ -57,7 +57,7 @@ def loader(
 
 
 def decode(paths: list[str], size: Size) -> Tensor:
-    """Pixels of picture files, (N, 3, S, S)."""
+    """Pixels of image files, (N, 3, S, S)."""
     side = size.vision["image_size"]
     processor = ParrotImageProcessor(size={"shortest_edge": side}, crop_size=side)
     return processor([Image.open(path).convert("RGB") for path in paths], return_tensors="pt")["pixel_values"]
@@ -80,15 +80,15 @@ class Collate:
             batch["position_ids"] = torch.cat([torch.arange(len(each)) for each in ids])[None]
         else:
             batch = {"input_ids": pad(list(ids), True), "labels": pad(list(labels), True, IGNORE_INDEX)}
-        pictured = [place for place, row in enumerate(rows) if row.picture]
-        if self.packed and pictured:
-            texts = [ids[place][self._read(ids[place], labels[place])] for place in pictured]
+        with_image = [place for place, row in enumerate(rows) if row.image]
+        if self.packed and with_image:
+            texts = [ids[place][self._read(ids[place], labels[place])] for place in with_image]
             batch["router_input_ids"] = pad(texts, True)
             batch["router_mask"] = pad([torch.ones_like(each, dtype=torch.bool) for each in texts], True)
         elif not self.packed:
             reads = [self._read(*each) for each in zip(ids, labels, strict=True)]
             batch["router_mask"] = pad(reads, True)
-        paths = [row.picture for row in rows if row.picture]
+        paths = [row.image for row in rows if row.image]
         if self.features is not None:
             batch["image_features"] = self.features(paths)
         elif paths:
@@ -96,13 +96,13 @@ class Collate:
         return batch
 
     def _tokens(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Ids with the picture behind the system prompt, and labels of the last tokens."""
+        """Ids with the image behind the system prompt, and labels of the last tokens."""
         sample, image = row.sample, self.size.image_token
         generator = torch.Generator().manual_seed(row.number)
         text = torch.randint(image, (sample.text,), generator=generator)
-        picture = torch.full((self.visual * sample.pictures,), image)
+        image = torch.full((self.visual * sample.images,), image)
         start = min(SYSTEM, sample.prompt)
-        ids = torch.cat([text[:start], picture, text[start:]])
+        ids = torch.cat([text[:start], image, text[start:]])
         return ids, torch.where(torch.arange(len(ids)) >= len(ids) - sample.supervised, ids, IGNORE_INDEX)
 
     def _read(self, ids: Tensor, labels: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Samples a source are those that LLaVA-1.5 mixes (arXiv 2310.03744, Table 7) and Parrot adds (arXiv 2406.02539, Table 3).
 Nobody publishes lengths: text tokens here are log-normal with a median and a spread a source that we set, short for
-questions answered in a word, long for conversations, such that LLaVA-1.5's samples with a picture have 200 on average,
+questions answered in a word, long for conversations, such that LLaVA-1.5's samples with an image have 200 on average,
 as the size of its file says. System prompt and role markers are in; visual tokens come on top.
 """
 
@@ -20,18 +20,18 @@ SHORTEST = 30  # system prompt, role markers, a word each way
 
 class Source(NamedTuple):
     """Samples in thousands, text tokens (median, and the logarithm's standard deviation), the share of them that is
-    supervised, and pictures a sample."""
+    supervised, and images a sample."""
 
     samples: int
     median: int
     spread: float
     supervised: float
-    pictures: int = 1
+    images: int = 1
 
 
 INSTRUCTIONS = {
     "LLaVA": Source(158, 260, 0.4, 0.8),
-    "ShareGPT": Source(40, 700, 0.9, 0.65, pictures=0),
+    "ShareGPT": Source(40, 700, 0.9, 0.65, images=0),
     "VQAv2": Source(83, 140, 0.5, 0.25),
     "GQA": Source(72, 200, 0.4, 0.2),
     "OKVQA": Source(9, 60, 0.3, 0.1),
@@ -57,15 +57,15 @@ def draw(sources: dict[str, Source], count: int, visual: int, longest: int, shri
     samples = []
     for source in (list(sources.values())[place] for place in drawn):
         text = round(max(SHORTEST, random.lognormal(np.log(source.median), source.spread)) / shrink)
-        text = min(text, longest - visual * source.pictures)
+        text = min(text, longest - visual * source.images)
         supervised = max(1, round(source.supervised * text))
-        samples.append(Sample(text, text - supervised, supervised, source.pictures))
+        samples.append(Sample(text, text - supervised, supervised, source.images))
     return samples
 
 
 def lengths(samples: list[Sample], visual: int) -> np.ndarray:
     """Tokens of each sample, visual ones included."""
-    return np.array([sample.text + visual * sample.pictures for sample in samples])
+    return np.array([sample.text + visual * sample.images for sample in samples])
 
 
 def print_layouts(processes: int = 8, global_batch: int = 128, batches: int = 200) -> None:

@@ -6,7 +6,7 @@ A step is forward and backward of stage 2: everything trained but the vision enc
 - Llava: transformers' `LlavaForConditionalGeneration` of the same sizes, which has no experts;
 - ours, with experts and without.
 
-What makes it fair: all four get the same token ids, labels and pictures, without padding or a cache, the same attention
+What makes it fair: all four get the same token ids, labels and images, without padding or a cache, the same attention
 kernel, and weights from one seed; before anything is timed, plain and ours must agree in loss and gradient norm, and so
 must Llava and ours without experts. Half of the text tokens are supervised: logits elsewhere are what ours leaves out.
 Steps are timed in turn, round by round, and medians compared; processor time counts, since the machine may be shared.

@@ -16,7 +16,7 @@ class PlainParrot(nn.Module):
     """The released default (text router, gated experts, residual `released`) with a given model's weights.
 
     Backbones and projector are the model's own modules; every expert is three linear layers with copies of its slices.
-    One picture a sample.
+    One image a sample.
     """
 
     def __init__(self, model: ParrotForConditionalGeneration):

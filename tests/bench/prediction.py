@@ -1,6 +1,6 @@
 """Prediction at the paper's sizes on one GPU: `python -m tests.bench.evaluation --gpu`.
 
-Random models, pictures decoded and preprocessed within the time, 2 tokens out. The share of the prefill bound is
+Random models, images decoded and preprocessed within the time, 2 tokens out. The share of the prefill bound is
 2 x parameters x tokens over the rate of a large matrix product of the same dtype, measured just before, and over the
 time; parameters are those of the language model's layers, tokens those of the prompts. The released way computes in
 float32, so that ours is held against it in float32; bfloat16 is reported apart with the answers that it changed.

@@ -12,12 +12,12 @@ import torch
 
 from parrot.data.feature_store import Features, stored, write_block
 from parrot.model.flops import STAGE_2, training_flops
-from tests.bench.feeding import Row, decode, loader, write_pictures
+from tests.bench.feeding import Row, decode, loader, write_images
 from tests.bench.gpu import clock
 from tests.bench.settings import Job, Setting
 from tests.bench.subjects import NO_EXPERTS, OURS, build
 
-PICTURES = 64  # distinct ones
+IMAGES = 64  # distinct ones
 
 
 class Result(NamedTuple):
@@ -45,8 +45,8 @@ class Runner:
         self.folder = folder / f"{side}"
         if not self.folder.is_dir():
             self.folder.mkdir()
-            write_pictures(self.folder, PICTURES, side)
-        self.pictures = [str(self.folder / f"{number}.jpg") for number in range(PICTURES)]
+            write_images(self.folder, IMAGES, side)
+        self.images = [str(self.folder / f"{number}.jpg") for number in range(IMAGES)]
         self.now = clock(device)
         self.seconds: list[float] = []
         self.loss = torch.tensor(0.0)
@@ -70,7 +70,7 @@ class Runner:
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
         on_gpu = self.device == "cuda"
         numbered = enumerate(job.samples)
-        rows = [Row(sample, n, self.pictures[n % PICTURES] if sample.pictures else None) for n, sample in numbered]
+        rows = [Row(sample, n, self.images[n % IMAGES] if sample.images else None) for n, sample in numbered]
         how: dict[str, Any] = {"num_workers": setting.workers, "pin_memory": on_gpu}
         if setting.workers:
             how["prefetch_factor"] = 4
@@ -137,7 +137,7 @@ class Runner:
         if self.setting.stored:
             del operations["vision_tower"]
         seconds = statistics.median(self.seconds)
-        tokens = sum(sample.text + sample.pictures * config.num_image_tokens for sample in job.samples)
+        tokens = sum(sample.text + sample.images * config.num_image_tokens for sample in job.samples)
         return Result(
             samples=len(job.samples) / seconds,
             tokens=tokens / seconds,
@@ -151,12 +151,12 @@ class Runner:
 
     @torch.inference_mode()
     def _features(self) -> Features:
-        """All pictures' features, computed and written before anything is timed."""
+        """All images' features, computed and written before anything is timed."""
         folder = self.folder / ("half" if self.job.half else "single")
         shape = (self.model.config.num_image_tokens, self.model.config.vision_config.hidden_size)
         dtype = torch.bfloat16 if self.job.half else torch.float32
-        for start in range(0, PICTURES, 16):
-            some = self.pictures[start : start + 16]
+        for start in range(0, IMAGES, 16):
+            some = self.images[start : start + 16]
             pixels = decode(some, self.job.size).to(self.device)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.job.half):
                 write_block(folder, some, self.model.encode_images(pixels).to("cpu", dtype))

@@ -15,7 +15,7 @@ from parrot.model.flops import Sample, training_flops
 from tests.bench.plain import PlainParrot
 
 PLAIN, LLAVA, OURS, NO_EXPERTS = SUBJECTS = ("plain transcription", "Llava", "ours", "ours without experts")
-SYSTEM = 20  # text tokens in front of the picture
+SYSTEM = 20  # text tokens in front of the image
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _llava_config(size: Size) -> LlavaConfig:
 
 
 def batch(size: Size, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """One picture a sample, behind the system prompt; no padding, so no attention mask."""
+    """One image a sample, behind the system prompt; no padding, so no attention mask."""
     generator = torch.Generator().manual_seed(1)
     visual = size.parrot_config().num_image_tokens
     length = size.text_tokens + visual

@@ -1,7 +1,7 @@
 """Throughput of real training steps beside the plain settings of transformers' Trainer.
 
 A step is an optimiser step as `parrot train` takes it on one process: micro-batches of a realistic mix of lengths
-(`mix.py`) are loaded, their JPEG pictures decoded, run forward and backward in the recipe's precision, gradients
+(`mix.py`) are loaded, their JPEG images decoded, run forward and backward in the recipe's precision, gradients
 clipped, and AdamW (fused, as Trainer has it) takes its step. The plain settings are Trainer's own: samples in random
 order, padded, loaded by the training process itself, `sdpa`, the vision encoder run in every step. Every other row
 changes what it names. All settings see the same samples, and their losses must agree.

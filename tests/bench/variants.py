@@ -15,7 +15,7 @@ from tests.bench.subjects import OURS, SYSTEM, Size, backward, build
 
 
 def top_k(size: Size, rounds: int) -> None:
-    """The expert block alone, forward and backward, by the number of experts that a picture uses."""
+    """The expert block alone, forward and backward, by the number of experts that an image uses."""
     torch.manual_seed(0)
     width, visual = size.text["hidden_size"], size.parrot_config().num_image_tokens
     tokens = torch.randn(size.batch, visual, width, requires_grad=True)
@@ -25,7 +25,7 @@ def top_k(size: Size, rounds: int) -> None:
     blocks = {k: _expert_block(size, k) for k in counts}
     steps = {str(k): partial(_block_step, block, tokens, text, mask) for k, block in blocks.items()}
     times = interleaved(steps, rounds)
-    print(f"### Experts that a picture uses, of {size.experts}\n")
+    print(f"### Experts that an image uses, of {size.experts}\n")
     print("| top_k | expert block, processor ms | of all experts' | arithmetic |")
     print("| ---: | ---: | ---: | ---: |")
     every = times[str(size.experts)].cpu

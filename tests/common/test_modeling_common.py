@@ -40,7 +40,7 @@ SKIPPED = {
     "test_model_rope_with_partial_rotation": "the language model rotates whole heads",
     "test_moe_models_record_router_logits": "for mixtures of transformers' kind",
     "test_output_router_logits_from_config": "for mixtures of transformers' kind",
-    "test_resize_position_vector_embeddings": "no learnt positions in the language model",
+    "test_resize_position_vector_embeddings": "no supervised positions in the language model",
     "test_reverse_loading_mapping": "our own format needs no mapping; "
     "tests/unit/model/test_released_*.py hold the released",
     "test_sdpa_can_dispatch_non_composite_models": "for models of one part; the composite's test runs",
@@ -60,7 +60,7 @@ def text_ids(shape: list[int], vocab_size: int, **_: Any) -> Tensor:
     return torch.randint(IMAGE_TOKEN + 1, vocab_size, shape)
 
 
-common.ids_tensor = text_ids  # the mixin's own random ids hold image tokens without pictures
+common.ids_tensor = text_ids  # the mixin's own random ids hold image tokens without images
 
 
 class ParrotTester:
@@ -133,7 +133,7 @@ class TestParrot(Common, unittest.TestCase):
 
 
 class TestSiglipAndLlama(Common, unittest.TestCase):
-    """Another encoder and language model, and the paper's variant with one expert a picture."""
+    """Another encoder and language model, and the paper's variant with one expert an image."""
 
     def setUp(self) -> None:
         paper = {"residual": "paper", "expert_type": "two_layer", "moe_top_k": 1}

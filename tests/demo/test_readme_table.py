@@ -26,7 +26,14 @@ def published(page: str) -> dict[str, list[float]]:
 
 
 def measured(run: str) -> list[float]:
-    wanted = {"run": run, "benchmark": "MMMB", "house": "twemoji", "split": "all", "kind": "all", "control": "none"}
+    wanted = {
+        "run": run,
+        "benchmark": "MMMB",
+        "image_source": "twemoji",
+        "split": "all",
+        "kind": "all",
+        "control": "none",
+    }
     wanted["scoring"] = "vanilla"
     with open(ROOT / "results/mini" / run / "scores.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if wanted.items() <= row.items()]

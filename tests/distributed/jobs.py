@@ -53,7 +53,7 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 def checkpoints(output: Path) -> set[str]:
     """Names of the checkpoints that `output`'s job left."""
-    return {path.parent.name for path in output.with_name(f"{output.name}.work").rglob("whole")}
+    return {path.parent.name for path in output.with_name(f"{output.name}.work").rglob("complete")}
 
 
 def weights(folder: Path) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_bfloat16_with_recomputed_activations_is_near_float32(strategy, folder, 
 
 
 def test_features_from_disk_and_another_strategy_in_the_way(folder, alone):
-    """ZeRO-3 encodes its pictures before training; its checkpoints are refused by others, before anything is loaded."""
+    """ZeRO-3 encodes its images before training; its checkpoints are refused by others, before anything is loaded."""
     settings, expected = alone("lora")
     output, hardware = folder / "disk", by("zero3", features="disk")
     stopped = start(settings, folder, output, hardware, deed=("sigterm", 2, 0))
@@ -162,7 +162,7 @@ def test_out_of_memory_in_one_process_halves_the_next_attempt_of_all(folder, alo
     output = folder / "memory"
     stopped = start(settings, folder, output, by("zero3"), deed=("out_of_memory", 7, 1))
     told = (
-        "hardware.tune.micro_batch: 2 ran out of GPU memory; the next attempt goes on from the newest checkpoint with 1"
+        "hardware.tune.micro_batch: 2 ran out of GPU memory; the next attempt goes on from the latest checkpoint with 1"
     )
     assert told in stopped.stderr
     done = start(settings, folder, output, by("zero3"))

@@ -11,8 +11,8 @@ from pathlib import Path
 HOLDER = """
 import sys, time
 from pathlib import Path
-from parrot.io.lock import only_one
-with only_one(Path(sys.argv[1]), "training"):
+from parrot.io.lock import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), "training"):
     print("holding", flush=True)
     time.sleep(60)
 """

@@ -1,6 +1,6 @@
-"""Run by the released code's own library versions: what they make of a folder's tokenizer and pictures, as JSON.
+"""Run by the released code's own library versions: what they make of a folder's tokenizer and images, as JSON.
 
-usage: python released_era.py FOLDER TOWER < {"texts": [...], "pictures": [...]} > {"ids": {...}, "pixels": [...]}
+usage: python released_era.py FOLDER TOWER < {"texts": [...], "images": [...]} > {"ids": {...}, "pixels": [...]}
 """
 
 import json
@@ -26,14 +26,14 @@ def main(folder: str, tower: str) -> None:
         "vocab.json and merges.txt": [slow(text).input_ids for text in asked["texts"]],
     }
     pixels = CLIPImageProcessor.from_pretrained(tower)
-    pictures = [Image.open(path).convert("RGB") for path in asked["pictures"]]
+    images = [Image.open(path).convert("RGB") for path in asked["images"]]
     answer = {
         "versions": [transformers.__version__, tokenizers.__version__],
         "ids": ids,
         "decoded": [auto.decode(each, skip_special_tokens=True) for each in ids["AutoTokenizer"]],
         "tokens": [type(auto).__name__, len(auto), auto.eos_token_id, auto.pad_token_id],
         "image": "<image>" in auto.get_vocab() or "<image>" in slow.get_vocab(),
-        "pixels": [pixels(picture, return_tensors="np")["pixel_values"][0].tolist() for picture in pictures],
+        "pixels": [pixels(image, return_tensors="np")["pixel_values"][0].tolist() for image in images],
     }
     json.dump(answer, sys.stdout)
 

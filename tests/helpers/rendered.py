@@ -6,5 +6,5 @@ from tools.browser import chromium
 
 
 def rendered(url: str) -> str:
-    """The document's HTML after its scripts have run; ConfigError where there is no Chromium."""
+    """The document's HTML after its scripts have run; UserError where there is no Chromium."""
     return chromium(url, "--dump-dom")

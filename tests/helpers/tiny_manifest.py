@@ -8,7 +8,7 @@ from parrot.config.catalog import Benchmark, list_file, prediction_file
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.evaluate.predictions import benchmark_sha256, predicted, write_manifest
 from parrot.integrations.predictions import OURS
-from tests.helpers.tiny_questions import picture
+from tests.helpers.tiny_questions import image
 
 
 def sign(folder: Path, *benchmarks: Benchmark) -> None:
@@ -23,7 +23,7 @@ def sign(folder: Path, *benchmarks: Benchmark) -> None:
                 table = read_tsv(path)
                 if not source.exists():
                     asked = table.drop(columns=[column for column in OURS if column in table])
-                    write_tsv(asked.assign(image=picture("red")), source)
+                    write_tsv(asked.assign(image=image("red")), source)
                 listed = list_file(path)
                 rejected = len(read_tsv(listed)) if listed.exists() else 0
                 files[path.name] = predicted(table, benchmark_sha256(source), language, control, rejected)

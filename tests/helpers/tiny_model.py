@@ -44,18 +44,18 @@ def tiny_config(**over: Any) -> ParrotConfig:
 def tiny_model(seed: int = 0, **over: Any) -> ParrotForConditionalGeneration:
     torch.manual_seed(seed)
     model = ParrotForConditionalGeneration(tiny_config(**over)).eval()
-    # Random encoders barely tell pictures apart at their usual start; make them.
+    # Random encoders barely tell images apart at their usual start; make them.
     for parameter in model.model.vision_tower.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
-def pictures(count: int, seed: int = 0) -> Tensor:
+def images(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
 
 
 def row(*parts: int | str, seed: int = 0) -> list[int]:
-    """Token ids of one sample: a number stands for so many random text tokens, "image" for a picture."""
+    """Token ids of one sample: a number stands for so many random text tokens, "image" for an image."""
     generator = torch.Generator().manual_seed(seed)
     ids: list[int] = []
     for part in parts:

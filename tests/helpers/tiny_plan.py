@@ -57,17 +57,17 @@ def backbone(shape: dict[str, int]) -> dict[str, Any]:
 
 
 def tiny_suite(folder: Path, runs: str = "parrot: {}\nasked: {model: {hf: words}}\n", **over: Any) -> Suite:
-    """Captions and answers of 7 text tokens each, some without a picture; a quiz of 10 questions in two languages."""
+    """Captions and answers of 7 text tokens each, some without an image; a quiz of 10 questions in two languages."""
     sample = {"text": 7, "supervised": 3}
     datasets = {
         "eye": backbone(VISION),
         "words": backbone(TEXT),
         "captions": conversations("captions", 2, {"samples": 100, **sample}),
-        "answers": conversations("answers", 1, {"samples": 30, **sample}, {"samples": 10, "pictures": 0, **sample}),
+        "answers": conversations("answers", 1, {"samples": 30, **sample}, {"samples": 10, "images": 0, **sample}),
         "answers_zh": conversations("answers_zh", 0, {"samples": 10, **sample}) | {"language": "zh"},
     }
     quiz = {"name": "Quiz", "folder": "none", "files": {"en": "q_en.tsv", "zh": "q_cn.tsv"}, "scoring": "vanilla"}
-    estimate = {"rows": 10, "pictures": 5, "text": 6, "answer": 2, "source": "made up"}
+    estimate = {"rows": 10, "images": 5, "text": 6, "answer": 2, "source": "made up"}
     for name, content in (
         ("datasets", datasets),
         ("benchmarks", {"quiz": {**quiz, "max_new_tokens": 8, "estimate": estimate}}),

@@ -1,4 +1,4 @@
-"""Benchmark files of seven rows about three pictures of one colour each, and how prediction is to ask them."""
+"""Benchmark files of seven rows about three images of one colour each, and how prediction is to ask them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = ("red", "green", "blue")
 LIMIT = 6
 
 
-def picture(colour: str) -> str:
+def image(colour: str) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (12, 9), colour).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
@@ -47,8 +47,8 @@ def rows(question: str) -> pd.DataFrame:
                 "A": "red",
                 "B": "NA",
                 "answer": "A",
-                "image": picture(COLOURS[n % 3]),
-                "picture_text": f"{COLOURS[n % 3]}.",
+                "image": image(COLOURS[n % 3]),
+                "image_text": f"{COLOURS[n % 3]}.",
                 "shuffled": str((n + 1) % 7),
             }
             for n in range(7)
@@ -58,7 +58,7 @@ def rows(question: str) -> pd.DataFrame:
 
 
 def predict_settings(folder: Path) -> PredictSettings:
-    """49 questions about the files of two benchmarks, written into `folder`; 14 are without a picture."""
+    """49 questions about the files of two benchmarks, written into `folder`; 14 are without an image."""
     write_tsv(rows("Which colour?"), folder / "MMMB_en.tsv")
     write_tsv(rows("什么颜色？"), folder / "MMMB_cn.tsv")
     benchmark = Benchmark(
@@ -71,7 +71,7 @@ def predict_settings(folder: Path) -> PredictSettings:
         controls=("none", "shuffled", "text"),
     )
     plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})
-    write_tsv(rows("How many?").drop(columns=["picture_text", "shuffled"]), folder / "plain_en.tsv")
+    write_tsv(rows("How many?").drop(columns=["image_text", "shuffled"]), folder / "plain_en.tsv")
     return PredictSettings(
         benchmarks=(benchmark, plain), controls=("none", "shuffled", "text"), prompt_language="dataset", dtype="fp32"
     )

@@ -1,4 +1,4 @@
-"""A results folder of one scale made by hand: known answers of three runs to eight questions a house and language."""
+"""Make a results folder of one scale: three runs' known predictions for eight items per image source and language."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parrot.config.catalog import Benchmark, Language, Scoring, load_catalogue
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.constants import PAPER_LANGUAGES
-from parrot.data.tsv import picture_id, write_tsv
+from parrot.data.tsv import image_id, write_tsv
 from parrot.evaluate.score import score
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from tests.helpers.tiny_manifest import sign
@@ -38,8 +38,8 @@ QUESTIONS = {
     "tr": "Resimde ne var?",
     "ru": "Что на картинке?",
 }
-HOUSES = ("twemoji", "openmoji")
-# Run: how many of a house's eight questions it answers right in English, and in every other language.
+IMAGE_SOURCES = ("twemoji", "openmoji")
+# Run: how many of an image source's eight questions it answers right in English, and in every other language.
 RIGHT = {"parrot": (8, 6), "no_experts": (8, 5), "english": (8, 2)}
 COMMON: dict[str, Any] = {
     "stage1_key": KEY,
@@ -134,7 +134,7 @@ def _benchmark(root: Path, name: str, scoring: Scoring) -> Benchmark:
 
 
 def _write_files(root: Path, benchmark: Benchmark, language: Language) -> None:
-    rows = [_row(language, house, number) for house in range(len(HOUSES)) for number in range(8)]
+    rows = [_row(language, image_source, number) for image_source in range(len(IMAGE_SOURCES)) for number in range(8)]
     write_tsv(pd.DataFrame(rows, dtype=str), Path(benchmark.folder) / benchmark.files[language])
     stem = Path(benchmark.files[language]).stem
     for run, (english, others) in RIGHT.items():
@@ -150,10 +150,10 @@ def _write_files(root: Path, benchmark: Benchmark, language: Language) -> None:
         _write_predictions(before / f"{stem}.text.tsv", rows, language, 4, "")
 
 
-def _row(language: str, house: int, number: int) -> dict[str, str]:
+def _row(language: str, image_source: int, number: int) -> dict[str, str]:
     names = [NAMES[language][(number + step) % 8] for step in range(4)]
     return {
-        "index": str(10 * house + number),
+        "index": str(10 * image_source + number),
         "question": QUESTIONS[language],
         "hint": "",
         **dict(zip("ABCD", names, strict=True)),
@@ -161,12 +161,12 @@ def _row(language: str, house: int, number: int) -> dict[str, str]:
         "category": "naming" if number < 4 else "fine_naming",
         "l2-category": "recognition",
         "split": "test",
-        "image": _picture(house, number),
-        "shuffled": str(10 * house + (number + 1) % 8),
-        "house": HOUSES[house],
+        "image": _image(image_source, number),
+        "shuffled": str(10 * image_source + (number + 1) % 8),
+        "image_source": IMAGE_SOURCES[image_source],
         "difficulty": "easy" if number % 2 else "hard",
         "concept": NAMES["en"][number],
-        "picture_text": names[0],
+        "image_text": names[0],
         "unseen_in_language": "1" if number == 7 and language != "en" else "0",
         "answer_names": json.dumps({other: NAMES[other][number] for other in PAPER_LANGUAGES}),
     }
@@ -176,12 +176,12 @@ def _write_predictions(path: Path, rows: list[dict[str, str]], language: str, ri
     told = []
     for row in rows:
         number = int(row["index"]) % 10
-        # The last question of a house, answered wrong, is answered in English: the right name, another language.
+        # The last item of an image source, predicted wrong, is predicted in English: the right name, another language.
         wrong = NAMES["en"][number] if number == 7 and language != "en" else row["B"]
         told.append(
             {key: cell for key, cell in row.items() if key != "image"}
             | {
-                "picture": picture_id(row["image"]),
+                "image_sha256": image_id(row["image"]),
                 "prediction": row["A"] if number < right else wrong,
                 "prompt_sha256": "0",
                 "stop_reason": "eos",
@@ -191,9 +191,9 @@ def _write_predictions(path: Path, rows: list[dict[str, str]], language: str, ri
     write_tsv(pd.DataFrame(told, dtype=str), path)
 
 
-def _picture(house: int, number: int) -> str:
+def _image(image_source: int, number: int) -> str:
     out = io.BytesIO()
-    Image.new("RGB", (48, 48), (30 * number, 120 * house + 40, 160)).save(out, format="PNG")
+    Image.new("RGB", (48, 48), (30 * number, 120 * image_source + 40, 160)).save(out, format="PNG")
     return base64.b64encode(out.getvalue()).decode()
 
 

@@ -19,7 +19,7 @@ from mlflow.entities import Run as MlflowRun
 
 from parrot.io.files import write_json
 from parrot.tracking.store import EXPERIMENT
-from parrot.train.checkpoints import mark_whole
+from parrot.train.checkpoints import mark_complete
 
 SECONDS_TO_START = 120
 
@@ -96,7 +96,7 @@ class Record:
 
     def save(self, step: int) -> None:
         (self.folder / f"checkpoint-{step}").mkdir()
-        mark_whole(self.folder / f"checkpoint-{step}", "ddp", 1, {})
+        mark_complete(self.folder / f"checkpoint-{step}", "ddp", 1, {})
 
     def finish(self, output: Path) -> str:
         """Move what is recorded to the stage's output; the message that says so."""

@@ -1,4 +1,4 @@
-"""Backbones, pictures and conversation sets small enough to train on within a test."""
+"""Backbones, images and conversation sets small enough to train on within a test."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _blip2(folder: Path, text: dict[str, Any], tokenizer: Any, fields: dict[str,
 
 
 def blip2(folder: Path) -> None:
-    """BLIP-2 with OPT, which reads the picture before the prompt."""
+    """BLIP-2 with OPT, which reads the image before the prompt."""
     tokenizer = _tokenizer("<image>")
     sizes = {"ffn_dim": 32, "word_embed_proj_dim": 16, "max_position_embeddings": 256}
     text = TEXT | {"model_type": "opt"} | sizes
@@ -145,7 +145,7 @@ def blip2(folder: Path) -> None:
 
 
 def mblip(folder: Path) -> None:
-    """As mBLIP was released: an encoder reads the prompt, and nothing says where the picture's tokens go."""
+    """As mBLIP was released: an encoder reads the prompt, and nothing says where the image's tokens go."""
     text = {"model_type": "mt5", "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
     text |= {"vocab_size": VOCABULARY, "decoder_start_token_id": 257, "pad_token_id": 257}
     _blip2(folder, text, _tokenizer(), {})

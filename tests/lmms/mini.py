@@ -1,4 +1,4 @@
-"""What mini_mmmb_tr.yaml calls: pictures, prompts and hits as `parrot predict` and `parrot score` have them."""
+"""What mini_mmmb_tr.yaml calls: images, prompts and hits as `parrot predict` and `parrot score` have them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from parrot.config.catalog import Benchmark, load_catalogue
-from parrot.data.tsv import LETTERS, decode_picture, options
+from parrot.data.tsv import LETTERS, decode_rgb, options
 from parrot.evaluate.matching import infer
 from parrot.evaluate.prompts import build_prompt
 
@@ -16,8 +16,8 @@ CATALOGUE = Path(__file__).parents[2] / "config" / "benchmarks.yaml"
 SENTENCES = load_catalogue(CATALOGUE, Benchmark)["mini_mmmb"].instruction
 
 
-def pictures(row: Mapping[str, str]) -> list[Image.Image]:
-    return [decode_picture(row["image"], f"row {row['index']}")]
+def images(row: Mapping[str, str]) -> list[Image.Image]:
+    return [decode_rgb(row["image"], f"row {row['index']}")]
 
 
 def prompt(row: Mapping[str, object]) -> str:

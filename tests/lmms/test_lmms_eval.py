@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "mini"
 TASK = "mini_mmmb_tr"
-SCORE = {"run": "parrot", "benchmark": "MMMB", "language": "tr", "house": "all", "kind": "all"}
+SCORE = {"run": "parrot", "benchmark": "MMMB", "language": "tr", "image_source": "all", "kind": "all"}
 SCORE |= {"scoring": "vanilla", "control": "none"}
 
 

@@ -1,4 +1,4 @@
-"""What lmms-eval's requests make of the model: its text, its pictures, its settings, its stopping strings."""
+"""What lmms-eval's requests make of the model: its text, its images, its settings, its stopping strings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.predictor import Generation, GenerationSettings, Item, OpenImage, OptionLikelihood
 
 WHITE = Image.new("L", (2, 2), 255)
@@ -59,7 +59,7 @@ def request(context: str, document: str, **settings: Any) -> Instance:
 
 
 def instance(kind: str, context: str, document: str, more: Any) -> Instance:
-    arguments = (context, more, lambda pictures: pictures, document, "task", "test")
+    arguments = (context, more, lambda images: images, document, "task", "test")
     return Instance(kind, arguments, idx=0, metadata={"task": "task", "doc_id": document, "repeats": 1})
 
 
@@ -68,7 +68,7 @@ def asked(model: Any, context: str, document: str, **settings: Any) -> Generatio
     return model.predictor.asked[-1][-1]
 
 
-def test_pictures_stand_before_the_text_or_where_it_says(model: Any) -> None:
+def test_images_stand_before_the_text_or_where_it_says(model: Any) -> None:
     contexts = [("ab", "one"), ("abc", "two"), ("abcd", "none"), ("abc<image>", "one")]
     answers = model.generate_until([request(*context) for context in contexts])
     queries = ["<image>\nab", "<image><image>abc", "abcd", "abc<image>"]
@@ -111,7 +111,7 @@ def test_an_answer_ends_before_a_stopping_string(model: Any, until: Any, said: s
 
 
 def test_what_it_cannot_do_is_said(model: Any) -> None:
-    with pytest.raises(ConfigError, match="task task: expected pictures, found str"):
+    with pytest.raises(UserError, match="task task: expected images, found str"):
         model.generate_until([request("a", "film")])
     with pytest.raises(NotImplementedError, match="generate_until"):
         model.generate_until_multi_round([])

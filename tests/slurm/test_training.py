@@ -162,7 +162,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 def accuracies(results: Path) -> dict[tuple[str, str, str], float]:
     """Accuracies of the paper's model by benchmark, language and control."""
     with open(results / "parrot/scores.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (row["house"], row["kind"]) == ("all", "all")]
+        rows = [row for row in csv.DictReader(file) if (row["image_source"], row["kind"]) == ("all", "all")]
     return {
         (row["benchmark"], row["language"], row["control"]): float(row["accuracy"])
         for row in rows

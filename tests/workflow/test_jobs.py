@@ -87,6 +87,7 @@ def test_settings_that_changed_make_a_job_out_of_date(evaluated):
     assert reasons(evaluated, *ARGUMENTS, target) == {}  # nothing that is asked for misses them
     assert reasons(evaluated, *ARGUMENTS, "results/mini/parrot/predictions.html") == {
         ("predict", "parrot"): "missing",
+        ("score", "parrot"): "after others",
         ("predictions_page", "parrot"): "missing",
     }
 

@@ -23,7 +23,7 @@ def write_records(folder: Path, name: str, stage: str = "tune") -> None:
     (folder / "provenance.json").write_text(json.dumps({"stage": stage, "seed": 0, "git_commit": "a" * 40}))
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "time": 1700000000.0}\n')
     row = dict.fromkeys(COLUMNS, "50.0") | {"run": name, "seed": "0", "benchmark": "MMMB", "language": "tr"}
-    row |= {"house": "all", "kind": "all", "split": "all", "scoring": "vanilla", "control": "none"}
+    row |= {"image_source": "all", "kind": "all", "split": "all", "scoring": "vanilla", "control": "none"}
     (folder / "scores.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
 
 

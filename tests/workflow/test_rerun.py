@@ -128,7 +128,7 @@ def test_a_code_line_of_the_scorer(finished):
         file.write("\nEPSILON = 1e-9\n")
     jobs = finished.scheduled("all")
     assert {("score", "parrot"), ("score", "no_experts"), ("score", "english")} <= jobs
-    assert {rule for rule, _ in jobs} == {"score", "scores", "report", "track", "all"}
+    assert {rule for rule, _ in jobs} == {"score", "scores", "report", "predictions_page", "track", "all"}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_scores_cover_runs_languages_and_controls(smoke):
     found = {
         (row["run"], row["benchmark"], row["language"], row["control"])
         for row in rows(smoke / "results/mini/scores.csv")
-        if row["house"] == "all" and row["kind"] == "all"
+        if row["image_source"] == "all" and row["kind"] == "all"
     }
     (stage1,) = [path.name for path in (smoke / "results/mini/align").iterdir()]
     languages = (*LANGUAGES, "non_english")
@@ -66,7 +66,7 @@ def test_scores_cover_runs_languages_and_controls(smoke):
 def test_report_and_tables_are_whole(smoke):
     results = smoke / "results/mini"
     table = rows(results / "tables/table1.csv")
-    cells = {(row["house"], row["run"], row["language"]): row for row in table if row["language"] in LANGUAGES}
+    cells = {(row["image_source"], row["run"], row["language"]): row for row in table if row["language"] in LANGUAGES}
     assert set(cells) == set(itertools.product(("twemoji", "openmoji"), ("parrot", "english"), LANGUAGES))
     for cell in cells.values():
         assert cell["benchmark"] == "MMBench_dev"
@@ -100,10 +100,10 @@ def test_second_run_schedules_nothing(smoke):
     assert smoke.scheduled("--configfile", "config/smoke.yaml", "--", "all") == set()
 
 
-def test_a_corrupt_picture_of_an_own_set_is_named(smoke):
+def test_a_corrupt_image_of_an_own_set_is_named(smoke):
     own = smoke / "own"
     (own / "images").mkdir(parents=True)
-    (own / "images/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    (own / "images/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
     turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]
     (own / "own.json").write_text(json.dumps([{"id": "1", "image": "broken.png", "conversations": turns}]))
     with open(smoke / "config/datasets.yaml", "a") as file:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from parrot.config import limits
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.config.settings import load_config, overlay
 from parrot.config.staleness import canonical, code_digest, code_of, key
 from parrot.errors import told
@@ -62,7 +62,7 @@ def load_suite():
                 for run in compared(suite, target):
                     check_inputs(suite.run(run))
         report_stage(suite)
-    except ConfigError as error:
+    except UserError as error:
         stop(error)
     if Path("results").exists() and not Path("results").is_dir():
         stop("results is a file; results are written to a folder of that name")
@@ -95,8 +95,8 @@ def started_anew():
         suite.check(name)
         runs = frozenset(suite.trained_as[run] for run in suite.trained(suite.target(name)))
         if not runs:
-            raise ConfigError(f"{name} trains no model; expected a run that does")
-    except ConfigError as error:
+            raise UserError(f"{name} trains no model; expected a run that does")
+    except UserError as error:
         stop(f"--config fresh: {error}")
     if done := [file for run in sorted(runs) if exists(file := f"{results}/{run}/metrics.jsonl")]:
         if workflow.is_main_process:
@@ -119,7 +119,7 @@ def may_start():
     try:
         check_targets(known_targets(suite), {rule.name for rule in workflow.rules if not rule.has_wildcards()})
         work_here()
-    except ConfigError as error:
+    except UserError as error:
         stop(error)
 
 
@@ -179,7 +179,7 @@ def settings_file(settings):
     if not path.is_file() or path.read_bytes() != content.encode():
         try:
             atomic_write(path, content)
-        except (ConfigError, OSError) as error:
+        except (UserError, OSError) as error:
             stop(told(error))
     return str(path)
 

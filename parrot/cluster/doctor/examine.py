@@ -15,7 +15,7 @@ from parrot.cluster.jobs import Listing, find_profile, list_jobs
 from parrot.cluster.plan.summary import summarise
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.config.strict_yaml import read_yaml
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.tracking.store import store_uri
 
 
@@ -33,7 +33,7 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
             yield ok("profile", str(path))
         read = "config"
         suite = _load(configfiles or _files_of(settings))
-    except ConfigError as error:
+    except UserError as error:
         yield failed(read, str(error), "correct it; nothing else was checked")
         return
     yield ok("config", f"scale {suite.config.scale}, runs {', '.join(suite.config.report.runs)}")
@@ -51,7 +51,7 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
     yield answers
     if answers.status == "failed":
         return
-    if isinstance(listed, ConfigError):
+    if isinstance(listed, UserError):
         yield failed("workflow", str(listed), "correct it")
         return
     asked = requests(listed.jobs, str(settings.get("slurm-qos", "")))
@@ -60,10 +60,10 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
-    """What the profile says; ConfigError where it is not YAML or not for Slurm."""
+    """What the profile says; UserError where it is not YAML or not for Slurm."""
     profile = read_yaml(path)
     if profile.get("executor") != "slurm":
-        raise ConfigError(f"{path}: executor: expected slurm, found {profile.get('executor', 'none')}")
+        raise UserError(f"{path}: executor: expected slurm, found {profile.get('executor', 'none')}")
     return profile
 
 
@@ -80,21 +80,21 @@ def _load(configfiles: list[str]) -> Suite:
     return suite
 
 
-def _listed(profile: str | None, configfiles: list[str]) -> Listing | ConfigError:
+def _listed(profile: str | None, configfiles: list[str]) -> Listing | UserError:
     """All jobs of the report, or why the workflow does not list them."""
     try:
         return list_jobs(["all"], profile, configfiles)
-    except ConfigError as error:
+    except UserError as error:
         return error
 
 
-def _disk(listed: Listing | ConfigError, suite: Suite) -> dict[str, int] | ConfigError:
+def _disk(listed: Listing | UserError, suite: Suite) -> dict[str, int] | UserError:
     """Bytes that are still to be written, by kind, or why that is not known."""
-    if isinstance(listed, ConfigError):
+    if isinstance(listed, UserError):
         return listed
     try:
         return summarise(listed.jobs, suite, listed.at_a_time).disk
-    except ConfigError as error:
+    except UserError as error:
         return error
 
 
@@ -104,25 +104,25 @@ def _examine_cluster(
     known = slurm.partitions()
     yield from slurm.check_partitions({request.partition for request in asked}, known)
     where = {request.partition: slurm.named(request.partition, known) for request in asked}
-    fitting = []
+    satisfiable = []
     for request in asked:
         findings = fit(request, where[request.partition]) if where[request.partition] else []
         yield from findings
         if findings and findings[0].status != "failed":
-            fitting.append(request)
-    yield from submission.check_submission(fitting)
+            satisfiable.append(request)
+    yield from submission.check_submission(satisfiable)
     yield from submission.check_account(asked)
     yield submission.check_status(settings)
     hosts = {node.host for partitions in where.values() for partition in partitions for node in partition.nodes}
     elsewhere = {host.partition(".")[0] for host in hosts} - {os.uname().nodename.partition(".")[0]}
     yield check_store(store_uri(), bool(elsewhere))
     if wait is not None:
-        yield from _examine_nodes(asked, fitting, suite, wait)
+        yield from _examine_nodes(asked, satisfiable, suite, wait)
 
 
-def _examine_nodes(asked: list[Request], fitting: list[Request], suite: Suite, wait: int) -> Iterator[Finding]:
+def _examine_nodes(asked: list[Request], satisfiable: list[Request], suite: Suite, wait: int) -> Iterator[Finding]:
     """What the nodes of every partition see, and what those import that the largest of the jobs `asked` runs on."""
-    by_size = sorted(fitting, key=_size)
+    by_size = sorted(satisfiable, key=_size)
     for request in {each.partition: each for each in by_size}.values():
         yield nodes.check_shared(request, wait)
     if by_size and _size(by_size[-1]) == max(map(_size, asked)):

@@ -17,7 +17,7 @@ from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
 from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
 from parrot.config.hardware import Hardware
 from parrot.config.runs import Run
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 INSTALL = "pip install -c constraints.txt -e ."
 
@@ -115,7 +115,7 @@ def check_data(runs: Iterable[Run]) -> Finding:
 
 
 def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
-    """What must be there, and where it comes from: a download brings no pictures."""
+    """What must be there, and where it comes from: a download brings no images."""
     source = entry.source if isinstance(entry.source, str) else "download"
     match entry:
         case ConversationSet():
@@ -127,12 +127,12 @@ def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
             yield from ((f"{entry.folder}/{file}", source) for file in entry.files.values())
 
 
-def check_room(sizes: Mapping[str, int] | ConfigError) -> list[Finding]:
+def check_room(sizes: Mapping[str, int] | UserError) -> list[Finding]:
     """Compare free space with the bytes that are still to be written, by kind, or say why these are not known.
 
     Quotas are not known either.
     """
-    if isinstance(sizes, ConfigError):
+    if isinstance(sizes, UserError):
         free = shutil.disk_usage(".").free
         found = f"{_size(free)} free at {Path.cwd()}; how much is needed is not known: {sizes}"
         return [warning("disk", found, "correct it, or see to it that there is room for data and checkpoints")]

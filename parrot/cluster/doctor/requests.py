@@ -76,16 +76,16 @@ def fit(request: Request, where: list[Partition]) -> list[Finding]:
     problems = [*_too_much(request, nodes, name), *_too_long(request, where, name)]
     if problems:
         return problems
-    fitting = [node for node in nodes if _fits(request, node)]
+    suitable = [node for node in nodes if _fits(request, node)]
     what = f"{request.rule}: {_told(request)}"
-    if len(fitting) < request.nodes:
-        found = f"{what}; of partition {name} {_count(len(fitting))} all of that"
+    if len(suitable) < request.nodes:
+        found = f"{what}; of partition {name} {_count(len(suitable))} all of that"
         return [failed("resources", found, "ask for less of what few nodes have, or for fewer nodes")]
-    usable = sum(node.usable for node in fitting)
+    usable = sum(node.usable for node in suitable)
     if usable < request.nodes:
-        found = f"{what}; of partition {name} {_count(len(fitting))} that, {usable} of them usable"
+        found = f"{what}; of partition {name} {_count(len(suitable))} that, {usable} of them usable"
         return [warning("resources", found, "jobs wait until more come back (sinfo -R says why they are away)")]
-    return [ok("resources", f"{what}; {_count(len(fitting))} that")]
+    return [ok("resources", f"{what}; {_count(len(suitable))} that")]
 
 
 def _too_much(request: Request, nodes: list[Node], partition: str) -> Iterator[Finding]:

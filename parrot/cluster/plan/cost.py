@@ -94,7 +94,7 @@ class Costs:
             return sum(n * count for (n, _), count in zip(every, counts, strict=True)) * seen // max(there, 1)
 
         trained = _trained(job)
-        tokens = of_all(sample.text + sample.pictures * config.num_image_tokens for _, sample in every)
+        tokens = of_all(sample.text + sample.images * config.num_image_tokens for _, sample in every)
         parameters = self.shapes.backbone_parameters(job.run.config.model.language_model)
         again = of_all(recomputed_flops(config, [sample]) for _, sample in every)
         return Work(
@@ -117,7 +117,7 @@ class Costs:
         by_benchmark = {name: question_groups(entry, settings.controls) for name, entry in entries.items()}
         needed = sum(
             each.questions * sum(prediction_flops(config, [each.question], 0).values())
-            + sum(prediction_flops(config, [], each.pictures).values())
+            + sum(prediction_flops(config, [], each.images).values())
             for found in by_benchmark.values()
             for each in found
         )
@@ -144,7 +144,7 @@ class Group(NamedTuple):
 
 
 def groups(entry: ConversationSet, cache: Path, visual: int, max_length: int) -> list[Group]:
-    """A set's samples, those with and those without a picture of `visual` tokens, each as long as they are on average.
+    """A set's samples, those with and those without an image of `visual` tokens, each as long as they are on average.
 
     From the tokenised set in `cache`, else the catalogue's estimate, else the JSON file; empty where there is neither.
     """
@@ -152,7 +152,7 @@ def groups(entry: ConversationSet, cache: Path, visual: int, max_length: int) ->
         return _tokenised(table, visual, max_length)
     if entry.estimate is not None:
         return [
-            Group(each.samples, Sample(each.text, each.text - each.supervised, each.supervised, each.pictures))
+            Group(each.samples, Sample(each.text, each.text - each.supervised, each.supervised, each.images))
             for each in entry.estimate.groups
         ]
     return _json(entry) if Path(entry.file).is_file() else []
@@ -168,21 +168,21 @@ def _tokenised(path: Path, visual: int, max_length: int) -> list[Group]:
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_stream(file).read_all()
         lengths = np.minimum(table["length"].to_numpy(), max_length)
-        pictured = pc.is_valid(table["image"]).to_numpy()
+        has_image = pc.is_valid(table["image"]).to_numpy()
         blocks = table.select(["labels", "image"]).to_batches()
         some = blocks[:: -(-len(blocks) // BLOCKS)]
         labels = [pc.list_flatten(block["labels"]).to_numpy(zero_copy_only=False) != IGNORE_INDEX for block in some]
         owners = [pc.list_parent_indices(block["labels"]).to_numpy() for block in some]
         counts = [np.bincount(o, n, len(block)) for o, n, block in zip(owners, labels, some, strict=True)]
         supervised = np.concatenate(counts)
-        with_picture = np.concatenate([block["image"].is_valid().to_numpy(zero_copy_only=False) for block in some])
+        with_image = np.concatenate([block["image"].is_valid().to_numpy(zero_copy_only=False) for block in some])
     found = []
-    for pictures in (1, 0):
-        here, seen = pictured == bool(pictures), with_picture == bool(pictures)
+    for images in (1, 0):
+        here, seen = has_image == bool(images), with_image == bool(images)
         if here.any():
-            text = round(lengths[here].mean()) - pictures * visual
+            text = round(lengths[here].mean()) - images * visual
             answers = round(supervised[seen].mean()) if seen.any() else 0
-            found.append(Group(int(here.sum()), Sample(text, text - answers, answers, pictures)))
+            found.append(Group(int(here.sum()), Sample(text, text - answers, answers, images)))
     return found
 
 
@@ -199,38 +199,38 @@ def _json(entry: ConversationSet) -> list[Group]:
         sums[1] += MARKERS + sum(tokens for _, tokens in turns)
         sums[2] += sum(tokens for is_answer, tokens in turns if is_answer)
     return [
-        Group(number, Sample(text // number, (text - answers) // number, answers // number, pictures))
-        for pictures, (number, text, answers) in counts.items()
+        Group(number, Sample(text // number, (text - answers) // number, answers // number, images))
+        for images, (number, text, answers) in counts.items()
         if number
     ]
 
 
 class QuestionGroup(NamedTuple):
-    """So many questions that are alike, under all languages and controls of a benchmark, and its distinct pictures."""
+    """So many questions that are alike, under all languages and controls of a benchmark, and its distinct images."""
 
     questions: int
     question: Question
-    pictures: int
+    images: int
 
 
 def question_groups(benchmark: Benchmark, controls: tuple[Control, ...]) -> list[QuestionGroup]:
-    """What a benchmark asks under those of `controls` that it has: with pictures, then in words alone."""
+    """What a benchmark asks under those of `controls` that it has: with images, then in words alone."""
     here = [control for control in controls if control in benchmark.controls]
-    with_pictures = sum(control != "text" for control in here)
-    rows, pictures, text, answer = _benchmark(benchmark) if here else (0, 0, 0, 0)
-    shown = QuestionGroup(with_pictures * rows, Question(text, answer), pictures)
-    words = QuestionGroup((len(here) - with_pictures) * rows, Question(text, answer, pictures=0), 0)
+    with_image = sum(control != "text" for control in here)
+    rows, images, text, answer = _benchmark(benchmark) if here else (0, 0, 0, 0)
+    shown = QuestionGroup(with_image * rows, Question(text, answer), images)
+    words = QuestionGroup((len(here) - with_image) * rows, Question(text, answer, images=0), 0)
     return [each for each in (shown, words) if each.questions]
 
 
 def _benchmark(benchmark: Benchmark) -> tuple[int, int, int, int]:
-    """Rows of all languages, distinct pictures, and the tokens of a question and of an answer."""
+    """Rows of all languages, distinct images, and the tokens of a question and of an answer."""
     if (estimate := benchmark.estimate) is not None:
-        return estimate.rows * len(benchmark.files), estimate.pictures, estimate.text, estimate.answer
+        return estimate.rows * len(benchmark.files), estimate.images, estimate.text, estimate.answer
     files = [Path(benchmark.folder, file) for file in benchmark.files.values()]
     if not all(file.is_file() for file in files):
         return 0, 0, 0, 0
     tables: list[Any] = [read_language(benchmark, language)[0] for language in benchmark.files]
-    rows, pictures = sum(map(len, tables)), len(set().union(*(table["image"] for table in tables)))
+    rows, images = sum(map(len, tables)), len(set().union(*(table["image"] for table in tables)))
     texts = [table[table.columns.intersection(["question", *"ABCD"])].sum(axis=1).str.len().sum() for table in tables]
-    return rows, pictures, MARKERS + int(sum(texts)) // max(rows, 1) // CHARACTERS_PER_TOKEN, LETTER
+    return rows, images, MARKERS + int(sum(texts)) // max(rows, 1) // CHARACTERS_PER_TOKEN, LETTER

@@ -61,13 +61,13 @@ def model_bytes(costs: Costs, job: Job) -> int:
 
 
 def _data(costs: Costs, runs: Iterable[Run]) -> int:
-    """Pictures and backbones that are not there yet; backbones as published, in two bytes a parameter.
+    """Images and backbones that are not there yet; backbones as published, in two bytes a parameter.
 
     Models that are asked or translate as they are have no size in the catalogue, and are not counted.
     """
     named = {name for run in runs if run.pretrained_model is None for name in run.fetch.datasets}
     entries = {name: entry for name, entry in costs.suite.datasets.items() if name in named}
-    pictures = sum(
+    images = sum(
         entry.estimate.gigabytes * GIGABYTE
         for entry in entries.values()
         if isinstance(entry, ConversationSet) and entry.estimate is not None and not Path(entry.images).is_dir()
@@ -75,7 +75,7 @@ def _data(costs: Costs, runs: Iterable[Run]) -> int:
     missing = [
         name for name, entry in entries.items() if isinstance(entry, BackboneFolder) and not Path(entry.path).is_dir()
     ]
-    return round(pictures) + sum(2 * costs.shapes.backbone_parameters(name) for name in missing)
+    return round(images) + sum(2 * costs.shapes.backbone_parameters(name) for name in missing)
 
 
 def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
@@ -86,17 +86,17 @@ def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
         for name in of.sets:
             if tokenised(costs.entry(name), costs.tokenised) is None:
                 found = costs.groups(of, name)
-                sizes[name] = TOKEN * sum(n * (sample.text + sample.pictures * visual) for n, sample in found)
+                sizes[name] = TOKEN * sum(n * (sample.text + sample.images * visual) for n, sample in found)
     return sum(sizes.values())
 
 
 def _features(costs: Costs, jobs: Iterable[Job]) -> int:
-    """Those of the pictures of every set whose training keeps them, once however many runs read it."""
+    """Those of the images of every set whose training keeps them, once however many runs read it."""
     sizes = {}
     for of in (training(costs.suite, job) for job in jobs):
         if of.hardware.features == "disk":
             config, bf16 = costs.shapes.config(of.run, of.stage), of.recipe.precision == "bf16"
             each = config.num_image_tokens * config.vision_config.hidden_size * (2 if bf16 else 4)
             for name in of.sets:
-                sizes[name] = each * sum(n * sample.pictures for n, sample in costs.groups(of, name))
+                sizes[name] = each * sum(n * sample.images for n, sample in costs.groups(of, name))
     return sum(sizes.values())

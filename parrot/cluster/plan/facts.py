@@ -10,15 +10,15 @@ from pydantic import Field, model_validator
 
 from parrot.cluster.jobs import TRAININGS, Job
 from parrot.cluster.plan.devices import device_of
-from parrot.config.base import Several, Strict, Text, validate
+from parrot.config.base import Several, StrictModel, Text, validate
 from parrot.config.hardware import Hardware
 from parrot.config.strict_yaml import read_yaml
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 FILE = "plan.yaml"
 
 
-class Device(Strict):
+class Device(StrictModel):
     """A GPU; rates in 10^12 operations a second, dense, as published."""
 
     name: Text
@@ -32,7 +32,7 @@ class Device(Strict):
         return 1e12 * (self.half if precision == "bf16" else self.single)
 
 
-class Measured(Strict):
+class Measured(StrictModel):
     """The rate of real steps of one kind of job on one kind of device."""
 
     device: str
@@ -44,7 +44,7 @@ class Measured(Strict):
     source: str = Field(description="what printed it")
 
 
-class Published(Strict):
+class Published(StrictModel):
     """What a published training took, both stages together."""
 
     run: str
@@ -55,7 +55,7 @@ class Published(Strict):
     source: str
 
 
-class Goal(Strict):
+class Goal(StrictModel):
     """What a run's training should take at most, both stages together."""
 
     run: str
@@ -64,7 +64,7 @@ class Goal(Strict):
     gpu_hours: float = Field(gt=0)
 
 
-class Facts(Strict):
+class Facts(StrictModel):
     """All of the file."""
 
     devices: dict[str, Device]
@@ -84,10 +84,10 @@ class Facts(Strict):
         return self
 
     def device(self, name: str) -> str:
-        """The device that `name` means; ConfigError for none or more than one."""
+        """The device that `name` means; UserError for none or more than one."""
         found = device_of(name, self.devices)
         if found is None:
-            raise ConfigError(f"unknown GPU {name}; config/{FILE} has {', '.join(self.devices)}")
+            raise UserError(f"unknown GPU {name}; config/{FILE} has {', '.join(self.devices)}")
         return found
 
     def nearest(self, device: str, rule: str, parameters: float) -> Measured | None:
@@ -98,7 +98,7 @@ class Facts(Strict):
 
 
 def read_facts() -> Facts:
-    """ConfigError for what does not fit."""
+    """UserError for what does not fit."""
     path = Path("config", FILE)
     return validate(Facts, read_yaml(path), str(path))
 

@@ -14,7 +14,7 @@ from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import Run, Suite
 from parrot.config.settings import Recipe, Tuning
 from parrot.config.staleness import key
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import configuration, trainable
 from parrot.model.folder import kind_of, read_config
@@ -63,7 +63,7 @@ class Shapes:
         self._backbones: dict[str, int] = {}
 
     def config(self, run: Run, stage: Stage) -> ParrotConfig:
-        """The model that a stage of `run` builds; ConfigError for a backbone whose sizes nobody says."""
+        """The model that a stage of `run` builds; UserError for a backbone whose sizes nobody says."""
         model = run.config.model
         said = key([stage, model])
         if said not in self._configs:
@@ -111,6 +111,6 @@ class Shapes:
             kind_of(Path(entry.path), config, "vision encoder" if shape is VisionShape else "language model")
             return getattr(config, "vision_config", config) if shape is VisionShape else config
         if not isinstance(entry.shape, shape):
-            raise ConfigError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} is not there")
+            raise UserError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} is not there")
         kind = CLIPVisionConfig if shape is VisionShape else Qwen2Config
         return kind(**entry.shape.model_dump())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from parrot.cluster.jobs import Job, to_do
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError, in_one_line
+from parrot.errors import UserError, in_one_line
 
 SECONDS = 180
 
@@ -27,7 +27,7 @@ def summarise(jobs: Iterable[Job], suite: Suite, at_a_time: int) -> Summary:
     """Return what those of `jobs` take that would run, so many of them at a time.
 
     Raises:
-        ConfigError: where that cannot be reckoned; it is the last line that the child said.
+        UserError: where that cannot be reckoned; it is the last line that the child said.
     """
     asked = {"jobs": [asdict(job) for job in to_do(jobs)], "config": suite.raw, "at_a_time": at_a_time}
     try:
@@ -39,9 +39,9 @@ def summarise(jobs: Iterable[Job], suite: Suite, at_a_time: int) -> Summary:
             timeout=SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"the plan took longer than {SECONDS} s") from None
+        raise UserError(f"the plan took longer than {SECONDS} s") from None
     if done.returncode != 0:
-        raise ConfigError((done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("parrot: error: "))
+        raise UserError((done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("parrot: error: "))
     return Summary(**json.loads(done.stdout))
 
 

@@ -81,7 +81,7 @@ def read_rows(
     `rate` asks the judge, for kinds that have one.
 
     Raises:
-        ConfigError: a file is not what was predicted, or lacks a column.
+        UserError: a file is not what was predicted, or lacks a column.
     """
     kind, tables = MODULES[benchmark.kind], []
     for language in benchmark.files:

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, one_hot
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from parrot.mini.backbones.images import Captioned
 from parrot.mini.backbones.optimise import Optimiser
-from parrot.mini.backbones.pictures import Captioned
-from parrot.mini.compose.pictures import SIDE
+from parrot.mini.compose.scenes import SIDE
 from parrot.model.chat_template import QWEN
 
 PATCH = 8
@@ -68,9 +68,9 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """Symmetric contrastive loss where equal captions are one text.
 
-    images (B, d) and the distinct texts (U, d) are unit vectors; owner (B,) is each picture's text, and also (B, U)
+    images (B, d) and the distinct texts (U, d) are unit vectors; owner (B,) is each image's text, and also (B, U)
     marks the other texts that are true of it, which count neither for nor against it. A text's target is spread evenly
-    over all pictures that carry it. So nothing true is a negative.
+    over all images that carry it. So nothing true is a negative.
     """
     logits = (scale * images @ texts.T).masked_fill(also, -torch.inf)
     own = one_hot(owner, len(texts)).bool()
@@ -79,7 +79,7 @@ def contrastive_loss(
 
 
 def _owners(batch: Captioned) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-    """The distinct captions, each picture's own (B,), and the other captions of its very scene (B, U)."""
+    """The distinct captions, each image's own (B,), and the other captions of its very scene (B, U)."""
     distinct = sorted(set(batch.captions))
     place = {caption: index for index, caption in enumerate(distinct)}
     owner = torch.tensor([place[caption] for caption in batch.captions])
@@ -113,7 +113,7 @@ def pretrain(
 def zero_shot(
     model: CLIPModel, tokenizer: PreTrainedTokenizerBase, pixels: np.ndarray, answers: np.ndarray, texts: list[str]
 ) -> dict[str, float]:
-    """Per cent of pictures (N, S, S, 3) whose right text, `texts[answers[n]]`, ranks first or in the top five."""
+    """Per cent of images (N, S, S, 3) whose right text, `texts[answers[n]]`, ranks first or in the top five."""
     ranks = (embed_images(model, pixels) @ embed_texts(model, tokenizer, texts).T).argsort(descending=True).numpy()
     hits = ranks == answers[:, None]
     return {f"top{k}": round(100 * float(hits[:, :k].any(1).mean()), 1) for k in (1, 5)}

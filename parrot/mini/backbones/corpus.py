@@ -1,6 +1,6 @@
 """The language model's text: each language on its own, from its own seed, so that no sentence has a translation.
 
-Questions are worded exactly as the benchmarks' ``text`` control words them, with the picture replaced by the scene in
+Questions are worded exactly as the benchmarks' ``text`` control words them, with the image replaced by the scene in
 words, and none of them is reserved for the benchmarks.
 """
 
@@ -16,13 +16,13 @@ from transformers import Qwen2Tokenizer
 
 from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN, PAPER_LANGUAGES
-from parrot.mini.compose.concepts import TRAIN_HOUSES
+from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import KINDS, Question, word
 from parrot.model.chat_template import QWEN
 
-# By kind of text, for each language: category facts must be learnt by heart, the rest is read off the prompt.
+# By kind of text, for each language: category facts must be memorised, the rest is read off the prompt.
 _SHARES = {
     **dict.fromkeys(KINDS, 1.0),
     "category": 1.5,
@@ -33,14 +33,14 @@ _SHARES = {
     "sentence": 0.4,
     "fact": 0.6,
 }
-# What is learnt first: to find a name again. Everything else builds on that, and forms several times faster after it.
+# What is trained first: to find a name again. Everything else builds on that, and forms several times faster after it.
 _COPYING = ("naming", "fine_naming", "caption")
 _OPENING = 0.15
 
 
 @dataclass(frozen=True)
 class Line:
-    """One text of the corpus; `prompt` is empty for plain text, which is learnt from its first token."""
+    """One text of the corpus; `prompt` is empty for plain text, which is supervised from its first token."""
 
     language: Language
     kind: str
@@ -54,7 +54,7 @@ class Writer:
     def __init__(self, material: Material, instruction: Mapping[Language, str]):
         self._material = material
         self._instruction = instruction
-        self._drawer = Drawer(material, TRAIN_HOUSES)
+        self._drawer = Drawer(material, TRAIN_EMOJI_SETS)
 
     def corpus(self, total: int, seed: int) -> tuple[list[Line], list[Line]]:
         """About `total` lines, as many in each language: the opening, of copying alone, and then everything."""
@@ -90,9 +90,9 @@ class Writer:
         )
 
     def ask(self, question: Question, language: Language, wording: int) -> Line:
-        """A question with the picture's words in the picture's place."""
+        """A question with the image's words in the image's place."""
         worded = word(question, language, self._material.phrases, wording)
-        user = f"{worded.picture_text}\n{worded.prompt(self._instruction[language])}"
+        user = f"{worded.image_text}\n{worded.prompt(self._instruction[language])}"
         return Line(language, question.kind, QWEN.format_prompt(user), worded.answer + QWEN.turn_end)
 
     def _fact(self, language: Language, rng: random.Random) -> str:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Example:
-    """A text whose tokens from `supervised` on are learnt."""
+    """A text whose tokens are supervised from the place `supervised` on."""
 
     ids: list[int]
     supervised: int
@@ -47,7 +47,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, lines: Sequence[Line]) -> list[Example]:
-    """Lines to examples; without a prompt the whole answer but its first token is learnt."""
+    """Lines to examples; without a prompt all of the answer but its first token is supervised."""
     prompts = tokenizer([line.prompt for line in lines]).input_ids
     answers = tokenizer([line.answer for line in lines]).input_ids
     return [Example(p + a, max(1, len(p))) for p, a in zip(prompts, answers, strict=True)]

@@ -1,4 +1,4 @@
-"""How each backbone is made: its sizes, seeds and steps, and what is measured on the validation house."""
+"""How each backbone is made: its sizes, seeds and steps, and what is measured on the validation emoji set."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from parrot.io.files import new_folder, write_json
 from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language
 from parrot.mini.backbones.corpus import train_tokenizer
-from parrot.mini.backbones.pictures import Sampler
+from parrot.mini.backbones.images import Sampler
 from parrot.mini.compose.blocks import BlockMaker
-from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
+from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET
 from parrot.mini.compose.material import Material, load_material
-from parrot.mini.compose.pictures import SIDE, Scene
 from parrot.mini.compose.questions import KINDS
+from parrot.mini.compose.scenes import SIDE, Scene
 
 # All that are shipped: those that the questions leave out help features and words all the same.
 CONCEPTS = 160
@@ -54,15 +54,15 @@ def make_language_model(material: Material, folder: Path) -> dict[str, Any]:
             languages=PAPER_LANGUAGES,
             lines=[len(phase) for phase in phases],
             batch=language.BATCH,
-            sources=sources(RESOURCES, *WORDS, *(f"pictures/{house}.zip" for house in TRAIN_HOUSES)),
+            sources=sources(RESOURCES, *WORDS, *(f"images/{emoji_set}.zip" for emoji_set in TRAIN_EMOJI_SETS)),
             validation=figures,
         )
     return figures
 
 
 def check_language_model(model: Any, tokenizer: Any, writer: corpus.Writer) -> dict[str, dict[str, float]]:
-    """Per cent right, by language and kind, of reserved questions, as the validation house draws them."""
-    blocks = BlockMaker(load_material(RESOURCES), VALIDATION_HOUSE, random.Random("backbones"))
+    """Per cent right, by language and kind, of reserved questions, as the validation emoji set draws them."""
+    blocks = BlockMaker(load_material(RESOURCES), VALIDATION_EMOJI_SET, random.Random("backbones"))
     asked = {kind: [question for block in blocks.blocks(kind, CHECKED) for question in block] for kind in KINDS}
     return {
         tongue: {
@@ -74,9 +74,9 @@ def check_language_model(model: Any, tokenizer: Any, writer: corpus.Writer) -> d
 
 
 def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str, Any]:
-    """The vision encoder that learnt from captions in one language, and its image processor; the validation figures."""
+    """The vision encoder trained on captions in one language, and its image processor; the validation figures."""
     used = load_material(RESOURCES).concepts.ids
-    sampler = Sampler(material, used, TRAIN_HOUSES, tongue, contrastive.BATCH, SEED)
+    sampler = Sampler(material, used, TRAIN_EMOJI_SETS, tongue, contrastive.BATCH, SEED)
     # The text tower reads captions alone, so its words are none of the language model's.
     tokenizer = train_tokenizer((caption for step in range(40) for caption in sampler(step).captions), size=1024)
     model = contrastive.pretrain(sampler, tokenizer, STEPS, SEED)
@@ -92,27 +92,27 @@ def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str
             partial,
             seed=SEED,
             languages=[tongue],
-            houses=TRAIN_HOUSES,
+            emoji_sets=TRAIN_EMOJI_SETS,
             steps=STEPS,
             batch=contrastive.BATCH,
             concepts=len(material.concepts.ids),
             favoured=used,
-            sources=sources(RESOURCES, *WORDS, *(f"pictures/{house}.zip" for house in TRAIN_HOUSES)),
+            sources=sources(RESOURCES, *WORDS, *(f"images/{emoji_set}.zip" for emoji_set in TRAIN_EMOJI_SETS)),
             validation=figures,
         )
     return figures
 
 
 def check_encoder(model: Any, tokenizer: Any, material: Material, tongue: Language) -> dict[str, dict[str, float]]:
-    """Zero-shot naming on the validation house, among all shipped concepts and among those that the questions use."""
+    """Measure zero-shot naming on the validation emoji set, among all shipped concepts and among those in questions."""
     figures = {}
     for chosen in (material, load_material(RESOURCES)):
         concepts = chosen.concepts.ids
-        house, rng = chosen.houses[VALIDATION_HOUSE], random.Random("backbones")
-        shown = [index for index, concept in enumerate(concepts) if concept in house for _ in range(3)]
-        pixels = np.stack([np.asarray(house.draw(Scene("single", (concepts[index],)), rng)) for index in shown])
+        emoji_set, rng = chosen.emoji_sets[VALIDATION_EMOJI_SET], random.Random("backbones")
+        shown = [index for index, concept in enumerate(concepts) if concept in emoji_set for _ in range(3)]
+        pixels = np.stack([np.asarray(emoji_set.draw(Scene("single", (concepts[index],)), rng)) for index in shown])
         names = [chosen.concepts.name(concept, tongue) for concept in concepts]
-        figures[f"{VALIDATION_HOUSE}_{len(concepts)}"] = contrastive.zero_shot(
+        figures[f"{VALIDATION_EMOJI_SET}_{len(concepts)}"] = contrastive.zero_shot(
             model, tokenizer, pixels, np.array(shown), names
         )
     return figures

@@ -13,7 +13,7 @@ class Optimiser:
     """Muon for the matrices of the transformer layers, AdamW for everything else; linear warm-up, then cosine to zero.
 
     Muon (Jordan et al., 2024) orthogonalises the momentum of a weight matrix. In a trial of 300 steps, at learning
-    rates that were not matched, an encoder named 58 % of an unseen house's drawings with it and 18 % with AdamW.
+    rates that were not matched, an encoder named 58 % of an unseen emoji set's drawings with it and 18 % with AdamW.
     Embeddings, norms and biases are no matrices between hidden states and stay with AdamW.
     """
 

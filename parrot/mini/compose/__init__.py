@@ -1,1 +1,1 @@
-"""Composing the mini scale's data: pictures of concepts by several houses of artists, asked about in six languages."""
+"""Composing the mini scale's data: images of concepts by several emoji sets, asked about in six languages."""

@@ -1,4 +1,4 @@
-"""The benchmarks: parallel VLMEvalKit-style tables in six languages over houses of artists that training never saw."""
+"""The benchmarks: parallel VLMEvalKit-style tables in six languages over emoji sets that training never saw."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import ROTATION, write_tsv
 from parrot.mini.compose.blocks import Block, BlockMaker
-from parrot.mini.compose.concepts import FAR_HOUSE, NEAR_HOUSE, VALIDATION_HOUSE
+from parrot.mini.compose.concepts import FAR_EMOJI_SET, NEAR_EMOJI_SET, VALIDATION_EMOJI_SET
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import encode
 from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word
+from parrot.mini.compose.scenes import encode
 
 LETTERS = "ABCD"
 
-# Rows of each kind, by benchmark and house.
+# Rows of each kind, by benchmark and emoji set.
 ROWS = {
-    "MMMB": {NEAR_HOUSE: 28, FAR_HOUSE: 12},
-    "MMBench_dev": {NEAR_HOUSE: 4, FAR_HOUSE: 4},
-    "MMMB_val": {VALIDATION_HOUSE: 20},
+    "MMMB": {NEAR_EMOJI_SET: 28, FAR_EMOJI_SET: 12},
+    "MMBench_dev": {NEAR_EMOJI_SET: 4, FAR_EMOJI_SET: 4},
+    "MMMB_val": {VALIDATION_EMOJI_SET: 20},
 }
 CIRCULAR = frozenset({"MMBench_dev"})
 
@@ -44,7 +44,7 @@ Row = dict[str, str]
 
 
 def write_benchmarks(material: Material, folder: Path) -> dict[str, dict[str, object]]:
-    """Write all benchmarks in all languages to `folder`; returns rows, pictures and resampled draws by benchmark."""
+    """Write all benchmarks in all languages to `folder`; returns rows, images and resampled draws by benchmark."""
     return {name: _write(name, material, folder) for name in ROWS}
 
 
@@ -53,14 +53,14 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
     questions: list[Question] = []
     shuffled: list[int] = []
     rejected: Counter[str] = Counter()
-    for place, (house, rows) in enumerate(ROWS[name].items()):
-        maker = BlockMaker(material, house, rng)
+    for place, (emoji_set, rows) in enumerate(ROWS[name].items()):
+        maker = BlockMaker(material, emoji_set, rng)
         for kind in KINDS:
             blocks = maker.blocks(kind, rows, easy_first=place % 2 == 1)
-            shuffled += [len(questions) + other for other in _other_pictures(blocks, material, rng)]
+            shuffled += [len(questions) + other for other in _other_images(blocks, material, rng)]
             questions += [question for block in blocks for question in block]
         rejected += maker.rejected
-    pictures, pairs = _pictures(questions, material, rng), _pairs(questions)
+    images, pairs = _images(questions, material, rng), _pairs(questions)
     hidden = material.concepts.unseen_in_language()
     rows_by_language = {}
     for language in PAPER_LANGUAGES:
@@ -68,7 +68,7 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
             {
                 **_row(question, language, material),
                 "index": str(index),
-                "image": pictures[index],
+                "image": images[index],
                 "shuffled": str(shuffled[index]),
                 "pair_id": pairs[index],
                 "unseen_in_language": str(int(language != "en" and question.about in hidden)),
@@ -85,7 +85,7 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
     return {
         "questions": len(questions),
         "rows": len(table),
-        "pictures": len(set(pictures)),
+        "images": len(set(images)),
         "unseen_in_language": sum(question.about in hidden for question in questions),
         "draws_refused_by_the_matcher": dict(sorted(rejected.items())),
     }
@@ -93,7 +93,7 @@ def _write(name: str, material: Material, folder: Path) -> dict[str, object]:
 
 COLUMNS = (
     "index", "question", "hint", *LETTERS, "answer", "category", "l2-category", "split", "image",
-    "house", "difficulty", "concept", "picture_text", "shuffled", "pair_id", "unseen_in_language", "answer_names",
+    "image_source", "difficulty", "concept", "image_text", "shuffled", "pair_id", "unseen_in_language", "answer_names",
 )  # fmt: skip
 
 
@@ -108,28 +108,28 @@ def _row(question: Question, language: Language, material: Material) -> Row:
         "answer": LETTERS[question.answer],
         "category": question.kind,
         "l2-category": _ABILITY[question.kind],
-        "house": question.house,
+        "image_source": question.emoji_set,
         "difficulty": question.difficulty,
         "concept": question.about,
-        "picture_text": worded.picture_text,
+        "image_text": worded.image_text,
         "answer_names": json.dumps(answers, ensure_ascii=False),
     }
 
 
-def _pictures(questions: Sequence[Question], material: Material, rng: random.Random) -> list[str]:
-    """A base64 picture for each question; the two questions of a yes/no pair share one."""
-    pictures: list[str] = []
+def _images(questions: Sequence[Question], material: Material, rng: random.Random) -> list[str]:
+    """A base64 image for each question; the two questions of a yes/no pair share one."""
+    images: list[str] = []
     for index, question in enumerate(questions):
         if question.kind == "yes_no" and index and _is_pair(questions[index - 1], question):
-            pictures.append(pictures[-1])
+            images.append(images[-1])
         else:
-            picture = material.houses[question.house].draw(question.scene, rng)
-            pictures.append(base64.b64encode(encode(picture)).decode())
-    return pictures
+            image = material.emoji_sets[question.emoji_set].draw(question.scene, rng)
+            images.append(base64.b64encode(encode(image)).decode())
+    return images
 
 
 def _is_pair(first: Question, second: Question) -> bool:
-    """Whether two neighbouring questions are the yes and the no about one picture."""
+    """Whether two neighbouring questions are the yes and the no about one image."""
     return first.kind == second.kind == "yes_no" and first.concept == first.about == second.about != second.concept
 
 
@@ -142,7 +142,7 @@ def _pairs(questions: Sequence[Question]) -> list[str]:
 
 
 def _rotations(row: Row) -> list[Row]:
-    """The row with its options turned by 0, 1, ...; the turned ones refer to the first one's picture."""
+    """The row with its options turned by 0, 1, ...; the turned ones refer to the first one's image."""
     letters = [letter for letter in LETTERS if row[letter]]
     turned = []
     for turn in range(len(letters)):
@@ -163,16 +163,16 @@ def _rotations(row: Row) -> list[Row]:
 # --- the `shuffled` control ------------------------------------------------------------------------------------------
 
 
-def _other_pictures(blocks: Sequence[Block], material: Material, rng: random.Random) -> list[int]:
-    """For each question, the place of another whose picture has a different right answer to it.
+def _other_images(blocks: Sequence[Block], material: Material, rng: random.Random) -> list[int]:
+    """For each question, the place of another whose image has a different right answer to it.
 
-    Where the options allow it that answer is not among them, so that the picture neither helps nor misleads; counts,
-    same/different and yes/no exhaust the answers, and there the picture speaks for another option.
+    Where the options allow it that answer is not among them, so that the image neither helps nor misleads; counts,
+    same/different and yes/no exhaust the answers, and there the image speaks for another option.
     """
     questions = [(number, question) for number, block in enumerate(blocks) for question in block]
     places = []
     for number, question in questions:
-        fitting = [
+        suitable = [
             place
             for place, (other, candidate) in enumerate(questions)
             if question.kind not in FIXED_OPTIONS and other != number and _silent(question, candidate, material)
@@ -181,25 +181,25 @@ def _other_pictures(blocks: Sequence[Block], material: Material, rng: random.Ran
             for place, (other, candidate) in enumerate(questions)
             if other == number and _contradicts(question, candidate)
         ]
-        places.append(rng.choice(fitting))
+        places.append(rng.choice(suitable))
     return places
 
 
 def _silent(question: Question, other: Question, material: Material) -> bool:
-    """Whether the picture of `other` shows none of the options of `question`."""
+    """Whether the image of `other` shows none of the options of `question`."""
     if question.scene.layout != other.scene.layout:
         return False
     if question.kind == "category":
         return material.category(other.about) not in question.options
     if question.kind == "colour":
-        return material.houses[other.house].absent_colours(other.about).issuperset(question.options)
+        return material.emoji_sets[other.emoji_set].absent_colours(other.about).issuperset(question.options)
     return not set(other.scene.concepts) & set(question.options)
 
 
 def _contradicts(question: Question, other: Question) -> bool:
-    """Whether the picture of `other`, of the same block, makes another option of `question` right."""
+    """Whether the image of `other`, of the same block, makes another option of `question` right."""
     if question.kind == "yes_no":
-        # A yes needs a picture without the concept, a no one with it; a block shows two concepts.
+        # A yes needs an image without the concept, a no one with it; a block shows two concepts.
         return other.about != question.about and other.answer == question.answer
     if question.kind == "position":
         return not set(other.scene.concepts) & set(question.scene.concepts)

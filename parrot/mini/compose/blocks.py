@@ -1,7 +1,7 @@
-"""Benchmark questions in blocks that a blank picture answers exactly at chance.
+"""Benchmark questions in blocks that a blank image answers exactly at chance.
 
-A block asks one and the same text, options in the same order, about several pictures, and each option is right equally
-often; whatever the text suggests is right for one of the pictures only. (Yes/no asks two texts about two pictures.)
+A block asks one and the same text, options in the same order, about several images, and each option is right equally
+often; whatever the text suggests is right for one of the images only. (Yes/no asks two texts about two images.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import get_args
 from parrot.evaluate.matching import Matcher, infer
 from parrot.mini.compose.colours import COLOURS
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Layout, Scene
 from parrot.mini.compose.questions import DIRECTIONS, FIXED_OPTIONS, Key, Question, is_reserved, make_key
+from parrot.mini.compose.scenes import Layout, Scene
 
 Block = list[Question]
 
@@ -30,14 +30,14 @@ _DIRECTIONS = ("left", "right", "top", "bottom", "right", "left", "bottom", "top
 
 
 class BlockMaker:
-    """Draws blocks over all concepts as one house draws them; `rejected` counts, by kind, what the matcher refused."""
+    """Draws blocks over all concepts of one emoji set; `rejected` counts, by kind, what the matcher refused."""
 
-    def __init__(self, material: Material, house: str, rng: random.Random):
+    def __init__(self, material: Material, emoji_set: str, rng: random.Random):
         self.material = material
-        self.house = house
+        self.emoji_set = emoji_set
         self.rejected: Counter[str] = Counter()
         self._rng = rng
-        self._drawn = [concept for concept in material.concepts.ids if concept in material.houses[house]]
+        self._drawn = [concept for concept in material.concepts.ids if concept in material.emoji_sets[emoji_set]]
         self._used: Counter[tuple[str, Key | str]] = Counter()
         self._makers: dict[str, Callable[[bool, int], Block | None]] = {
             "naming": lambda hard, number: self._naming("naming", hard=False),
@@ -69,7 +69,7 @@ class BlockMaker:
             if len(found) == _CANDIDATES:
                 break
         if not found:
-            raise ValueError(f"no reserved question of kind {kind} can be asked about {self.house}'s drawings")
+            raise ValueError(f"no reserved question of kind {kind} can be asked about {self.emoji_set}'s drawings")
         best = min(found, key=lambda block: sum(self._used[what] for what in self._marks(block)))
         self._used.update(self._marks(best))
         return best
@@ -105,14 +105,16 @@ class BlockMaker:
         return [self._rng.choice(members) for members in self._rng.sample(list(groups.values()), 4)]
 
     def _choice(self, kind: str, options: Iterable[str], abouts: Iterable[str], **more: str) -> Block | None:
-        """One single-concept picture for each option."""
+        """One single-concept image for each option."""
         options = tuple(options)
         subject = "naming" if kind == "fine_naming" else kind
         if not is_reserved(make_key(subject, "", options)):
             return None
         colours = options if kind == "colour" else ("",) * 4
         return [
-            Question(kind, subject, self.house, Scene("single", (about,)), options, place, about, colour=colour, **more)
+            Question(
+                kind, subject, self.emoji_set, Scene("single", (about,)), options, place, about, colour=colour, **more
+            )
             for place, (about, colour) in enumerate(zip(abouts, colours, strict=True))
         ]
 
@@ -129,18 +131,18 @@ class BlockMaker:
         abouts = []
         for colour in colours:
             others = set(colours) - {colour}
-            fitting = [concept for concept, absent in self._coloured[colour] if others <= absent]
-            if not fitting:
+            suitable = [concept for concept, absent in self._coloured[colour] if others <= absent]
+            if not suitable:
                 return None
-            abouts.append(self._rng.choice(fitting))
+            abouts.append(self._rng.choice(suitable))
         return self._choice("colour", colours, abouts)
 
     @cached_property
     def _coloured(self) -> dict[str, list[tuple[str, frozenset[str]]]]:
         """By main colour, the concepts with the colours that their drawings lack."""
-        house = self.material.houses[self.house]
+        emoji_set = self.material.emoji_sets[self.emoji_set]
         return {
-            colour: [(c, house.absent_colours(c)) for c in self._drawn if house.colour(c) == colour]
+            colour: [(c, emoji_set.absent_colours(c)) for c in self._drawn if emoji_set.colour(c) == colour]
             for colour in COLOURS
         }
 
@@ -148,7 +150,7 @@ class BlockMaker:
         concept, options = self._named("counting"), FIXED_OPTIONS["counting"]
         return [
             Question(
-                "counting", "counting", self.house, Scene("count", (concept,) * n), options, n - 1, concept, concept
+                "counting", "counting", self.emoji_set, Scene("count", (concept,) * n), options, n - 1, concept, concept
             )
             for n in range(1, 5)
         ]
@@ -166,7 +168,7 @@ class BlockMaker:
             pair = (about, options[place ^ 1])
             scene = Scene(layout, pair if first else pair[::-1])
             block.append(
-                Question("position", direction, self.house, scene, options, place, about, difficulty=difficulty)
+                Question("position", direction, self.emoji_set, scene, options, place, about, difficulty=difficulty)
             )
         return block
 
@@ -184,7 +186,7 @@ class BlockMaker:
         difficulty = "hard" if hard else "easy"
         return [
             Question(
-                "same_different", "same_different", self.house, Scene(layout, tuple(shown)), options,
+                "same_different", "same_different", self.emoji_set, Scene(layout, tuple(shown)), options,
                 options.index(right), concept, concept, difficulty=difficulty,
             )
             for right, shown in (("same", (concept, concept)), ("different", pair))
@@ -199,7 +201,7 @@ class BlockMaker:
         difficulty = "hard" if hard else "easy"
         return [
             Question(
-                "yes_no", "yes_no", self.house, Scene("single", (shown,)), options,
+                "yes_no", "yes_no", self.emoji_set, Scene("single", (shown,)), options,
                 options.index("yes" if shown == asked else "no"), shown, asked, difficulty=difficulty,
             )
             for shown, other in ((first, second), (second, first))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parrot.config.catalog import Language
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_json
 
 # Chosen on validation scores: after 300 steps of stage 2 the five other languages' four-option questions were answered
@@ -29,15 +29,15 @@ CATEGORIES = (
     "clothing",
 )
 
-# Houses of artists. The share-alike drawings (openmoji) stay out of training, so that the shipped weights carry no such
-# question; fluent and fluent-flat are one house twice and therefore stay on one side.
-TRAIN_HOUSES = ("noto", "noto-v1", "fluent", "fluent-flat", "fxemoji")
-VALIDATION_HOUSE = "emojione"
-NEAR_HOUSE = "twemoji"
-FAR_HOUSE = "openmoji"
-HOUSES = (*TRAIN_HOUSES, VALIDATION_HOUSE, NEAR_HOUSE, FAR_HOUSE)
+# Emoji sets. The share-alike drawings (openmoji) stay out of training, so that the shipped weights carry no such
+# question; fluent and fluent-flat are one emoji set twice and therefore stay on one side.
+TRAIN_EMOJI_SETS = ("noto", "noto-v1", "fluent", "fluent-flat", "fxemoji")
+VALIDATION_EMOJI_SET = "emojione"
+NEAR_EMOJI_SET = "twemoji"
+FAR_EMOJI_SET = "openmoji"
+EMOJI_SETS = (*TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET, NEAR_EMOJI_SET, FAR_EMOJI_SET)
 
-# One concept in so many never has a picture in non-English training.
+# One concept in so many never has an image in non-English training.
 UNSEEN_EVERY = 5
 
 
@@ -78,12 +78,12 @@ class Concepts:
         return dict(members)
 
     def unseen_in_language(self) -> frozenset[str]:
-        """The seeded fifth, even over the categories, that non-English training never shows a picture of."""
+        """The seeded fifth, even over the categories, that non-English training never shows an image of."""
         rng = random.Random("unseen in language")
-        spread: list[str] = []
+        ordered: list[str] = []
         for members in self.by_category().values():
-            spread += rng.sample(members, len(members))
-        return frozenset(spread[UNSEEN_EVERY // 2 :: UNSEEN_EVERY])
+            ordered += rng.sample(members, len(members))
+        return frozenset(ordered[UNSEEN_EVERY // 2 :: UNSEEN_EVERY])
 
 
 def load_concepts(
@@ -91,12 +91,12 @@ def load_concepts(
 ) -> Concepts:
     """The first `count` concepts of `resources`/concepts.json in `categories` (None: any), with their categories.
 
-    Raises ConfigError when there are fewer, when a name is missing, or when two concepts share a name in a language.
+    Raises UserError when there are fewer, when a name is missing, or when two concepts share a name in a language.
     """
     path = resources / "concepts.json"
     entries = [entry for entry in read_json(path) if categories is None or entry["category"] in categories]
     if len(entries) < count:
-        raise ConfigError(f"{path}: expected at least {count} concepts, found {len(entries)}")
+        raise UserError(f"{path}: expected at least {count} concepts, found {len(entries)}")
     chosen = tuple(Concept(entry["id"], entry["category"], entry["names"]) for entry in entries[:count])
     for language in PAPER_LANGUAGES:
         _check_names(path, chosen, language)
@@ -110,7 +110,7 @@ def _check_names(path: Path, concepts: tuple[Concept, ...], language: Language) 
     for concept in concepts:
         name = concept.names.get(language, "").lower()
         if not name:
-            raise ConfigError(f"{path}: {concept.id}: names.{language}: expected a name")
+            raise UserError(f"{path}: {concept.id}: names.{language}: expected a name")
         if name in owner:
-            raise ConfigError(f"{path}: {concept.id}: names.{language}: {name!r} is also the name of {owner[name]}")
+            raise UserError(f"{path}: {concept.id}: names.{language}: {name!r} is also the name of {owner[name]}")
         owner[name] = concept.id

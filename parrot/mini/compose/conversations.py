@@ -1,4 +1,4 @@
-"""Training and held-out conversations in LLaVA's format, with their pictures."""
+"""Training and held-out conversations in LLaVA's format, with their images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from parrot.config.catalog import Language
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import write_json
-from parrot.mini.compose.concepts import TRAIN_HOUSES, VALIDATION_HOUSE
+from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Scene, encode
 from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word
+from parrot.mini.compose.scenes import Scene, encode
 
 # Seen about three times in stage 1's 200 steps of 48.
 CAPTIONS = 3000
 # English is 84 % of the paper's stage-2 data. A third is as English-heavy as a model of two million parameters, which
-# has no other source of a language's words for pictures, can be while it still learns the other five: on validation
-# pictures 1,200 samples a language left naming at chance.
+# has no other source of a language's words for images, can be while it still learns the other five: on validation
+# images 1,200 samples a language left naming at chance.
 SAMPLES: dict[Language, int] = {"en": 5000, "zh": 2200, "pt": 2200, "ar": 2200, "tr": 2200, "ru": 2200}
 # Instructions by kind. What takes most samples to learn is asked most; what the language model does not answer in words
 # either, it is asked least.
@@ -35,47 +35,47 @@ SHARES = {
     "same_different": 1,
     "yes_no": 1,
 }
-# One sample in so many replaces the picture by its words, so that every name occurs in text in every language.
+# One sample in so many replaces the image by its words, so that every name occurs in text in every language.
 TEXT_ONLY_EVERY = 20
 VALIDATION_SAMPLES = 100
 
 _CAPTION_SCENES = ("naming", "naming", "naming", "counting", "position", "same_different")
-# Both kinds ask the same about a single concept, so a picture serves both.
-_SAME_PICTURES = {"fine_naming": "naming"}
+# Both kinds ask the same about a single concept, so an image serves both.
+_SAME_IMAGES = {"fine_naming": "naming"}
 
 Sample = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A written picture: file name, and what it shows as which house draws it."""
+    """A written image: file name, and what it shows as which emoji set draws it."""
 
     name: str
-    house: str
+    emoji_set: str
     scene: Scene
 
 
 class Album:
-    """A folder of pictures, numbered as they are added."""
+    """A folder of images, numbered as they are added."""
 
     def __init__(self, folder: Path, material: Material):
         self._folder = folder
-        self._houses = material.houses
+        self._emoji_sets = material.emoji_sets
         self._count = 0
         folder.mkdir(parents=True)
 
-    def add(self, house: str, scene: Scene, rng: random.Random) -> Shot:
-        """Draw, write and number a picture."""
-        shot = Shot(f"{self._count:05d}.png", house, scene)
-        (self._folder / shot.name).write_bytes(encode(self._houses[house].draw(scene, rng)))
+    def add(self, emoji_set: str, scene: Scene, rng: random.Random) -> Shot:
+        """Draw, write and number an image."""
+        shot = Shot(f"{self._count:05d}.png", emoji_set, scene)
+        (self._folder / shot.name).write_bytes(encode(self._emoji_sets[emoji_set].draw(scene, rng)))
         self._count += 1
         return shot
 
 
 def write_captions(material: Material, folder: Path) -> int:
-    """Stage 1: English captions of the training houses' pictures (`folder`/captions.json, images/); how many."""
+    """Stage 1: English captions of the training emoji sets' images (`folder`/captions.json, images/); how many."""
     rng = random.Random("captions")
-    drawer, album = Drawer(material, TRAIN_HOUSES), Album(folder / "images", material)
+    drawer, album = Drawer(material, TRAIN_EMOJI_SETS), Album(folder / "images", material)
     samples = []
     for number in range(CAPTIONS):
         shot = album.add(*drawer.scene(_CAPTION_SCENES[number % len(_CAPTION_SCENES)], rng), rng)
@@ -89,14 +89,14 @@ def write_captions(material: Material, folder: Path) -> int:
 def write_instructions(material: Material, folder: Path, instruction: Mapping[Language, str]) -> dict[Language, int]:
     """Stage 2: `folder`/sft_{language}.json and images/; the number of samples by language.
 
-    Non-English samples ask anew about a part of the English pictures, never one with a concept that is unseen in
+    Non-English samples ask anew about a part of the English images, never one with a concept that is unseen in
     language. Such concepts are no options there either, or the model would learn that they are never right.
     """
     rng = random.Random("instructions")
     album = Album(folder / "images", material)
-    everything = Drawer(material, TRAIN_HOUSES)
+    everything = Drawer(material, TRAIN_EMOJI_SETS)
     hidden = material.concepts.unseen_in_language()
-    seen = Drawer(material, TRAIN_HOUSES, [concept for concept in material.concepts.ids if concept not in hidden])
+    seen = Drawer(material, TRAIN_EMOJI_SETS, [concept for concept in material.concepts.ids if concept not in hidden])
     shots: dict[str, list[Shot]] = {}
     counts: dict[Language, int] = {}
     for language in PAPER_LANGUAGES:
@@ -104,9 +104,9 @@ def write_instructions(material: Material, folder: Path, instruction: Mapping[La
         samples = []
         for kind, wanted in _quotas(SAMPLES[language] - text_only):
             if language == "en":
-                asked = _new_pictures(kind, wanted, everything, album, shots, rng)
+                asked = _new_images(kind, wanted, everything, album, shots, rng)
             else:
-                asked = _known_pictures(kind, wanted, seen, shots, rng)
+                asked = _known_images(kind, wanted, seen, shots, rng)
             samples += [_ask(question, shot.name, language, material, instruction, rng) for question, shot in asked]
         for kind, wanted in _quotas(text_only):
             samples += [
@@ -121,11 +121,11 @@ def write_instructions(material: Material, folder: Path, instruction: Mapping[La
 
 
 def write_validation(material: Material, folder: Path, instruction: Mapping[Language, str]) -> int:
-    """Held-out instructions on the validation house, the same in every language (val_{language}.json); how many."""
+    """Held-out instructions on the validation emoji set, the same in every language (val_{language}.json); how many."""
     rng = random.Random("validation")
-    drawer, album = Drawer(material, (VALIDATION_HOUSE,)), Album(folder / "images", material)
+    drawer, album = Drawer(material, (VALIDATION_EMOJI_SET,)), Album(folder / "images", material)
     questions = [q for kind, wanted in _quotas(VALIDATION_SAMPLES) for q in _draws(kind, wanted, drawer, rng)]
-    shots = [album.add(question.house, question.scene, rng) for question in questions]
+    shots = [album.add(question.emoji_set, question.scene, rng) for question in questions]
     for language in PAPER_LANGUAGES:
         asked = [
             _ask(question, shot.name, language, material, instruction, random.Random(f"wording {number}"))
@@ -155,38 +155,38 @@ def _draws(kind: str, wanted: int, drawer: Drawer, rng: random.Random) -> Iterat
         yield question
 
 
-def _new_pictures(
+def _new_images(
     kind: str, wanted: int, drawer: Drawer, album: Album, shots: dict[str, list[Shot]], rng: random.Random
 ) -> Iterator[tuple[Question, Shot]]:
-    """Questions about pictures drawn for them, which are remembered in `shots`."""
-    if kind in _SAME_PICTURES:
-        yield from _known_pictures(kind, wanted, drawer, shots, rng)
+    """Questions about images drawn for them, which are remembered in `shots`."""
+    if kind in _SAME_IMAGES:
+        yield from _known_images(kind, wanted, drawer, shots, rng)
         return
     shots[kind] = []
     for question in _draws(kind, wanted, drawer, rng):
-        shot = album.add(question.house, question.scene, rng)
+        shot = album.add(question.emoji_set, question.scene, rng)
         shots[kind].append(shot)
         yield question, shot
 
 
-def _known_pictures(
+def _known_images(
     kind: str, wanted: int, drawer: Drawer, shots: Mapping[str, list[Shot]], rng: random.Random
 ) -> Iterator[tuple[Question, Shot]]:
-    """New questions about pictures of `shots`, each picture again only when all have been asked about."""
-    known = shots[_SAME_PICTURES.get(kind, kind)]
+    """New questions about images of `shots`, each image again only when all have been asked about."""
+    known = shots[_SAME_IMAGES.get(kind, kind)]
     while wanted:
         before = wanted
         for shot in rng.sample(known, len(known)):
-            question = drawer.ask(kind, shot.house, shot.scene, rng)
+            question = drawer.ask(kind, shot.emoji_set, shot.scene, rng)
             if question and wanted:
                 wanted -= 1
                 yield question, shot
-        assert wanted < before, f"no picture suits a question of kind {kind}"
+        assert wanted < before, f"no image suits a question of kind {kind}"
 
 
 def _ask(
     question: Question,
-    picture: str | None,
+    image: str | None,
     language: Language,
     material: Material,
     instruction: Mapping[Language, str],
@@ -194,12 +194,12 @@ def _ask(
 ) -> Sample:
     worded = word(question, language, material.phrases, rng.randrange(6))
     prompt = worded.prompt(instruction[language])
-    human = f"{worded.picture_text}\n{prompt}" if picture is None else f"<image>\n{prompt}"
-    return _sample(None, picture, human, worded.answer)
+    human = f"{worded.image_text}\n{prompt}" if image is None else f"<image>\n{prompt}"
+    return _sample(None, image, human, worded.answer)
 
 
-def _sample(identifier: str | None, picture: str | None, human: str, gpt: str) -> Sample:
+def _sample(identifier: str | None, image: str | None, human: str, gpt: str) -> Sample:
     sample: Sample = {} if identifier is None else {"id": identifier}
-    if picture is not None:
-        sample["image"] = picture
+    if image is not None:
+        sample["image"] = image
     return sample | {"conversations": [{"from": "human", "value": human}, {"from": "gpt", "value": gpt}]}

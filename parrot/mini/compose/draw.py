@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import cached_property
 
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Layout, Scene
 from parrot.mini.compose.questions import FIXED_OPTIONS, Question, is_reserved, make_key
+from parrot.mini.compose.scenes import Layout, Scene
 
 _TRIES = 50
 _DIRECTIONS: dict[Layout, tuple[str, str]] = {"horizontal": ("left", "right"), "vertical": ("top", "bottom")}
@@ -18,11 +18,11 @@ _PAIRS: tuple[Layout, ...] = ("horizontal", "vertical")
 
 
 class Drawer:
-    """Draws scenes and questions over some concepts as some houses draw them; right answers are drawn evenly."""
+    """Draws scenes and questions over some concepts as some emoji sets draw them; right answers are drawn evenly."""
 
-    def __init__(self, material: Material, houses: Sequence[str], concepts: Sequence[str] | None = None):
+    def __init__(self, material: Material, emoji_sets: Sequence[str], concepts: Sequence[str] | None = None):
         self.material = material
-        self.houses = tuple(houses)
+        self.emoji_sets = tuple(emoji_sets)
         self.concepts = tuple(concepts if concepts is not None else material.concepts.ids)
         self._allowed = frozenset(self.concepts)
         self._asks: dict[str, Callable[[str, Scene, random.Random], Question | None]] = {
@@ -39,25 +39,25 @@ class Drawer:
     def draw(self, kind: str, rng: random.Random) -> Question:
         """A question of `kind` that is not reserved for the benchmarks."""
         for _ in range(_TRIES):
-            house, scene = self.scene(kind, rng, askable=True)
-            if question := self.ask(kind, house, scene, rng):
+            emoji_set, scene = self.scene(kind, rng, askable=True)
+            if question := self.ask(kind, emoji_set, scene, rng):
                 return question
         raise ValueError(f"no question of kind {kind} can be asked about these concepts")
 
-    def ask(self, kind: str, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def ask(self, kind: str, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         """A question of `kind` about a scene that suits it; None where there is none to ask."""
-        return self._asks[kind](house, scene, rng) if self._allowed.issuperset(scene.concepts) else None
+        return self._asks[kind](emoji_set, scene, rng) if self._allowed.issuperset(scene.concepts) else None
 
     def scene(self, kind: str, rng: random.Random, askable: bool = False) -> tuple[str, Scene]:
-        """A house and a scene that suit questions of `kind`; `askable`: about which one that is not reserved exists.
+        """Draw an emoji set and a scene for questions of `kind`; `askable`: one that is not reserved exists about them.
 
-        What is only captioned need not be askable: the benchmarks own questions, not pictures.
+        What is only captioned need not be askable: the benchmarks own questions, not images.
         """
         concepts: Sequence[str] = self._askable.get(kind, self.concepts) if askable else self.concepts
         if kind == "colour":
             by_colour = self._coloured
-            house, concept = rng.choice(by_colour[rng.choice(sorted(by_colour))])
-            return house, Scene("single", (concept,))
+            emoji_set, concept = rng.choice(by_colour[rng.choice(sorted(by_colour))])
+            return emoji_set, Scene("single", (concept,))
         if kind == "category":
             concepts = self._categories[rng.choice(sorted(self._categories))]
         concept = rng.choice(concepts)
@@ -70,7 +70,7 @@ class Drawer:
         return self._drawn(Scene("single", (concept,)), rng)
 
     def _drawn(self, scene: Scene, rng: random.Random) -> tuple[str, Scene]:
-        able = [h for h in self.houses if all(concept in self.material.houses[h] for concept in scene.concepts)]
+        able = [h for h in self.emoji_sets if all(concept in self.material.emoji_sets[h] for concept in scene.concepts)]
         return rng.choice(able), scene
 
     def _pair(self, concept: str, rng: random.Random) -> Scene:
@@ -98,10 +98,10 @@ class Drawer:
     @cached_property
     def _coloured(self) -> dict[str, list[tuple[str, str]]]:
         found = defaultdict(list)
-        for name in self.houses:
-            house = self.material.houses[name]
+        for name in self.emoji_sets:
+            emoji_set = self.material.emoji_sets[name]
             for concept in self.concepts:
-                if concept in house and (colour := house.colour(concept)):
+                if concept in emoji_set and (colour := emoji_set.colour(concept)):
                     found[colour].append((name, concept))
         return dict(found)
 
@@ -115,59 +115,61 @@ class Drawer:
 
     # --- one method a kind ------------------------------------------------------------------------------------------
 
-    def _naming(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _naming(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         concept = scene.concepts[0]
         return self._choice(
-            Question("naming", "naming", house, scene, (concept,), 0, concept), self._unlike(concept), rng
+            Question("naming", "naming", emoji_set, scene, (concept,), 0, concept), self._unlike(concept), rng
         )
 
-    def _fine_naming(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _fine_naming(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         concept = scene.concepts[0]
-        bare = Question("fine_naming", "naming", house, scene, (concept,), 0, concept)
+        bare = Question("fine_naming", "naming", emoji_set, scene, (concept,), 0, concept)
         return self._choice(bare, self._alike(concept), rng)
 
-    def _category(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _category(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         right = self.material.category(scene.concepts[0])
-        bare = Question("category", "category", house, scene, (right,), 0, scene.concepts[0])
+        bare = Question("category", "category", emoji_set, scene, (right,), 0, scene.concepts[0])
         return self._choice(bare, [category for category in self._categories if category != right], rng)
 
-    def _colour(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _colour(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         concept = scene.concepts[0]
-        drawings = self.material.houses[house]
+        drawings = self.material.emoji_sets[emoji_set]
         right = drawings.colour(concept)
         if right is None:
             return None
         others = sorted(drawings.absent_colours(concept) - {right})
-        return self._choice(Question("colour", "colour", house, scene, (right,), 0, concept, colour=right), others, rng)
+        return self._choice(
+            Question("colour", "colour", emoji_set, scene, (right,), 0, concept, colour=right), others, rng
+        )
 
-    def _position(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _position(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         side = rng.randrange(2)
         about, alike = scene.concepts[side], len(set(map(self.material.category, scene.concepts))) == 1
         others = [c for c in (self._alike(about) if alike else self._unlike(about)) if c not in scene.concepts]
-        bare = Question("position", _DIRECTIONS[scene.layout][side], house, scene, scene.concepts, side, about)
+        bare = Question("position", _DIRECTIONS[scene.layout][side], emoji_set, scene, scene.concepts, side, about)
         return self._choice(bare, others, rng)
 
-    def _counting(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _counting(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         concept = scene.concepts[0]
         if concept not in self._askable["counting"]:
             return None
-        return self._fixed("counting", house, scene, str(len(scene.concepts)), concept, rng)
+        return self._fixed("counting", emoji_set, scene, str(len(scene.concepts)), concept, rng)
 
-    def _same_different(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _same_different(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         named = [concept for concept in sorted(set(scene.concepts)) if concept in self._askable["same_different"]]
         right = "same" if len(set(scene.concepts)) == 1 else "different"
-        return self._fixed("same_different", house, scene, right, rng.choice(named), rng) if named else None
+        return self._fixed("same_different", emoji_set, scene, right, rng.choice(named), rng) if named else None
 
-    def _yes_no(self, house: str, scene: Scene, rng: random.Random) -> Question | None:
+    def _yes_no(self, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
         shown, askable = scene.concepts[0], self._askable["yes_no"]
         if shown not in askable:  # else no would be right more often than yes
             return None
         if rng.random() < 0.5:
-            return self._fixed("yes_no", house, scene, "yes", shown, rng)
+            return self._fixed("yes_no", emoji_set, scene, "yes", shown, rng)
         able = [c for c in askable if c != shown and self.material.tell_apart("naming", (shown, c))]
         alike = [c for c in able if self.material.category(c) == self.material.category(shown)]
         return self._fixed(
-            "yes_no", house, scene, "no", rng.choice(alike if alike and rng.random() < 0.5 else able), rng
+            "yes_no", emoji_set, scene, "no", rng.choice(alike if alike and rng.random() < 0.5 else able), rng
         )
 
     # --- options ----------------------------------------------------------------------------------------------------
@@ -185,8 +187,8 @@ class Drawer:
         return None
 
     @staticmethod
-    def _fixed(kind: str, house: str, scene: Scene, right: str, concept: str, rng: random.Random) -> Question:
+    def _fixed(kind: str, emoji_set: str, scene: Scene, right: str, concept: str, rng: random.Random) -> Question:
         options = FIXED_OPTIONS[kind]
         if kind != "counting":
             options = tuple(rng.sample(options, len(options)))
-        return Question(kind, kind, house, scene, options, options.index(right), scene.concepts[0], concept=concept)
+        return Question(kind, kind, emoji_set, scene, options, options.index(right), scene.concepts[0], concept=concept)

@@ -13,16 +13,16 @@ from parrot.config.catalog import Language
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import read_json
 from parrot.mini.compose.concepts import CATEGORIES, NUM_CONCEPTS, Concepts, load_concepts
-from parrot.mini.compose.pictures import Houses, Scene
+from parrot.mini.compose.scenes import EmojiSets, Scene
 
 
 class Material:
-    """The shipped concepts, wordings and houses of artists."""
+    """The shipped concepts, wordings and emoji sets."""
 
-    def __init__(self, concepts: Concepts, phrases: Phrases, houses: Houses):
+    def __init__(self, concepts: Concepts, phrases: Phrases, emoji_sets: EmojiSets):
         self.concepts = concepts
         self.phrases = phrases
-        self.houses = houses
+        self.emoji_sets = emoji_sets
         self.categories = concepts.by_category()
         self.texts = cache(self._texts)
 
@@ -50,10 +50,10 @@ def load_material(
 ) -> Material:
     """Read `resources` (workflow/resources/mini), of which the first `count` concepts in `categories` (None: any).
 
-    Raises ConfigError where something is missing.
+    Raises UserError where something is missing.
     """
     concepts = load_concepts(resources, count, categories)
-    return Material(concepts, load_phrases(resources, concepts), Houses(resources))
+    return Material(concepts, load_phrases(resources, concepts), EmojiSets(resources))
 
 
 # Subjects whose options are words of phrases.json.
@@ -98,5 +98,5 @@ class Phrases:
 
 
 def load_phrases(resources: Path, concepts: Concepts) -> Phrases:
-    """Read `resources`/phrases.json; ConfigError when it is missing or malformed."""
+    """Read `resources`/phrases.json; UserError when it is missing or malformed."""
     return Phrases(read_json(resources / "phrases.json"), concepts)

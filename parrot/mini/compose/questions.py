@@ -9,14 +9,14 @@ from functools import cache
 
 from parrot.config.catalog import Language
 from parrot.mini.compose.material import Phrases
-from parrot.mini.compose.pictures import Scene
+from parrot.mini.compose.scenes import Scene
 
 KINDS = ("naming", "fine_naming", "category", "colour", "counting", "position", "same_different", "yes_no")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene as a house of artists draws it.
+    """A question about a scene as an emoji set draws it.
 
     `options` are ids in the order offered and `answer` is the right one's place. `subject` says what is asked (a kind,
     or a direction for ``position``), `concept` which concept the question names ("" for none), `about` the concept
@@ -25,7 +25,7 @@ class Question:
 
     kind: str
     subject: str
-    house: str
+    emoji_set: str
     scene: Scene
     options: tuple[str, ...]
     answer: int
@@ -47,7 +47,7 @@ class Wording:
     question: str
     options: tuple[str, ...]
     answer: str
-    picture_text: str
+    image_text: str
 
     def prompt(self, instruction: str) -> str:
         """Question, lettered options and closing sentence, as a benchmark's prompt is built."""

@@ -10,7 +10,7 @@ from parrot.config.catalog import Language
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import new_folder, write_json
 from parrot.mini.compose.benchmarks import write_benchmarks
-from parrot.mini.compose.concepts import HOUSES
+from parrot.mini.compose.concepts import EMOJI_SETS
 from parrot.mini.compose.conversations import write_captions, write_instructions, write_validation
 from parrot.mini.compose.material import Material, load_material
 
@@ -19,19 +19,19 @@ def compose(resources: Path, output: Path, instruction: Mapping[Language, str]) 
     """Write the mini scale's data from `resources` (workflow/resources/mini) as the folder `output`, replacing it.
 
     `instruction` is the closing sentence of every question, by language. Equal input gives equal bytes. Raises
-    ConfigError when the resources are incomplete; `output` then stays as it was.
+    UserError when the resources are incomplete; `output` then stays as it was.
     """
     material = load_material(resources)
     with new_folder(output) as partial:
         counts = {
             "concepts": _concept_counts(material),
-            "pictures_by_house": {name: _house_counts(material, name) for name in HOUSES},
+            "images_by_emoji_set": {name: _emoji_set_counts(material, name) for name in EMOJI_SETS},
             "captions": write_captions(material, partial / "align"),
             "instructions": write_instructions(material, partial / "sft", instruction),
             "validation": write_validation(material, partial / "validation", instruction),
             "benchmarks": write_benchmarks(material, partial / "benchmarks"),
         }
-        write_json(partial / "filters.json", counts | {"picture_files": _count(partial, "*.png")})
+        write_json(partial / "filters.json", counts | {"image_files": _count(partial, "*.png")})
 
 
 def _concept_counts(material: Material) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def _concept_counts(material: Material) -> dict[str, Any]:
     }
 
 
-def _house_counts(material: Material, name: str) -> dict[str, int]:
-    house = material.houses[name]
-    drawn = [concept for concept in material.concepts.ids if concept in house]
+def _emoji_set_counts(material: Material, name: str) -> dict[str, int]:
+    emoji_set = material.emoji_sets[name]
+    drawn = [concept for concept in material.concepts.ids if concept in emoji_set]
     return {
         "drawn": len(drawn),
         "missing": len(material.concepts.ids) - len(drawn),
-        "with_a_main_colour": sum(house.colour(concept) is not None for concept in drawn),
+        "with_a_main_colour": sum(emoji_set.colour(concept) is not None for concept in drawn),
     }
 
 

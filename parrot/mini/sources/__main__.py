@@ -15,7 +15,7 @@ def main(
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("workflow/resources/mini"),
     work: Annotated[Path, typer.Option(help="folder that keeps the fetched packages")] = Path("work/sources"),
 ) -> None:
-    """Make the mini scale's raw material anew: pictures and names of everyday concepts."""
+    """Make the mini scale's raw material anew: images and names of everyday concepts."""
     with in_one_line():
         for name, left in make(work, output).items():
             typer.echo(f"{left:5d}  {name}")

@@ -1,4 +1,4 @@
-"""From packages to `workflow/resources/mini`: concepts, their pictures, and the counts of every filter on the way."""
+"""From packages to `workflow/resources/mini`: concepts, their images, and the counts of every filter on the way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.mini.sources import check
 from parrot.mini.sources.concepts import Concept, read_concepts
-from parrot.mini.sources.houses import HOUSES, Drawings, drawing_of, load
+from parrot.mini.sources.emoji_sets import EMOJI_SETS, Drawings, drawing_of, load
 from parrot.mini.sources.render import SIDE, render
 from parrot.mini.sources.selection import FILE, Selection, interleave, read_selection
 from parrot.mini.sources.ship import Entry, ship
@@ -24,51 +24,53 @@ BY_NAME = ("noto-v1", "fxemoji", "emojione")
 def make(work: Path, output: Path) -> dict[str, int]:
     """Fetch into `work`, select, render, check and write to `output`; return how many concepts each filter left.
 
-    Raises `ConfigError` where npm fails, a package's bytes differ, or a doubtful picture was not looked at.
+    Raises `UserError` where npm fails, a package's bytes differ, or a doubtful image was not looked at.
     """
-    drawings = {house.name: load(house, work) for house in HOUSES}
+    drawings = {emoji_set.name: load(emoji_set, work) for emoji_set in EMOJI_SETS}
     concepts, counts = read_concepts(work)
     selection = read_selection([concept.slug for concept in concepts])
     found = {concept.slug: _find(concept, drawings, selection) for concept in concepts}
     concepts = [concept for concept in concepts if _drawn_where_required(found[concept.slug])]
-    counts["drawn_by_required_houses"] = len(concepts)
+    counts["drawn_by_required_emoji_sets"] = len(concepts)
 
     chosen = _choose(concepts, selection, counts)
-    pictures = {slug: _render(found[slug], drawings) for slug in chosen}
-    doubts = _doubts(pictures, selection)
-    lookalikes = check.alike(pictures, [house.name for house in HOUSES if house.split != "test"])
+    images = {slug: _render(found[slug], drawings) for slug in chosen}
+    doubts = _doubts(images, selection)
+    lookalikes = check.alike(images, [emoji_set.name for emoji_set in EMOJI_SETS if emoji_set.split != "test"])
     kept = [slug for slug in chosen if slug not in {later for _, _, later in lookalikes}]
     counts["not_drawn_alike"] = len(kept)
 
-    order = _order(kept, pictures, selection)[:CONCEPTS]
+    order = _order(kept, images, selection)[:CONCEPTS]
     counts["shipped"] = len(order)
     category_of = selection.category_of()
     filters = {
         "concepts_left_by_filter": counts,
-        "drawings_found": dict(Counter(house for names in found.values() for house in names)),
-        "pictures_shipped": dict(Counter(house for slug in order for house in pictures[slug])),
-        "doubtful_pictures_looked_at": {house: len(slugs) for house, slugs in doubts.items()},
-        "wrong_pictures": selection.wrong,
+        "drawings_found": dict(Counter(emoji_set for names in found.values() for emoji_set in names)),
+        "images_shipped": dict(Counter(emoji_set for slug in order for emoji_set in images[slug])),
+        "doubtful_images_looked_at": {emoji_set: len(slugs) for emoji_set, slugs in doubts.items()},
+        "wrong_images": selection.wrong,
         "drawn_alike": [list(pair) for pair in lookalikes],
         "dropped_by_hand": selection.dropped,
     }
     categories = {name: dict(category.names) for name, category in selection.categories.items()}
-    ship([Entry(chosen[slug], category_of[slug], pictures[slug]) for slug in order], categories, filters, output)
+    ship([Entry(chosen[slug], category_of[slug], images[slug]) for slug in order], categories, filters, output)
     return counts
 
 
 def _find(concept: Concept, drawings: Mapping[str, Drawings], selection: Selection) -> dict[str, str]:
-    """Drawing name by house, without the drawings that are known to be wrong."""
+    """Drawing name by emoji set, without the drawings that are known to be wrong."""
     names = {
-        house.name: drawing_of(drawings, house, concept, selection.slugs.get(house.name, {}).get(concept.slug))
-        for house in HOUSES
-        if concept.slug not in selection.wrong.get(house.name, {})
+        emoji_set.name: drawing_of(
+            drawings, emoji_set, concept, selection.slugs.get(emoji_set.name, {}).get(concept.slug)
+        )
+        for emoji_set in EMOJI_SETS
+        if concept.slug not in selection.wrong.get(emoji_set.name, {})
     }
-    return {house: name for house, name in names.items() if name}
+    return {emoji_set: name for emoji_set, name in names.items() if name}
 
 
 def _drawn_where_required(found: Mapping[str, str]) -> bool:
-    return all(house.name in found for house in HOUSES if house.required)
+    return all(emoji_set.name in found for emoji_set in EMOJI_SETS if emoji_set.required)
 
 
 def _choose(concepts: list[Concept], selection: Selection, counts: dict[str, int]) -> dict[str, Concept]:
@@ -77,27 +79,27 @@ def _choose(concepts: list[Concept], selection: Selection, counts: dict[str, int
     listed = selection.category_of()
     for slug in [*listed, *selection.dropped]:
         if slug not in by_slug:
-            raise ConfigError(f"{FILE}: {slug}: expected a concept that every required house draws")
+            raise UserError(f"{FILE}: {slug}: expected a concept that every required emoji set draws")
     counts["considered_for_a_category"] = len(listed) + len(selection.dropped)
     counts["not_dropped_by_hand"] = len(listed)
     return {slug: by_slug[slug] for slug in listed}
 
 
 def _render(found: Mapping[str, str], drawings: Mapping[str, Drawings]) -> dict[str, Image.Image]:
-    return {house: render(drawings[house].svg(name, SIDE)) for house, name in found.items()}
+    return {emoji_set: render(drawings[emoji_set].svg(name, SIDE)) for emoji_set, name in found.items()}
 
 
-def _doubts(pictures: check.Pictures, selection: Selection) -> dict[str, list[str]]:
-    """Doubtful pictures of the houses matched by name; each must have been confirmed by hand."""
-    doubts = {house: check.doubtful(pictures, house, BY_CODEPOINT) for house in BY_NAME}
-    for house, slugs in doubts.items():
-        if unseen := set(slugs) - set(selection.confirmed.get(house, ())):
-            raise ConfigError(f"{FILE}: {house}: {', '.join(sorted(unseen))}: expected in `wrong` or `confirmed`")
+def _doubts(images: check.Images, selection: Selection) -> dict[str, list[str]]:
+    """Doubtful images of the emoji sets matched by name; each must have been confirmed by hand."""
+    doubts = {emoji_set: check.doubtful(images, emoji_set, BY_CODEPOINT) for emoji_set in BY_NAME}
+    for emoji_set, slugs in doubts.items():
+        if unseen := set(slugs) - set(selection.confirmed.get(emoji_set, ())):
+            raise UserError(f"{FILE}: {emoji_set}: {', '.join(sorted(unseen))}: expected in `wrong` or `confirmed`")
     return doubts
 
 
-def _order(slugs: list[str], pictures: check.Pictures, selection: Selection) -> list[str]:
-    """Turn by turn over the categories; within one, concepts that more houses draw first, then the hand-made order."""
-    ranked = sorted(slugs, key=lambda slug: -len(pictures[slug]))
+def _order(slugs: list[str], images: check.Images, selection: Selection) -> list[str]:
+    """Order by turns over the categories; within one, by how many emoji sets draw a concept, then as made by hand."""
+    ranked = sorted(slugs, key=lambda slug: -len(images[slug]))
     category_of = selection.category_of()
     return interleave({name: [slug for slug in ranked if category_of[slug] == name] for name in selection.categories})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import file_sha256
 
 
@@ -32,7 +32,7 @@ NAMES = Package("cldr-annotations-full", "48.2.0", "28576e51225deb51e3ddd734b0f8
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Bring the tarball into `folder` unless it is there; raise `ConfigError` where npm fails or the bytes differ."""
+    """Bring the tarball into `folder` unless it is there; raise `UserError` where npm fails or the bytes differ."""
     path = folder / package.file
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,9 +40,9 @@ def fetch(package: Package, folder: Path) -> Path:
         outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if outcome.returncode:
             last = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ConfigError(f"{' '.join(command)}: expected the package's tarball, npm said: {last}")
+            raise UserError(f"{' '.join(command)}: expected the package's tarball, npm said: {last}")
     if (found := file_sha256(path)) != package.sha256:
-        raise ConfigError(f"{path}: expected sha256 {package.sha256}, found {found}; delete it to fetch it again")
+        raise UserError(f"{path}: expected sha256 {package.sha256}, found {found}; delete it to fetch it again")
     return path
 
 

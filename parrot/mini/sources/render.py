@@ -1,4 +1,4 @@
-"""Drawings to pictures: SVG to small RGBA PNG files."""
+"""Drawings to images: SVG to small RGBA PNG files."""
 
 from __future__ import annotations
 

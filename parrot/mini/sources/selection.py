@@ -8,23 +8,23 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from parrot.config.base import Several, Strict, explained
+from parrot.config.base import Several, StrictModel, explained
 from parrot.config.catalog import Language
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 FILE = Path(__file__).with_name("selection.yaml")
 
 
-class Category(Strict):
+class Category(StrictModel):
     """A category's names and the concepts that may stand for it, everyday ones first."""
 
     names: dict[Language, str]
     concepts: Several[str]
 
 
-class Selection(Strict):
+class Selection(StrictModel):
     """What was chosen and ruled out by hand; see the comments of `selection.yaml`."""
 
     categories: dict[str, Category]
@@ -39,20 +39,20 @@ class Selection(Strict):
 
 
 def read_selection(available: Sequence[str], path: Path = FILE) -> Selection:
-    """Read the hand-made choices; raise `ConfigError` where they name what is not `available`, twice or in part."""
+    """Read the hand-made choices; raise `UserError` where they name what is not `available`, twice or in part."""
     try:
         selection = Selection.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explained(error)}") from None
+        raise UserError(f"{path}: {explained(error)}") from None
     listed = [concept for category in selection.categories.values() for concept in category.concepts]
     for concept in [*listed, *selection.dropped]:
         if concept not in available:
-            raise ConfigError(f"{path}: {concept}: expected a concept that passes the filters")
+            raise UserError(f"{path}: {concept}: expected a concept that passes the filters")
         if (concept in selection.dropped) + listed.count(concept) > 1:
-            raise ConfigError(f"{path}: {concept}: expected once, in one category or in `dropped`")
+            raise UserError(f"{path}: {concept}: expected once, in one category or in `dropped`")
     for name, category in selection.categories.items():
         if missing := [language for language in PAPER_LANGUAGES if not category.names.get(language)]:
-            raise ConfigError(f"{path}: categories.{name}.names: expected a name in {', '.join(missing)}")
+            raise UserError(f"{path}: categories.{name}.names: expected a name in {', '.join(missing)}")
     return selection
 
 

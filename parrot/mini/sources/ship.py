@@ -1,6 +1,6 @@
-"""What is shipped: concepts and categories as JSON, one archive of PNG pictures a house, counts and checksums.
+"""What is shipped: concepts and categories as JSON, one archive of PNG images an emoji set, counts and checksums.
 
-Same concepts and pictures, same bytes: members of an archive are stored, sorted by name, with a fixed time.
+Same concepts and images, same bytes: members of an archive are stored, sorted by name, with a fixed time.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from PIL import Image
 from parrot.io.digests import file_sha256
 from parrot.io.files import atomic_write, write_json
 from parrot.mini.sources.concepts import Concept
-from parrot.mini.sources.houses import HOUSES
+from parrot.mini.sources.emoji_sets import EMOJI_SETS
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-PICTURES = "pictures"
+IMAGES = "images"
 CHECKSUMS = "checksums.sha256"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A concept that is shipped, its category, and its pictures by house (64 x 64, RGBA)."""
+    """A concept that is shipped, its category, and its images by emoji set (64 x 64, RGBA)."""
 
     concept: Concept
     category: str
-    pictures: Mapping[str, Image.Image]
+    images: Mapping[str, Image.Image]
 
     def record(self) -> dict[str, Any]:
         """The entry of `concepts.json`."""
@@ -42,7 +42,7 @@ class Entry:
             "subgroup": concept.subgroup,
             "category": self.category,
             "names": concept.names,
-            "houses": sorted(self.pictures),
+            "houses": sorted(self.images),
         }
 
 
@@ -52,30 +52,30 @@ def ship(entries: Sequence[Entry], categories: Mapping[str, Any], filters: Mappi
     write_json(output / "concepts.json", [entry.record() for entry in entries])
     write_json(output / "categories.json", categories)
     write_json(output / "filters.json", filters)
-    for house in HOUSES:
-        pictures = {f"{e.concept.slug}.png": e.pictures[house.name] for e in entries if house.name in e.pictures}
-        made.append(f"{PICTURES}/{house.name}.zip")
-        atomic_write(output / made[-1], archive(pictures))
+    for emoji_set in EMOJI_SETS:
+        images = {f"{e.concept.slug}.png": e.images[emoji_set.name] for e in entries if emoji_set.name in e.images}
+        made.append(f"{IMAGES}/{emoji_set.name}.zip")
+        atomic_write(output / made[-1], archive(images))
     lines = [f"{file_sha256(output / name)}  {name}\n" for name in sorted(made)]
     atomic_write(output / CHECKSUMS, "".join(lines))
 
 
-def archive(pictures: Mapping[str, Image.Image]) -> bytes:
-    """A zip of PNG files, whose bytes depend on the pictures only."""
+def archive(images: Mapping[str, Image.Image]) -> bytes:
+    """A zip of PNG files, whose bytes depend on the images only."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
-        for name in sorted(pictures):
+        for name in sorted(images):
             member = zipfile.ZipInfo(name, EPOCH)
             member.create_system = 3
             member.external_attr = 0o644 << 16
-            file.writestr(member, _png(pictures[name]))
+            file.writestr(member, _png(images[name]))
     return buffer.getvalue()
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     # Colours under full transparency are invisible but cost bytes.
-    clean = Image.new("RGBA", picture.size)
-    clean.paste(picture, mask=picture.getchannel("A").point(lambda alpha: 255 if alpha else 0))
+    clean = Image.new("RGBA", image.size)
+    clean.paste(image, mask=image.getchannel("A").point(lambda alpha: 255 if alpha else 0))
     buffer = io.BytesIO()
     clean.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, Qwen2Config
 from transformers.activations import ACT2FN
 
 from parrot.config.base import LARGEST, validate
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.configuration_parrot import ParrotConfig
 
 RELEASED_TYPE = "parrot_qwen2"  # model_type of the released checkpoints
@@ -80,29 +80,27 @@ def check_sizes(part: PreTrainedConfig, where: str) -> None:
     """Check what a vision encoder's or a language model's configuration says before a model is made of it.
 
     Raises:
-        ConfigError: a size is no whole number, or does not fit another; or there is no such activation or dtype.
+        UserError: a size is no whole number, or does not fit another; or there is no such activation or dtype.
     """
     for name in _SIZES:
         size = getattr(part, name, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= LARGEST:
-            raise ConfigError(f"{where}: {name}: expected a whole number above 0, found {size!r:.60}")
+            raise UserError(f"{where}: {name}: expected a whole number above 0, found {size!r:.60}")
     for name, whole in (("num_attention_heads", "hidden_size"), ("num_key_value_heads", "num_attention_heads")):
         has, size = getattr(part, name, 1), getattr(part, whole)
         if size % has:
-            raise ConfigError(f"{where}: {name}: expected a divisor of {whole}, {size}, found {has}")
+            raise UserError(f"{where}: {name}: expected a divisor of {whole}, {size}, found {has}")
     if getattr(part, "patch_size", 1) > getattr(part, "image_size", 1):
-        raise ConfigError(
-            f"{where}: patch_size: expected at most image_size, {part.image_size}, found {part.patch_size}"
-        )
+        raise UserError(f"{where}: patch_size: expected at most image_size, {part.image_size}, found {part.patch_size}")
     if part.hidden_act not in ACT2FN:
-        raise ConfigError(f"{where}: hidden_act: expected an activation of transformers, found {part.hidden_act!r:.60}")
+        raise UserError(f"{where}: hidden_act: expected an activation of transformers, found {part.hidden_act!r:.60}")
     check_dtype(part, where)
 
 
 def check_dtype(part: PreTrainedConfig, where: str) -> None:
-    """ConfigError for a dtype that the released code does not know."""
+    """UserError for a dtype that the released code does not know."""
     if isinstance(part.dtype, dict) or part.dtype not in _DTYPES:
-        raise ConfigError(f"{where}: dtype: expected float32, bfloat16 or float16, found {part.dtype!r:.60}")
+        raise UserError(f"{where}: dtype: expected float32, bfloat16 or float16, found {part.dtype!r:.60}")
 
 
 def named_tower(released: dict[str, Any], where: str) -> str:
@@ -116,11 +114,11 @@ def parrot_config(
     """This model's configuration of a released one; `more` are fields that config.json does not decide.
 
     Raises:
-        ConfigError: `where` is not a released config.json, or asks for what this model has not.
+        UserError: `where` is not a released config.json, or asks for what this model has not.
     """
     read = validate(_Released, released, where)
     if read.use_moe and read.mm_vision_select_feature == "patch":
-        raise ConfigError(f"{where}: mm_vision_select_feature: experts need cls_patch, found patch")
+        raise UserError(f"{where}: mm_vision_select_feature: experts need cls_patch, found patch")
     text = {name: released[name] for name in (*_TEXT, "sliding_window") if name in released}
     text_config = Qwen2Config(rope_theta=read.rope_theta, **text)
     check_sizes(text_config, where)
@@ -138,7 +136,7 @@ def parrot_config(
     )
 
 
-# Written for a model trained here: what the released training writes beside, of no effect on a single picture.
+# Written for a model trained here: what the released training writes beside, of no effect on a single image.
 _BESIDE = {
     "architectures": ["ParrotQwen2ForCausalLM"],
     "freeze_mm_mlp_adapter": False,
@@ -162,18 +160,16 @@ def released_config(config: ParrotConfig, where: str, **more: Any) -> dict[str, 
     are keys that `config` does not decide, for a model that was not imported.
 
     Raises:
-        ConfigError: names the first field of `where`'s configuration that the released code cannot express.
+        UserError: names the first field of `where`'s configuration that the released code cannot express.
     """
     for name, kind in (("vision_config", "clip_vision_model"), ("text_config", "qwen2")):
         if getattr(config, name).model_type != kind:
-            raise ConfigError(
-                f"{where}: {name}: the released code knows {kind}, not {getattr(config, name).model_type}"
-            )
+            raise UserError(f"{where}: {name}: the released code knows {kind}, not {getattr(config, name).model_type}")
         check_sizes(getattr(config, name), f"{where}: {name}")
     check_dtype(config, where)
     kept = config.released
     if kept is not None and not (_holds_mappings(kept) and "config.json" in kept):
-        raise ConfigError(f"{where}: released: expected JSON files by name, config.json among them, found {kept!r:.60}")
+        raise UserError(f"{where}: released: expected JSON files by name, config.json among them, found {kept!r:.60}")
     decided = _decided(config)
     if config.released is None:
         released = {**_BESIDE, **NO_EXPERTS, "moe_top_k": max(config.num_experts, 1), **decided, **more}
@@ -220,10 +216,10 @@ _OF_EXPERTS = {"expert_intermediate_size", "expert_type", "moe_weight", "residua
 def _expressed(config: ParrotConfig, back: ParrotConfig, where: str) -> None:
     """Compare a configuration with what came back from its released form, field by field."""
     if config.num_experts and config.moe_top_k not in (None, config.num_experts):
-        raise ConfigError(f"{where}: moe_top_k: the released code sums all {config.num_experts} experts")
+        raise UserError(f"{where}: moe_top_k: the released code sums all {config.num_experts} experts")
     aside = _ASIDE | {"text_config", "vision_config"} | (set() if config.num_experts else _OF_EXPERTS)
     for prefix, ours, theirs in (("", config, back), ("text_config.", config.text_config, back.text_config)):
         for name in sorted(type(ours).__annotations__.keys() - aside):
             wanted, has = getattr(ours, name), getattr(theirs, name)
             if wanted != has:
-                raise ConfigError(f"{where}: {prefix}{name}: the released code has {has!r}, not {wanted!r}")
+                raise UserError(f"{where}: {prefix}{name}: the released code has {has!r}, not {wanted!r}")

@@ -14,12 +14,12 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import new_folder, read_object, write_json
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import released_config
 from parrot.model.convert.files import tower_folder, tower_name, write_tokenizer, write_tower
-from parrot.model.convert.mapping import SIZES, passed_by, read_tensors, released_parts, shapes, spare
+from parrot.model.convert.mapping import SIZES, optional_tensors, read_tensors, released_parts, shapes, unused_tensors
 from parrot.model.convert.opening import open_released
 from parrot.model.folder import check_processor, check_settings, read_config, read_processor
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
@@ -50,7 +50,7 @@ def export_released(source: Path, destination: Path) -> None:
     """Write a model folder in the released layout, its vision encoder's folder within.
 
     Raises:
-        ConfigError: `source` is no whole model folder, or its model is one that the released code cannot express.
+        UserError: `source` is no whole model folder, or its model is one that the released code cannot express.
     """
     _refuse_filled(destination)
     config = _model_config(source)
@@ -73,15 +73,15 @@ def export_released(source: Path, destination: Path) -> None:
 
 def _refuse_filled(destination: Path) -> None:
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ConfigError(f"{destination}: expected a folder that does not exist yet or is empty")
+        raise UserError(f"{destination}: expected a folder that does not exist yet or is empty")
 
 
 def _model_config(source: Path) -> ParrotConfig:
     kind = read_object(source / "config.json").get("model_type")
     if kind != ParrotConfig.model_type:
-        raise ConfigError(f"{source / 'config.json'}: model_type: expected {ParrotConfig.model_type}, found {kind}")
+        raise UserError(f"{source / 'config.json'}: model_type: expected {ParrotConfig.model_type}, found {kind}")
     if not (source / "processor_config.json").is_file():
-        raise ConfigError(f"{source}: no processor_config.json; expected a model folder with its processor")
+        raise UserError(f"{source}: no processor_config.json; expected a model folder with its processor")
     config = read_config(source)
     check_settings(config, str(source / "config.json"))
     return config
@@ -112,19 +112,19 @@ def _model_tensors(source: Path, config: ParrotConfig) -> dict[str, Tensor]:
     found = headers(source)
     with reading(source / "config.json", SIZES):
         expected = shapes(config)
-    check(source, found, expected, spare=spare(config))
+    check(source, found, expected, optional_tensors=optional_tensors(config))
     read = reader(found)
     return {name: read(name) for name in expected}
 
 
 def _unused_tensors(source: Path, config: ParrotConfig) -> dict[str, Tensor]:
     """Released tensors that the model has no use for: those it was imported with, or one expert of width 1, all 0."""
-    aside = passed_by(config)
+    aside = unused_tensors(config)
     if (source / UNUSED).is_file():
         found = headers_of(source / UNUSED)
-        check(source / UNUSED, found, aside, spare=spare(config))
+        check(source / UNUSED, found, aside, optional_tensors=optional_tensors(config))
         read = reader(found)
         return {name: read(name) for name in found}
     if aside and config.released is not None:
-        raise ConfigError(f"{source}: no {UNUSED}; expected the experts that import-released put aside")
+        raise UserError(f"{source}: no {UNUSED}; expected the experts that import-released put aside")
     return {name: torch.zeros(tensor.shape, dtype=config.dtype) for name, tensor in aside.items()}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from parrot.constants import IMAGE_TOKEN
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import atomic_write, read_object, real_path, write_json
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.image_processing_parrot import ParrotImageProcessor
@@ -58,7 +58,7 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, where: str
     came with; they win over what is derived here.
 
     Raises:
-        ConfigError: the tokenizer is not Qwen2's, or a token would get another id there.
+        UserError: the tokenizer is not Qwen2's, or a token would get another id there.
     """
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     _check_kind(spec, where)
@@ -91,9 +91,9 @@ def _check_kind(spec: dict[str, Any], where: str) -> None:
     known = json.loads(Qwen2Tokenizer(vocab={}, merges=[]).backend_tokenizer.to_str())
     for part in ("normalizer", "pre_tokenizer"):
         if spec[part] != known[part]:
-            raise ConfigError(f"{where}: tokenizer: {part}: expected Qwen2's")
+            raise UserError(f"{where}: tokenizer: {part}: expected Qwen2's")
     if spec["model"]["type"] != "BPE":
-        raise ConfigError(f"{where}: tokenizer: model: expected byte-level BPE, found {spec['model']['type']}")
+        raise UserError(f"{where}: tokenizer: model: expected byte-level BPE, found {spec['model']['type']}")
 
 
 def _check_ids(vocabulary: dict[str, int], added: list[dict[str, Any]], where: str) -> None:
@@ -101,7 +101,7 @@ def _check_ids(vocabulary: dict[str, int], added: list[dict[str, Any]], where: s
     beside = sorted((token["id"], token["content"]) for token in added if token["content"] not in vocabulary)
     for expected, (id_, token) in enumerate(beside, start=len(vocabulary)):
         if id_ != expected:
-            raise ConfigError(f"{where}: tokenizer: {token}: id {id_} would become {expected} in the released layout")
+            raise UserError(f"{where}: tokenizer: {token}: id {id_} would become {expected} in the released layout")
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase, added: list[dict[str, Any]]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Pat
     it, else `given`. The network is never asked.
 
     Raises:
-        ConfigError: it is in none of these places, or the encoder is not CLIP.
+        UserError: it is in none of these places, or the encoder is not CLIP.
     """
     places = [folder / named, real_path(folder).parent / named, *([Path(given)] if given is not None else [])]
     for place in places:
@@ -136,15 +136,13 @@ def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Pat
             break
     else:
         looked = ", ".join(map(str, places))
-        raise ConfigError(
-            f"{folder}: mm_vision_tower: no folder with a config.json at {looked}; name it by vision_tower"
-        )
+        raise UserError(f"{folder}: mm_vision_tower: no folder with a config.json at {looked}; name it by vision_tower")
     check_file(place / "config.json")
     kind = read_object(place / "config.json").get("model_type")
     if kind not in ("clip", "clip_vision_model"):
-        raise ConfigError(f"{place / 'config.json'}: model_type: expected clip or clip_vision_model, found {kind}")
+        raise UserError(f"{place / 'config.json'}: model_type: expected clip or clip_vision_model, found {kind}")
     if not (place / "preprocessor_config.json").is_file():
-        raise ConfigError(f"{place}: no preprocessor_config.json; expected how the encoder's pictures are prepared")
+        raise UserError(f"{place}: no preprocessor_config.json; expected how the encoder's images are prepared")
     return place
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.configuration_parrot import ParrotConfig
 from parrot.model.convert.config import NO_EXPERTS
 from parrot.model.modeling_parrot import ParrotForConditionalGeneration
@@ -46,7 +46,7 @@ def shapes(config: ParrotConfig) -> dict[str, Tensor]:
     return state
 
 
-def spare(config: ParrotConfig) -> set[str]:
+def optional_tensors(config: ParrotConfig) -> set[str]:
     """Tensors that a file may hold and need not, by their name in either layout: the second copy of a tied head."""
     return {"lm_head.weight"} if config.tie_word_embeddings else set()
 
@@ -69,7 +69,7 @@ def layout(config: ParrotConfig) -> dict[str, dict[str, Tensor]]:
     return {name: released_parts(name, tensor, whole) for name, tensor in shapes(whole).items()}
 
 
-def passed_by(config: ParrotConfig) -> dict[str, Tensor]:
+def unused_tensors(config: ParrotConfig) -> dict[str, Tensor]:
     """The part of `layout` that this model has no tensors for, by released names."""
     parts = {} if config.num_experts else layout(config)
     return {each: tensor for name, part in parts.items() if name.startswith(_BLOCK) for each, tensor in part.items()}
@@ -102,12 +102,17 @@ def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor],
     builds and saves those all the same. Nothing is read before names and shapes are checked.
 
     Raises:
-        ConfigError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
+        UserError: names the first tensor that is missing, wrongly shaped, unexpected or of another dtype.
     """
     found = headers(folder)
     with reading(folder / "config.json", SIZES):
-        parts, aside = layout(config), passed_by(config)
-    check(folder, found, {name: tensor for part in parts.values() for name, tensor in part.items()}, spare(config))
+        parts, aside = layout(config), unused_tensors(config)
+    check(
+        folder,
+        found,
+        {name: tensor for part in parts.values() for name, tensor in part.items()},
+        optional_tensors(config),
+    )
     for part in parts.values():
         _one_dtype(folder, found, list(part))
     read = reader(found)
@@ -116,13 +121,13 @@ def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor],
         for name, part in parts.items()
         if not aside.keys() & part.keys()
     }
-    return tensors, {name: read(name) for name in found if name in aside or name in spare(config)}
+    return tensors, {name: read(name) for name in found if name in aside or name in optional_tensors(config)}
 
 
 def _one_dtype(folder: Path, found: dict[str, Header], names: list[str]) -> None:
     """Stacked experts have one dtype."""
     for name in names[1:]:
         if found[name].dtype != found[names[0]].dtype:
-            raise ConfigError(
+            raise UserError(
                 f"{folder}: {name}: expected {found[names[0]].dtype} like {names[0]}, found {found[name].dtype}"
             )

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, Qwen2Tokenizer
 
 from parrot.data.rgb import TRAITS
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import read_object
 from parrot.model.chat_template import QWEN
 from parrot.model.configuration_parrot import ParrotConfig
@@ -51,7 +51,7 @@ def load_released(
         options: of transformers' `from_pretrained`, such as `attn_implementation`.
 
     Raises:
-        ConfigError: names the first thing in the folder that is missing or wrong.
+        UserError: names the first thing in the folder that is missing or wrong.
     """
     opened = open_released(Path(folder), vision_tower)
     state, _ = read_tensors(Path(folder), opened.config)
@@ -64,7 +64,7 @@ def open_released(folder: Path, vision_tower_folder: str | Path | None = None) -
     """Everything but the weights of `folder`; `vision_tower_folder` as `find_vision_tower`'s `given`.
 
     Raises:
-        ConfigError: a file is missing or says what this model has not.
+        UserError: a file is missing or says what this model has not.
     """
     path = folder / "config.json"
     check_file(path)
@@ -98,7 +98,7 @@ def _kept(path: Path) -> dict[str, Any]:
 def _image_processor(tower: Path, released: dict[str, Any], path: Path) -> ParrotImageProcessor:
     way = released.get("image_aspect_ratio")
     if way == "anyres":
-        raise ConfigError(f"{path}: image_aspect_ratio: expected pad or another single view, found anyres")
+        raise UserError(f"{path}: image_aspect_ratio: expected pad or another single view, found anyres")
     options = {"image_aspect_ratio": "pad" if way == "pad" else "crop"} | dict.fromkeys(TRAITS, "released")
     return ParrotImageProcessor.from_pretrained(tower, **options)
 
@@ -111,7 +111,7 @@ def _tokenizer(folder: Path) -> Qwen2Tokenizer:
             folder, eos_token=QWEN.turn_end, pad_token=PADDING, unk_token=PADDING
         )
     except Exception as error:  # tokenizers raises no other kind for a file that it cannot read
-        raise ConfigError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
+        raise UserError(f"{folder}: tokenizer: cannot be read: {in_one_line(error)}") from None
     check_text(tokenizer, folder)
     return tokenizer
 

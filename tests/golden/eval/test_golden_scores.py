@@ -78,7 +78,7 @@ def test_scores_csv_holds_the_accuracies_by_split_ability_and_category(
         scores = {
             (row["split"], row["kind"]): float(row["accuracy"])
             for row in csv.DictReader(file)
-            if row["scoring"] == benchmark.scoring and row["house"] == "all"
+            if row["scoring"] == benchmark.scoring and row["image_source"] == "all"
         }
     names = json.loads((golden / "eval" / "dataset_names.json").read_text(encoding="utf-8"))
     abilities = {short: name for name, short in names["report_acc_category_abbreviations"].items()}

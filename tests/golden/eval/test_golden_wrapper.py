@@ -50,7 +50,7 @@ def wrapper(monkeypatch: pytest.MonkeyPatch) -> Parrot:
     monkeypatch.setitem(sys.modules, "vlmeval.dataset", datasets)
     monkeypatch.setattr("parrot.integrations.vlmeval.load_predictor", lambda folder, dtype: Said())
     parrot = Parrot("no/such/folder")
-    parrot.set_dump_image(lambda line: ["1.png", "2.png"][: line.get("pictures", 1)])
+    parrot.set_dump_image(lambda line: ["1.png", "2.png"][: line.get("images", 1)])
     return parrot
 
 
@@ -63,10 +63,10 @@ def test_multiple_choice_prompts(wrapper: Parrot, golden: Path) -> None:
 
 def test_yes_no_prompts(wrapper: Parrot, golden: Path) -> None:
     for case in read(golden, "prompts.json")["yes_no"]:
-        line = pd.Series({"index": 1, "question": case["question"], "pictures": 2})
-        text, *pictures = wrapper.build_prompt(line, "MME")
+        line = pd.Series({"index": 1, "question": case["question"], "images": 2})
+        text, *images = wrapper.build_prompt(line, "MME")
         assert text == {"type": "text", "value": case["prompt"]}
-        assert [picture["value"] for picture in pictures] == ["1.png", "2.png"]
+        assert [image["value"] for image in images] == ["1.png", "2.png"]
 
 
 def test_other_data_sets_word_their_own_prompts(wrapper: Parrot) -> None:

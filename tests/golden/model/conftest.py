@@ -71,13 +71,13 @@ def load_case(folder: Path, processor: ParrotProcessor) -> Callable[[str], Case]
 def rows(
     folder: Path, processor: ParrotProcessor, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
-    """Training's rows by their ids. Pictures that cannot be read are replaced by the released code's stand-in."""
-    pictures = tmp_path_factory.mktemp("pictures")
+    """Training's rows by their ids. Images that cannot be read are replaced by the released code's stand-in."""
+    images = tmp_path_factory.mktemp("images")
     samples = read_json(folder / "data.json")
     for name in {sample["image"] for sample in samples if "image" in sample}:
         if (folder / "images" / name).is_file():
-            shutil.copyfile(folder / "images" / name, pictures / name)
+            shutil.copyfile(folder / "images" / name, images / name)
         else:
-            reference.mean_colour(processor).save(pictures / name, format="PNG")
-    entry = reference.conversation_set(folder, pictures)
+            reference.mean_colour(processor).save(images / name, format="PNG")
+    entry = reference.conversation_set(folder, images)
     return {row["id"]: row for row in conversations.load((entry,), processor, tmp_path_factory.mktemp("cache"), 2048)}

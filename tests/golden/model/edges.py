@@ -17,7 +17,7 @@ PAD_TOKEN = "<|endoftext|>"
 
 
 class Edge(NamedTuple):
-    """A released batch, its picture slots, and how the released code was set."""
+    """A released batch, its image slots, and how the released code was set."""
 
     batch: dict[str, Tensor]
     images: Tensor
@@ -41,7 +41,7 @@ def edge(folder: Path, name: str, model: ParrotForConditionalGeneration, four: C
     if truncated := re.fullmatch(r"truncate(\d+)", name):
         return Edge(batch, four.slots, {"max_length": int(truncated[1])})
     sample = single(folder, name)
-    return Edge(sample, pictures(folder, name, model, sample), {})
+    return Edge(sample, images(folder, name, model, sample), {})
 
 
 def single(folder: Path, name: str) -> dict[str, Tensor]:
@@ -63,10 +63,10 @@ def single(folder: Path, name: str) -> dict[str, Tensor]:
     return {"input_ids": ids, "labels": stored["src_labels"], "attention_mask": torch.ones_like(ids, dtype=torch.bool)}
 
 
-def pictures(folder: Path, name: str, model: ParrotForConditionalGeneration, sample: dict[str, Tensor]) -> Tensor:
-    """All pictures of the reference, first the one that the sample shows: it is not recorded, but one fits."""
+def images(folder: Path, name: str, model: ParrotForConditionalGeneration, sample: dict[str, Tensor]) -> Tensor:
+    """All images of the reference, first the one that the sample shows: it is not recorded, but one fits."""
     expected = recorded(folder, name)["inputs_embeds"]
     found = list(group(folder / "pixels.safetensors", "pad").values())
     return torch.stack(
-        sorted(found, key=lambda picture: float((merge(model, sample, picture[None])[0] - expected).abs().max()))
+        sorted(found, key=lambda image: float((merge(model, sample, image[None])[0] - expected).abs().max()))
     )

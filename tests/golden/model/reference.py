@@ -61,19 +61,19 @@ def golden(folder: Path, variant: str) -> Path:
 class Case(NamedTuple):
     """A released batch.
 
-    inputs: `input_ids`, `labels` and `attention_mask`, each picture's token repeated, padded on the right.
-    slots: (B, 3, S, S), the released batch's pictures, one a sample, blank for a sample of text alone.
-    pictured: (B,) bool, the samples with a picture.
+    inputs: `input_ids`, `labels` and `attention_mask`, each image's token repeated, padded on the right.
+    slots: (B, 3, S, S), the released batch's images, one a sample, blank for a sample of text alone.
+    with_image: (B,) bool, the samples with an image.
     """
 
     inputs: dict[str, Tensor]
     slots: Tensor
-    pictured: Tensor
+    with_image: Tensor
 
     @property
     def model_inputs(self) -> dict[str, Tensor]:
-        """What this model's `forward` takes: pictures for the samples that have one."""
-        return self.inputs | ({"pixel_values": self.slots[self.pictured]} if self.pictured.any() else {})
+        """What this model's `forward` takes: images for the samples that have one."""
+        return self.inputs | ({"pixel_values": self.slots[self.with_image]} if self.with_image.any() else {})
 
 
 def case(folder: Path, batch: str, processor: ParrotProcessor) -> Case:
@@ -88,7 +88,7 @@ def case(folder: Path, batch: str, processor: ParrotProcessor) -> Case:
 
 
 def slot(folder: Path, sample: dict[str, Any], processor: ParrotProcessor) -> Tensor:
-    """The picture that the released data set gives a sample, (3, S, S): blank where it has none, the mean colour where
+    """The image that the released data set gives a sample, (3, S, S): blank where it has none, the mean colour where
     its file cannot be read."""
     if "image" not in sample:
         return torch.zeros(3, *side(processor))
@@ -110,7 +110,7 @@ def side(processor: ParrotProcessor) -> tuple[int, int]:
 
 
 def expand(ids: list[int], labels: list[int], processor: ParrotProcessor) -> tuple[list[int], list[int]]:
-    """A released sample with its picture's token repeated for every visual token, which is never learnt."""
+    """A released sample with its image's token repeated for every visual token, which is never supervised."""
     pairs: list[tuple[int, int]] = []
     for token, label in zip(ids, labels, strict=True):
         is_image = token == RELEASED_IMAGE_TOKEN
@@ -120,7 +120,7 @@ def expand(ids: list[int], labels: list[int], processor: ParrotProcessor) -> tup
 
 
 def expanded(batch: dict[str, Tensor], processor: ParrotProcessor, padding_side: str = "right") -> dict[str, Tensor]:
-    """A released batch with every picture's token repeated, padded anew; positions outside its mask are left out."""
+    """A released batch with every image's token repeated, padded anew; positions outside its mask are left out."""
     rows = [
         expand(ids[mask].tolist(), labels[mask].tolist(), processor)
         for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True)
@@ -162,21 +162,19 @@ def close(found: Tensor, expected: Tensor, atol: float) -> None:
 
 
 @torch.no_grad()
-def embedded(
-    model: ParrotForConditionalGeneration, inputs: dict[str, Tensor], pictures: Tensor | None = None
-) -> Tensor:
+def embedded(model: ParrotForConditionalGeneration, inputs: dict[str, Tensor], images: Tensor | None = None) -> Tensor:
     """What a forward pass gives the language model, (B, T, d)."""
     with language_model_inputs(model) as seen:
-        model(**inputs | ({} if pictures is None else {"pixel_values": pictures}))
+        model(**inputs | ({} if images is None else {"pixel_values": images}))
     return seen["inputs_embeds"]
 
 
-def conversation_set(folder: Path, pictures: Path, lost: tuple[str, ...] = ()) -> ConversationSet:
-    """The training set, its pictures in `pictures`; `lost` are the ids of samples whose loss is accepted."""
+def conversation_set(folder: Path, images: Path, lost: tuple[str, ...] = ()) -> ConversationSet:
+    """The training set, its images in `images`; `lost` are the ids of samples whose loss is accepted."""
     return ConversationSet(
         kind="conversations",
         file=str(folder / "data.json"),
-        images=str(pictures),
+        images=str(images),
         accepted_losses=lost,
         licence="-",
         source="local",

@@ -1,4 +1,4 @@
-"""How the released code merges text and pictures, done with this model's own modules.
+"""How the released code merges text and images, done with this model's own modules.
 
 It shows what the released outcome is where this model differs on purpose, and that nothing else differs.
 """
@@ -32,17 +32,17 @@ def merge(
     max_length: int | None = None,
     padding_side: str = "right",
 ) -> Merged:
-    """Sample by sample: leave out what is masked, guide the slot's picture by the questions, put it in its place.
+    """Sample by sample: leave out what is masked, guide the slot's image by the questions, put it in its place.
 
-    A sample takes as many slots of `images` as it has pictures, but at least one. Only its first picture is guided;
+    A sample takes as many slots of `images` as it has images, but at least one. Only its first image is guided;
     the others stay zeros. What is longer than `max_length` is cut off after the merging.
     """
     visual = model.model.multi_modal_projector(model.encode_images(images))
     rows, slot = [], 0
     for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
-        embeds, merged_labels, pictures = merge_sample(model, ids[mask], labels[mask], visual[slot : slot + 1])
+        embeds, merged_labels, images = merge_sample(model, ids[mask], labels[mask], visual[slot : slot + 1])
         rows.append((embeds[:max_length], merged_labels[:max_length]))
-        slot += max(pictures, 1)
+        slot += max(images, 1)
     lengths = [len(labels) for _, labels in rows]
 
     def padded(columns: list[Tensor], value: float) -> Tensor:
@@ -59,14 +59,14 @@ def merge(
 def merge_sample(
     model: ParrotForConditionalGeneration, ids: Tensor, labels: Tensor, visual: Tensor
 ) -> tuple[Tensor, Tensor, int]:
-    """Embeddings and labels of one sample, and its number of pictures; visual: (1, 1 + P, d)."""
+    """Embeddings and labels of one sample, and its number of images; visual: (1, 1 + P, d)."""
     is_image = ids == RELEASED_IMAGE_TOKEN
     text = model.get_input_embeddings()(ids[~is_image])
     guided = guide(model, visual, text[None], (labels[~is_image] == IGNORED)[None])[0]
     blocks = iter([guided] + [torch.zeros_like(guided)] * len(ids))
     embeds, new_labels, read = [], [], 0
-    for picture, label in zip(is_image.tolist(), labels, strict=True):
-        if picture:
+    for image, label in zip(is_image.tolist(), labels, strict=True):
+        if image:
             embeds.append(next(blocks))
             new_labels.append(torch.full((len(guided),), IGNORED))
         else:

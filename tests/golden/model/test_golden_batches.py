@@ -28,9 +28,9 @@ def test_batch(folder, processor, load_case, rows, batch):
     is_text = found["input_ids"] != processor.image_token_id
     assert torch.equal(found["router_mask"], real & is_text & (found["labels"] == IGNORED))
     assert (found["input_ids"][~real] == processor.tokenizer.pad_token_id).all()
-    if case.pictured.any():
-        close(found["pixel_values"], case.slots[case.pictured], PIXELS)
-    assert ("pixel_values" in found) == bool(case.pictured.any())
+    if case.with_image.any():
+        close(found["pixel_values"], case.slots[case.with_image], PIXELS)
+    assert ("pixel_values" in found) == bool(case.with_image.any())
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ import torch
 
 from parrot.data.collate import Collator
 from parrot.data.conversations import load as load_conversations
-from parrot.data.images import open_picture
+from parrot.data.images import open_rgb
 from parrot.data.samples import fault
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.train.batches import BatchLayout, GlobalBatches
 from tests.golden.model.edges import edge, recorded
 from tests.golden.model.reference import (
@@ -59,7 +59,7 @@ def readable(folder, sample):
     return "image" not in sample or (folder / "images" / sample["image"]).is_file()
 
 
-def test_a_picture_that_cannot_be_read(folder, processor, tmp_path):
+def test_an_image_that_cannot_be_read(folder, processor, tmp_path):
     """There: the mean colour is trained on. Here: the data set is refused, unless the loss is accepted by name."""
     samples = read_json(folder / "data.json")
     lost = [sample for sample in samples if not readable(folder, sample)]
@@ -68,7 +68,7 @@ def test_a_picture_that_cannot_be_read(folder, processor, tmp_path):
         expected = read_tensors(folder / "pixels.safetensors")[f"dataset.{sample['id']}"]
         close(pixels(mean_colour(processor), processor), expected, PIXELS)
     missing = re.escape(f"{lost[0]['image']} is missing")
-    with pytest.raises(ConfigError, match=f"sample {re.escape(lost[0]['id'])}: image: .*{missing}"):
+    with pytest.raises(UserError, match=f"sample {re.escape(lost[0]['id'])}: image: .*{missing}"):
         load_conversations((conversation_set(folder, folder / "images"),), processor, tmp_path, 2048)
     accepted = conversation_set(folder, folder / "images", tuple(sample["id"] for sample in lost))
     assert len(load_conversations((accepted,), processor, tmp_path, 2048)) == len(samples) - len(lost)
@@ -83,7 +83,7 @@ def test_a_picture_that_cannot_be_read(folder, processor, tmp_path):
     ],
 )
 def test_a_faulty_sample(folder, name, kind):
-    """There: trained on, `<image>` in an answer as a picture that nobody gave. Here: refused, or left out by count."""
+    """There: trained on, `<image>` in an answer as an image that nobody gave. Here: refused, or left out by count."""
     (case,) = (case for case in read_json(folder / "formatter.json") if case.get("id") == name)
     assert any(label != IGNORED for label in case["labels"])
     if name == "edge_image_in_gpt":
@@ -110,29 +110,29 @@ def test_what_is_cut_off(folder, model, processor, four, names, rows):
         visible = is_image[index, : len(found)]
         there = expected[index, : len(found)]
         close(found[~visible], there[~visible], EMBEDDINGS)
-        if four.pictured[index]:
+        if four.with_image[index]:
             visual = model.get_image_features(images[index : index + 1]).pooler_output
             one = slice(index, index + 1)
             close(there[visible], guide(model, visual, text[one], questions[one])[0], EMBEDDINGS)
             close(found[visible], guide(model, visual, text[one, :limit], questions[one, :limit])[0], EMBEDDINGS)
 
 
-def test_a_cut_through_a_picture(folder, model, processor, four, names, rows):
-    """There: the rest of the picture is lost. Here: the sample is refused."""
-    index = int(four.pictured.nonzero()[0])
+def test_a_cut_through_an_image(folder, model, processor, four, names, rows):
+    """There: the rest of the image is lost. Here: the sample is refused."""
+    index = int(four.with_image.nonzero()[0])
     limit = int((four.inputs["input_ids"][index] == processor.image_token_id).nonzero()[0]) + 1
     batch, images, _ = edge(folder, TRUNCATED, model, four)
     assert merge(model, batch, images, max_length=limit).inputs_embeds.shape[1] == limit
-    with pytest.raises(ConfigError, match=f"its visual tokens do not fit into max_length {limit}"):
+    with pytest.raises(UserError, match=f"its visual tokens do not fit into max_length {limit}"):
         Collator(processor, "text", limit)([rows[names[index]]])
 
 
-def test_a_picture_that_is_none(tmp_path):
+def test_an_image_that_is_none(tmp_path):
     """As a file that is missing: there the mean colour, here an error."""
     path = tmp_path / "broken.png"
-    path.write_text("no picture")
-    with pytest.raises(ConfigError, match="^here: image cannot be decoded: unknown format$"):
-        open_picture(path, "here: image")
+    path.write_text("no image")
+    with pytest.raises(UserError, match="^here: image cannot be decoded: unknown format$"):
+        open_rgb(path, "here: image")
 
 
 def test_the_callers_conversation(folder, processor):
@@ -164,13 +164,15 @@ def test_order_of_the_data(folder):
 
 
 def test_lengths(folder, processor, rows):
-    """There: words between blanks, which Chinese has none of, and 128 for a picture. Here: tokens."""
+    """There: words between blanks, which Chinese has none of, and 128 for an image. Here: tokens."""
     stated = read_json(folder / "dataset.json")
     samples = {sample["id"]: sample for sample in read_json(folder / "data.json")}
     names = stated["order_after_shuffle"]
     words = [sum(len(turn["value"].split()) for turn in samples[name]["conversations"]) for name in names]
-    pictured = ["image" in samples[name] for name in names]
-    assert stated["lengths"] == [count + 128 * has for count, has in zip(words, pictured, strict=True)]
-    assert stated["modality_lengths"] == [count if has else -count for count, has in zip(words, pictured, strict=True)]
+    with_image = ["image" in samples[name] for name in names]
+    assert stated["lengths"] == [count + 128 * has for count, has in zip(words, with_image, strict=True)]
+    assert stated["modality_lengths"] == [
+        count if has else -count for count, has in zip(words, with_image, strict=True)
+    ]
     tokens = {item["id"]: expand(item["input_ids"], item["labels"], processor)[0] for item in stated["items"]}
     assert {name: row["length"] for name, row in rows.items()} == {name: len(ids) for name, ids in tokens.items()}

@@ -39,7 +39,7 @@ def four(load_case):
     return load_case("b4")
 
 
-def test_second_picture_of_a_sample(folder, model, processor, four):
+def test_second_image_of_a_sample(folder, model, processor, four):
     """There: zeros. Here: guided like the first."""
     batch, images, _ = edge(folder, "two_images", model, four)
     inputs = expanded(batch, processor)
@@ -82,8 +82,8 @@ def test_a_prompt_with_end_of_text_is_read_whole(processor):
     assert inputs["attention_mask"].sum(1).tolist() == [len(processor.encode(prompt)), inputs["input_ids"].shape[1]]
 
 
-def test_text_alone_takes_no_picture(folder, model, load_case):
-    """There: a blank picture for each, routed for nothing. Here: pictures are those that there are."""
+def test_text_alone_takes_no_image(folder, model, load_case):
+    """There: a blank image for each, routed for nothing. Here: images are those that there are."""
     stated = read_json(folder / "results.json")["variants"]["main"]
     samples = read_json(folder / "data.json")
     blank = [
@@ -91,17 +91,17 @@ def test_text_alone_takes_no_picture(folder, model, load_case):
         for sample in samples
         if "image" not in sample
     ]
-    assert all((picture == 0).all() for picture in blank if picture is not None)
+    assert all((image == 0).all() for image in blank if image is not None)
     case = load_case("b4")
-    assert stated["b4.moe_calls"] == len(case.slots) > case.pictured.sum()
+    assert stated["b4.moe_calls"] == len(case.slots) > case.with_image.sum()
     with torch.no_grad():
-        assert len(model(**case.model_inputs).router_weights) == case.pictured.sum()
-        with pytest.raises(ValueError, match="image tokens and pictures do not match: 4 picture"):
+        assert len(model(**case.model_inputs).router_weights) == case.with_image.sum()
+        with pytest.raises(ValueError, match="image tokens and images do not match: 4 image"):
             model(**case.inputs, pixel_values=case.slots)
 
 
 def test_a_batch_of_text_alone_still_gives_every_parameter_a_gradient(model, load_case):
-    """Of zero for projector, router and experts, there and here; here without a picture in the batch."""
+    """Of zero for projector, router and experts, there and here; here without an image in the batch."""
     copy = deepcopy(model).train()
     trainable(copy, "tune")
     copy(**load_case("text").inputs).loss.backward()
@@ -114,24 +114,24 @@ def test_decoding_without_a_cache(folder, model, processor):
     questions = [asked for asked in read_json(folder / "generation.json") if UNCACHED in asked]
     assert questions
     for asked in questions:
-        picture = pixels(Image.open(folder / "images" / asked["image"]), processor)[None]
+        image = pixels(Image.open(folder / "images" / asked["image"]), processor)[None]
         prompt, _ = expand(asked["input_ids"], asked["input_ids"], processor)
         ids = list(prompt)
         for _ in asked[UNCACHED]:
             with torch.no_grad():
-                logits = model(torch.tensor([ids]), pixel_values=picture).logits
+                logits = model(torch.tensor([ids]), pixel_values=image).logits
             ids.append(int(logits[0, -1].argmax()))
         assert ids[len(prompt) :] == asked[UNCACHED]
         options = {"max_new_tokens": len(asked["output_ids"]), "do_sample": False, "use_cache": False}
-        found = model.generate(torch.tensor([prompt]), pixel_values=picture, **options)
+        found = model.generate(torch.tensor([prompt]), pixel_values=image, **options)
         assert found[0, len(prompt) :].tolist() == asked["output_ids"]
 
 
-def test_more_pictures_than_the_text_has(folder, model, processor, four):
-    """There: what is left over is ignored, and samples may show the wrong picture. Here: an error."""
+def test_more_images_than_the_text_has(folder, model, processor, four):
+    """There: what is left over is ignored, and samples may show the wrong image. Here: an error."""
     batch, images, _ = edge(folder, "more_images_than_samples", model, four)
     inputs = expanded(batch, processor)
     expected = recorded(folder, "more_images_than_samples")["inputs_embeds"]
     close(embedded(model, inputs, images[:1]), expected, EMBEDDINGS)
-    with pytest.raises(ValueError, match="image tokens and pictures do not match"):
+    with pytest.raises(ValueError, match="image tokens and images do not match"):
         model(**inputs, pixel_values=images)

@@ -1,4 +1,4 @@
-"""Batches that are out of the ordinary: padded on the left, cut off, without a mask or labels, with pictures inside."""
+"""Batches that are out of the ordinary: padded on the left, cut off, without a mask or labels, with images inside."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_the_released_way(folder, model, four, merged):
 def test_here(folder, model, processor, four, name):
     batch, images, options = edge(folder, name, model, four)
     inputs = expanded(batch, processor, **options)
-    pictured = (inputs["input_ids"] == processor.image_token_id).any(1)
+    with_image = (inputs["input_ids"] == processor.image_token_id).any(1)
     real = inputs["attention_mask"].bool()
     without = {"attention_mask_none": "attention_mask", "labels_none": "labels"}.get(name)
     inputs.pop(without, None)
     with language_model_inputs(model) as seen:
-        model(**inputs, pixel_values=images[: len(pictured)][pictured])
+        model(**inputs, pixel_values=images[: len(with_image)][with_image])
     expected = recorded(folder, name)
     assert expected["inputs_embeds"].shape == seen["inputs_embeds"].shape
     close(seen["inputs_embeds"][real], expected["inputs_embeds"][real], EMBEDDINGS)
@@ -94,16 +94,16 @@ def test_cut_off(folder, model, processor, four):
     assert torch.equal(inputs["labels"], expected["labels"])
     assert torch.equal(inputs["attention_mask"].bool(), expected["attention_mask"])
     is_image = whole["input_ids"] == processor.image_token_id
-    fits = ~is_image[:, limit:].any(1)  # a picture is cut in two by the released code alone
-    pictured = fits & four.pictured
+    fits = ~is_image[:, limit:].any(1)  # an image is cut in two by the released code alone
+    with_image = fits & four.with_image
     questions = whole["attention_mask"].bool() & (whole["labels"] == IGNORED) & ~is_image
     routed = {
-        "pixel_values": images[pictured],
-        "router_input_ids": whole["input_ids"][pictured].masked_fill(is_image[pictured], 0),
-        "router_mask": questions[pictured],
+        "pixel_values": images[with_image],
+        "router_input_ids": whole["input_ids"][with_image].masked_fill(is_image[with_image], 0),
+        "router_mask": questions[with_image],
     }
     with language_model_inputs(model) as seen:
-        model(**{name: value[fits] for name, value in inputs.items()}, **(routed if pictured.any() else {}))
+        model(**{name: value[fits] for name, value in inputs.items()}, **(routed if with_image.any() else {}))
     real = expected["attention_mask"][fits]
     close(seen["inputs_embeds"][real], expected["inputs_embeds"][fits][real], EMBEDDINGS)
     assert torch.equal(seen["position_ids"][real], expected["position_ids"][fits][real])
@@ -115,13 +115,13 @@ def test_padding_on_either_side_gives_the_same_logits(folder, model, processor, 
     rows = []
     for side in ("left", "right"):
         inputs = expanded(batch, processor, side)
-        output = model(**inputs, pixel_values=images[four.pictured])
+        output = model(**inputs, pixel_values=images[four.with_image])
         rows.append(output.logits[inputs["attention_mask"].bool()])
     close(*rows, LOGITS)
 
 
 @torch.no_grad()
-def test_text_without_pictures(folder, model, processor, load_case):
+def test_text_without_images(folder, model, processor, load_case):
     """Text comes back as it was given, and is embedded as text alone."""
     stated = read_json(folder / "results.json")["edge"]["text_only_images_none"]
     expected, case = recorded(folder, "text_only_images_none"), load_case("text")
@@ -135,15 +135,15 @@ def test_text_without_pictures(folder, model, processor, load_case):
     assert output.router_weights is None
 
 
-def test_pictures_that_do_not_fit(folder, model, load_case):
+def test_images_that_do_not_fit(folder, model, load_case):
     """An error there, and one here."""
     stated = read_json(folder / "results.json")["edge"]
     case = load_case("b4")
-    pictures = case.model_inputs["pixel_values"]
+    images = case.model_inputs["pixel_values"]
     for name, released, wrong in (
-        ("fewer_images_than_tokens", "IndexError", pictures[:-1]),
-        ("images_as_list_of_3d", "AttributeError", list(pictures)),
-        ("images_5d", "AttributeError", pictures[:, None]),
+        ("fewer_images_than_tokens", "IndexError", images[:-1]),
+        ("images_as_list_of_3d", "AttributeError", list(images)),
+        ("images_5d", "AttributeError", images[:, None]),
     ):
         assert stated[name]["error"] == released
         with pytest.raises((ValueError, AttributeError)):

@@ -60,18 +60,18 @@ def forward(model: ParrotForConditionalGeneration, case: Case) -> dict[str, Any]
         "logits": output.logits,
         "logits_sub": output.logits[..., ::COLUMN_STEP],
         "logits_lse": output.logits.logsumexp(-1),
-        "pictured_router_weights": output.router_weights,
+        "imaged_router_weights": output.router_weights,
     }
 
 
 def questions(case: Case, is_image: Tensor) -> Tensor:
-    """The text that is not learnt, (B, T)."""
+    """The text that is not supervised, (B, T)."""
     return case.inputs["attention_mask"].bool() & (case.inputs["labels"] == IGNORED) & ~is_image
 
 
 @torch.no_grad()
 def slots(model: ParrotForConditionalGeneration, case: Case) -> dict[str, Tensor]:
-    """What happens to every sample's picture, the blank ones of samples of text alone among them."""
+    """What happens to every sample's image, the blank ones of samples of text alone among them."""
     image = model.get_image_features(case.slots)
     visual, block = image.pooler_output, model.model.expert_block
     is_image = case.inputs["input_ids"] == model.config.image_token_id
@@ -106,19 +106,19 @@ def test_stored(folder, load_case, computed, name):
 
 
 def test_a_forward_pass_routes_as_its_modules_do(load_case, computed, batch):
-    """The model itself routes the pictures there are, and no blank ones."""
+    """The model itself routes the images there are, and no blank ones."""
     found = computed(*batch)
-    pictured = load_case(batch[1]).pictured
-    if "router_weights" not in found or not pictured.any():
-        assert found["pictured_router_weights"] is None
+    with_image = load_case(batch[1]).with_image
+    if "router_weights" not in found or not with_image.any():
+        assert found["imaged_router_weights"] is None
     else:
-        close(found["pictured_router_weights"], found["router_weights"][pictured], EMBEDDINGS)
+        close(found["imaged_router_weights"], found["router_weights"][with_image], EMBEDDINGS)
 
 
 def test_visual_tokens_stand_at_their_placeholders(load, load_case, computed, batch):
     case, found = load_case(batch[1]), computed(*batch)
     is_image = case.inputs["input_ids"] == load(batch[0]).config.image_token_id
-    close(found["inputs_embeds"][is_image], found["moe_out"][case.pictured].flatten(0, 1), EMBEDDINGS)
+    close(found["inputs_embeds"][is_image], found["moe_out"][case.with_image].flatten(0, 1), EMBEDDINGS)
 
 
 def test_counts(folder, load, load_case, computed, batch):
@@ -126,7 +126,7 @@ def test_counts(folder, load, load_case, computed, batch):
     stated = read_json(folder / "results.json")["variants"][variant]
     case = load_case(name)
     assert stated[f"{name}.logits_shape"] == list(computed(*batch)["logits"].shape)
-    assert stated[f"{name}.moe_calls"] == len(case.pictured)
+    assert stated[f"{name}.moe_calls"] == len(case.with_image)
     is_image = case.inputs["input_ids"] == load(variant).config.image_token_id
     if f"{name}.n_question_tokens" in stated:
         assert stated[f"{name}.n_question_tokens"] == questions(case, is_image).sum(1).tolist()

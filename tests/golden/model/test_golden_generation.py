@@ -29,8 +29,8 @@ def model(load):
 
 
 @pytest.fixture(scope="module")
-def picture(folder, processor):
-    """The pixels of a question's picture, (1, 3, S, S), or none."""
+def image(folder, processor):
+    """The pixels of a question's image, (1, 3, S, S), or none."""
     return lambda asked: asked["image"] and pixels(Image.open(folder / "images" / asked["image"]), processor)[None]
 
 
@@ -41,12 +41,12 @@ def options(folder, processor):
     return {"max_new_tokens": longest, "do_sample": False, "pad_token_id": processor.tokenizer.pad_token_id}
 
 
-def answer(model, asked, picture, processor, options, **more):
+def answer(model, asked, image, processor, options, **more):
     """Generated ids and every step's logits."""
     prompt = processor.encode(processor.format_prompt(asked["query"]))
-    pictures = {} if asked["image"] is None else {"pixel_values": picture(asked)}
+    images = {} if asked["image"] is None else {"pixel_values": image(asked)}
     output = model.generate(
-        torch.tensor([prompt]), **pictures, **options, **more, output_logits=True, return_dict_in_generate=True
+        torch.tensor([prompt]), **images, **options, **more, output_logits=True, return_dict_in_generate=True
     )
     return output.sequences[0, len(prompt) :].tolist(), torch.cat(output.logits)
 
@@ -57,8 +57,8 @@ def test_prompt(asked, processor):
     assert processor.encode(prompt) == expand(asked["input_ids"], asked["input_ids"], processor)[0]
 
 
-def test_answer(model, asked, picture, processor, options):
-    ids, logits = answer(model, asked, picture, processor, options)
+def test_answer(model, asked, image, processor, options):
+    ids, logits = answer(model, asked, image, processor, options)
     assert ids == asked["output_ids"]
     assert processor.tokenizer.decode(ids, skip_special_tokens=True) == asked["text"]
     if "top1_top2_margin" in asked:
@@ -79,8 +79,8 @@ def test_every_recorded_field_is_compared(folder):
     assert any(asked["image"] is None for asked in questions_of(folder))
 
 
-def test_answers_of_a_batch(folder, model, picture, processor, options):
-    """Padded on the left, with and without pictures."""
+def test_answers_of_a_batch(folder, model, image, processor, options):
+    """Padded on the left, with and without images."""
     questions = questions_of(folder)
     prompts = [processor.format_prompt(asked["query"]) for asked in questions]
     images = [Image.open(folder / "images" / asked["image"]) for asked in questions if asked["image"]]
@@ -90,17 +90,17 @@ def test_answers_of_a_batch(folder, model, picture, processor, options):
         assert ids[: len(asked["output_ids"])] == asked["output_ids"]
 
 
-@pytest.mark.parametrize("with_picture", [True, False])
-def test_answers_of_evaluation(folder, model, picture, processor, options, with_picture):
+@pytest.mark.parametrize("with_image", [True, False])
+def test_answers_of_evaluation(folder, model, image, processor, options, with_image):
     """The loop that predicts benchmarks; it leaves out the token that ends an answer."""
-    questions = [asked for asked in questions_of(folder) if bool(asked["image"]) == with_picture]
+    questions = [asked for asked in questions_of(folder) if bool(asked["image"]) == with_image]
     prompts = [processor.encode(processor.format_prompt(asked["query"])) for asked in questions]
     features = None
-    if with_picture:
+    if with_image:
         with torch.no_grad():
-            features = model.encode_images(torch.cat([picture(asked) for asked in questions]))
+            features = model.encode_images(torch.cat([image(asked) for asked in questions]))
     answers = generate(model, prompts, features, options["max_new_tokens"])
     end = processor.tokenizer.eos_token_id
     for asked, found in zip(questions, answers, strict=True):
         assert found.tokens == [token for token in asked["output_ids"] if token != end]
-        assert bool(found.router_weights) == with_picture
+        assert bool(found.router_weights) == with_image

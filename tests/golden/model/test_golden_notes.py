@@ -23,7 +23,7 @@ from tests.golden.model.reference import (
     read_tensors,
 )
 
-# Compared elsewhere: test_golden_forward (where visual tokens stand), test_golden_differences (two pictures, typed
+# Compared elsewhere: test_golden_forward (where visual tokens stand), test_golden_differences (two images, typed
 # end of text).
 ELSEWHERE = {
     "moe_out_sits_at_image_position_incl_cls": True,
@@ -105,8 +105,8 @@ def test_text_alone_is_embedded_as_text(folder, model, notes, load_case):
     assert torch.equal(seen["inputs_embeds"], plain)
 
 
-def test_text_alone_has_a_blank_picture(notes, batch):
-    assert notes["text_only_image_is_all_zero_pixels"] is bool((batch.slots[~batch.pictured] == 0).all()) is True
+def test_text_alone_has_a_blank_image(notes, batch):
+    assert notes["text_only_image_is_all_zero_pixels"] is bool((batch.slots[~batch.with_image] == 0).all()) is True
 
 
 def test_saved_and_loaded_again(model, notes, batch, logits, tmp_path):
@@ -134,7 +134,7 @@ def test_all_experts_are_summed(folder, checkpoint, notes, batch, tmp_path):
 def test_what_the_router_reads(model, notes, batch, what):
     """Questions only: another token in an answer changes nothing, another one in a question does."""
     ids, labels = batch.inputs["input_ids"], batch.inputs["labels"]
-    row = int(batch.pictured.nonzero()[0])
+    row = int(batch.with_image.nonzero()[0])
     is_text = batch.inputs["attention_mask"].bool() & (ids != model.config.image_token_id)
     places = (is_text & ((labels != IGNORED) == (what == "an_answer")))[row].nonzero().squeeze(-1)
     changed = ids.clone()
@@ -147,14 +147,14 @@ def test_what_the_router_reads(model, notes, batch, what):
 
 def test_visual_tokens(folder, model, notes, batch):
     given = group(folder / "batches.safetensors", "b4")["attention_mask"].sum(1)
-    inserted = (batch.inputs["attention_mask"].sum(1) - given)[batch.pictured] + 1
+    inserted = (batch.inputs["attention_mask"].sum(1) - given)[batch.with_image] + 1
     assert inserted.tolist() == [notes["visual_tokens_inserted"]] * len(inserted)
     assert model.config.num_image_tokens == notes["visual_tokens_inserted"]
 
 
 @torch.no_grad()
 def test_plain_formula(folder, model, notes, batch):
-    """The stored experts' output, recomputed picture by picture and expert by expert, from questions without images."""
+    """The stored experts' output, recomputed image by image and expert by expert, from questions without images."""
     block, config = model.model.expert_block, model.config
     stored = group(folder / "golden_main.safetensors", "b4")
     for row, projected in enumerate(stored["projected"]):

@@ -1,4 +1,4 @@
-"""Pictures as pixels: squared by the mean colour or cropped, without an alpha channel, and as training reads them."""
+"""Images as pixels: squared by the mean colour or cropped, without an alpha channel, and as training reads them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def test_pixels(folder, processor, name):
     close(found, expected, PIXELS)
 
 
-def test_pictures_of_every_shape_and_mode_are_there(folder):
-    pictures = {path.stem: Image.open(path) for path in (folder / "images").iterdir()}
-    shapes = {(picture.width > picture.height) - (picture.width < picture.height) for picture in pictures.values()}
+def test_images_of_every_shape_and_mode_are_there(folder):
+    images = {path.stem: Image.open(path) for path in (folder / "images").iterdir()}
+    shapes = {(image.width > image.height) - (image.width < image.height) for image in images.values()}
     assert shapes == {-1, 0, 1}
-    assert {picture.mode for picture in pictures.values()} == {"RGB", "RGBA"}
+    assert {image.mode for image in images.values()} == {"RGB", "RGBA"}
     for way in ("pad", "nopad"):
-        assert group(folder / "pixels.safetensors", way).keys() == pictures.keys()
+        assert group(folder / "pixels.safetensors", way).keys() == images.keys()
 
 
-def test_padding_is_what_pictures_need_by_default(folder, processor):
+def test_padding_is_what_images_need_by_default(folder, processor):
     for path in (folder / "images").iterdir():
         image = Image.open(path)
         assert torch.equal(pixels(image, processor), pixels(image, processor, image_aspect_ratio="pad"))

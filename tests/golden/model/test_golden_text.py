@@ -66,7 +66,7 @@ def test_special_tokens_of_the_import(folder, processor):
 
 
 def test_conversations_as_text(format):
-    """Nothing is moved here: a picture stays where it stands in its turn."""
+    """Nothing is moved here: an image stays where it stands in its turn."""
     assert "".join(turn.header + turn.body for turn in QWEN.turns(format["conversations"])) == format["prompt"]
 
 
@@ -83,7 +83,7 @@ def test_queries(format_query, processor):
 
 
 def test_training_samples(folder, item, processor):
-    """With the picture moved to the front of its turn."""
+    """With the image moved to the front of its turn."""
     (sample,) = (sample for sample in read_json(folder / "data.json") if sample["id"] == item["id"])
     ids, labels = processor.format_conversation(sample["conversations"])
     assert (ids, labels) == expand(item["input_ids"], item["labels"], processor)
@@ -103,8 +103,8 @@ def test_every_training_sample_is_there(folder):
         ("<image>", "<image>"),
         ("what is this?\n<image>", "<image>\nwhat is this?"),
         (" <image> left, <image> right ", "<image>\nleft,  right"),
-        ("no picture ", "no picture "),
+        ("no image ", "no image "),
     ],
 )
-def test_where_a_picture_is_put(value, expected):
+def test_where_an_image_is_put(value, expected):
     assert image_first(value) == expected

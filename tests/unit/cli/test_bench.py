@@ -117,9 +117,9 @@ def test_a_setting_that_fails_leaves_the_others_measured(tmp_path, monkeypatch):
     assert measured.samples > 0
 
 
-def test_llava_s_samples_with_a_picture_are_as_long_as_its_file_says():
+def test_llava_s_samples_with_an_image_are_as_long_as_its_file_says():
     llava = {name: INSTRUCTIONS[name] for name in list(INSTRUCTIONS)[:10]}
-    lengths = [sample.text for sample in draw(llava, 10_000, 577, 2048) if sample.pictures]
+    lengths = [sample.text for sample in draw(llava, 10_000, 577, 2048) if sample.images]
     assert sum(lengths) / len(lengths) == pytest.approx(200, rel=0.1)
 
 

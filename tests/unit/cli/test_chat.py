@@ -31,7 +31,7 @@ LIMIT = 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`model`, `backbones`, `picture.png`, and files that are no pictures."""
+    """`model`, `backbones`, `image.png`, and files that are no images."""
     folder = tmp_path_factory.mktemp("chat")
     model, processor = talkative_model(folder / "backbones")
     # Tokens without text, so that transformers' own answers, which keep the last token, read the same.
@@ -39,9 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in (model, processor):
         part.save_pretrained(folder / "model")
     pixels = np.random.default_rng(0).integers(256, size=(13, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "picture.png")
-    (folder / "cut.png").write_bytes((folder / "picture.png").read_bytes()[:100])
-    (folder / "text.png").write_text("no picture")
+    Image.fromarray(pixels).save(folder / "image.png")
+    (folder / "cut.png").write_bytes((folder / "image.png").read_bytes()[:100])
+    (folder / "text.png").write_text("no image")
     return folder
 
 
@@ -53,10 +53,10 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def parrot_chat(folder: Path, monkeypatch, capfd) -> Callable[..., Said]:
-    """Run `parrot chat` about the picture, with `typed` on standard input."""
+    """Run `parrot chat` about the image, with `typed` on standard input."""
 
     def run(
-        *arguments: str, model: str = "model", image: str = "picture.png", typed: str = "", stdin: Any = None
+        *arguments: str, model: str = "model", image: str = "image.png", typed: str = "", stdin: Any = None
     ) -> Said:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["parrot", "chat", "--model", model, "--image", image, *arguments])
@@ -72,8 +72,8 @@ def parrot_chat(folder: Path, monkeypatch, capfd) -> Callable[..., Said]:
 def predicted(folder: Path) -> dict[str, tuple[str, Any]]:
     """For each question the text and the answer that prediction gives, several at once and not streamed."""
     model, processor = load_parrot(folder / "model")
-    picture = base64.b64encode((folder / "picture.png").read_bytes()).decode()
-    questions = [item(f"<image>\n{question}", picture, "here", LIMIT, "en") for question in QUESTIONS]
+    image = base64.b64encode((folder / "image.png").read_bytes()).decode()
+    questions = [item(f"<image>\n{question}", image, "here", LIMIT, "en") for question in QUESTIONS]
     answers = answer_questions(model, processor, questions, batch=8)
     texts = processor.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
     assert len({text.strip() for text in texts}) == len(QUESTIONS)
@@ -107,7 +107,7 @@ def test_bytes_that_make_no_character_appear_once_that_is_certain():
 
 
 def test_streamed_answers_are_the_predicted_ones(folder: Path, predicted):
-    asked = Chat(folder / "model", folder / "picture.png")
+    asked = Chat(folder / "model", folder / "image.png")
     for question in QUESTIONS:
         pieces: list[str] = []
         reply = asked.ask(f"<image>\n{question}", LIMIT, pieces.append)
@@ -119,7 +119,7 @@ def test_streamed_answers_are_the_predicted_ones(folder: Path, predicted):
 
 
 def test_an_answer_that_ends_by_itself(folder: Path, predicted):
-    asked = Chat(folder / "model", folder / "picture.png")
+    asked = Chat(folder / "model", folder / "image.png")
     tokens = predicted[ZH][1].tokens
     asked.predictor.model.generation_config.eos_token_id = end = tokens[4]
     reply = asked.ask(f"<image>\n{ZH}", LIMIT)
@@ -157,7 +157,7 @@ def test_json_is_one_object_a_line(parrot_chat, predicted):
         text, answer = predicted[line["question"]]
         assert (line["answer"], line["stop_reason"]) == (text, answer.stop_reason)
         assert line["router_weights"] == pytest.approx(answer.router_weights, abs=2e-6)
-        assert (line["image"], line["model"]) == ("picture.png", "model")
+        assert (line["image"], line["model"]) == ("image.png", "model")
         assert line["query"] == f"<image>\n{line['question']}"
 
 
@@ -252,7 +252,7 @@ def test_a_bad_line_is_refused_and_the_next_one_answered(parrot_chat, predicted)
         (("?",), {"image": "cut.png"}, "cut.png cannot be decoded: "),
         (("?",), {"image": "model"}, "model: expected a file, found a folder"),
         (("?",), {"model": "absent"}, "absent: no such model folder"),
-        (("?",), {"model": "picture.png"}, "picture.png: no such model folder"),
+        (("?",), {"model": "image.png"}, "image.png: no such model folder"),
         (("?",), {"model": "backbones"}, "backbones: no config.json"),
         (
             ("?",),
@@ -315,7 +315,7 @@ def test_the_readmes_python_gives_the_same_answer(folder: Path, monkeypatch, cap
     assert path in code
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    exec(code.replace(path, "model").replace("examples/strawberry.png", "picture.png"), names)
+    exec(code.replace(path, "model").replace("examples/strawberry.png", "image.png"), names)
     limit = int(re.search(r"max_new_tokens=(\d+)", code)[1])
-    expected = Chat("model", "picture.png").ask(f"<image>\n{names['question']}", limit)
+    expected = Chat("model", "image.png").ask(f"<image>\n{names['question']}", limit)
     assert capsys.readouterr().out.strip() == expected.text

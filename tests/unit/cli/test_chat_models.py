@@ -13,7 +13,7 @@ from PIL import Image
 
 from parrot.config.catalog import Language
 from parrot.config.settings import ExpertSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.chat import Chat, Reply
 from parrot.model.build import build
 from parrot.model.checkpoint import load_parrot
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chat_models")
     write_backbones(folder)
     pixels = np.random.default_rng(0).integers(256, size=(13, 20, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "picture.png")
+    Image.fromarray(pixels).save(folder / "image.png")
     return folder
 
 
@@ -52,48 +52,48 @@ def save(folder: Path, tmp_path: Path) -> Callable[..., Path]:
     return of
 
 
-def predicted(model: Path, picture: Path, language: Language = "en") -> Reply:
+def predicted(model: Path, image: Path, language: Language = "en") -> Reply:
     network, processor = load_parrot(model)
-    question = item(QUERY, base64.b64encode(picture.read_bytes()).decode(), "here", LIMIT, language)
+    question = item(QUERY, base64.b64encode(image.read_bytes()).decode(), "here", LIMIT, language)
     (answer,) = answer_questions(network, processor, [question], batch=1)
     text = processor.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip()
     return Reply(text, answer.stop_reason, answer.router_weights)
 
 
 def test_the_router_that_is_told_the_language(save, folder: Path):
-    model, picture = save("model", router="language"), folder / "picture.png"
-    replies = {language: Chat(model, picture, language).ask(QUERY, LIMIT) for language in ("en", "tr")}
+    model, image = save("model", router="language"), folder / "image.png"
+    replies = {language: Chat(model, image, language).ask(QUERY, LIMIT) for language in ("en", "tr")}
     for language, reply in replies.items():
-        assert reply == predicted(model, picture, language)
+        assert reply == predicted(model, image, language)
     assert replies["en"].router_weights != replies["tr"].router_weights
-    with pytest.raises(ConfigError, match=r"model: its router is told the language; expected --language"):
-        Chat(model, picture)
+    with pytest.raises(UserError, match=r"model: its router is told the language; expected --language"):
+        Chat(model, image)
 
 
 def test_the_router_that_reads_the_users_words_alone(save, folder: Path):
     user, prompt = save("user", router_text="user"), save("prompt")
-    replies = [Chat(model, folder / "picture.png").ask(QUERY, LIMIT) for model in (user, prompt)]
-    assert replies == [predicted(model, folder / "picture.png") for model in (user, prompt)]
+    replies = [Chat(model, folder / "image.png").ask(QUERY, LIMIT) for model in (user, prompt)]
+    assert replies == [predicted(model, folder / "image.png") for model in (user, prompt)]
     assert replies[0].router_weights != replies[1].router_weights
 
 
 def test_the_router_that_reads_other_questions_is_refused(save, folder: Path):
     model = save("model", router="shuffled_text")
-    with pytest.raises(ConfigError, match=r"model: its router reads other questions \(shuffled_text\); here is none"):
-        Chat(model, folder / "picture.png")
+    with pytest.raises(UserError, match=r"model: its router reads other questions \(shuffled_text\); here is none"):
+        Chat(model, folder / "image.png")
 
 
 def test_without_experts_there_are_no_shares(save, folder: Path):
     model = save("model", num_experts=0, router="language")
-    reply = Chat(model, folder / "picture.png").ask(QUERY, LIMIT)
+    reply = Chat(model, folder / "image.png").ask(QUERY, LIMIT)
     assert reply.router_weights == []
-    assert reply == predicted(model, folder / "picture.png")
+    assert reply == predicted(model, folder / "image.png")
 
 
 def test_a_released_checkpoint_as_it_is(golden: Path, folder: Path):
     checkpoint = golden / "model" / "checkpoint"
     pieces: list[str] = []
-    reply = Chat(checkpoint, folder / "picture.png").ask(QUERY, LIMIT, pieces.append)
-    assert reply == predicted(checkpoint, folder / "picture.png")
+    reply = Chat(checkpoint, folder / "image.png").ask(QUERY, LIMIT, pieces.append)
+    assert reply == predicted(checkpoint, folder / "image.png")
     assert reply.text == "".join(pieces)
     assert len(reply.router_weights) == 6

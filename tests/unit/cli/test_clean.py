@@ -108,7 +108,7 @@ def test_the_rest_is_listed_then_removed_then_gone(suite, monkeypatch, capsys):
         write(WORK / f"datasets/captions.{DEAD}.arrow"),
         write(WORK / f"datasets/captions.{DEAD}.arrow.sha256.json"),
         write(WORK / f"features/{DEAD}/{DEAD}.safetensors").parent,
-        write(WORK / "features/pictures.json"),
+        write(WORK / "features/images.json"),
         write(WORK / f"predict/{DEAD}/0.jsonl").parent,  # named as before the settings' digest stood in front
         write(WORK / f"translations/{DEAD}/1.jsonl", 2 * HOUR).parent,
         write(RESULTS / "tracking"),

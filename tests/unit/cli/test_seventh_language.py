@@ -13,7 +13,7 @@ from parrot.cli import app as cli
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.prompts import instructions
 from tests.helpers.project import ROOT
 from tests.helpers.tiny_questions import rows
@@ -97,14 +97,14 @@ def test_a_language_without_a_sentence_is_named_before_any_prediction(folder: Pa
     path = folder / "config/benchmarks.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace(GERMAN, ""), encoding="utf-8")
     settings = suite().run("parrot").predict
-    with pytest.raises(ConfigError, match=r"benchmarks.yaml: MMMB: instruction: no sentence for de$"):
+    with pytest.raises(UserError, match=r"benchmarks.yaml: MMMB: instruction: no sentence for de$"):
         instructions(settings.benchmarks[0], settings)
 
 
 def test_a_router_that_goes_by_the_language_knows_those_it_is_trained_on(folder: Path) -> None:
     runs = folder / "config/runs.yaml"
     runs.write_text("oracle: {model: {router: language}}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"run oracle: .*MMMB: expected languages .*en, zh, pt, ar, tr, ru, found de"):
+    with pytest.raises(UserError, match=r"run oracle: .*MMMB: expected languages .*en, zh, pt, ar, tr, ru, found de"):
         suite().run("oracle").resolve()
     trained = "{languages: [de, en], instructions: {en: [mini_sft_en], de: [mini_sft_de]}}"
     runs.write_text(f"oracle: {{model: {{router: language}}, data: {trained}}}\n", encoding="utf-8")
@@ -120,7 +120,7 @@ def test_a_router_that_goes_by_the_language_knows_those_it_is_trained_on(folder:
 )
 def test_a_code_that_no_row_has_is_refused_with_near_ones(folder: Path, code: str, near: str) -> None:
     add(folder, FILE, f"    {code}: MMMB_more.tsv\n")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         suite()
     assert str(raised.value) == (
         f"config/benchmarks.yaml: mini_mmmb: files.{code}: expected a language of parrot/languages.csv, "

@@ -13,7 +13,7 @@ import pytest
 from parrot.cluster.doctor import machine, mlflow
 from parrot.cluster.doctor.machine import check_data, check_room
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 HOST = os.uname().nodename
@@ -84,7 +84,7 @@ def differs(path, other):
 
 def test_room_for_nobody_knows_how_much(here, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=5 * 10**9))
-    (found,) = check_room(ConfigError("wrong"))
+    (found,) = check_room(UserError("wrong"))
     assert (found.status, found.check) == ("warning", "disk")
     assert found.found.startswith(f"5.0 GB free at {here}; ")
     assert found.found.endswith(": wrong")

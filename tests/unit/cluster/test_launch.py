@@ -9,7 +9,7 @@ import pytest
 
 from parrot.cluster import launch as module
 from parrot.cluster.launch import launch
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.train.preemption import requeue
 
 TRAIN = ["train", "align", "--output", "out"]
@@ -107,7 +107,7 @@ def test_inside_the_step_the_nodes_meet_at_the_first_ones_address(slurm, monkeyp
 )
 def test_hardware_that_is_not_there_is_refused(became, monkeypatch, nodes, gpus, says):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(UserError, match=says):
         launch(TRAIN, nodes, gpus, threads=1, device="cuda")
 
 

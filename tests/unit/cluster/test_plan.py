@@ -20,7 +20,7 @@ from parrot.cluster.plan.schedule import wall_clock
 from parrot.cluster.plan.text import text
 from parrot.config.base import validate
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from tests.helpers.tiny_plan import tiny_jobs, tiny_suite
 
 # Operations of one of tiny_plan's samples.
@@ -30,7 +30,7 @@ LINEAR, ATTENTION = 2 * 12 * (4 * 16 + 3 * 32), 2 * (2 * 78 * 4)  # 12 tokens, 7
 HEAD = 2 * 3 * 40  # 3 supervised tokens
 ALIGNED = VISION + 5 * PROJECTOR + 2 * LINEAR + 3 * ATTENTION + 2 * HEAD
 TUNED = VISION + 5 * PROJECTOR + 3 * LINEAR + 3 * ATTENTION + 3 * HEAD
-WITHOUT_PICTURE = 3 * (2 * 7 * 160) + 3 * (2 * 2 * 28 * 4) + 3 * HEAD
+WITHOUT_IMAGE = 3 * (2 * 7 * 160) + 3 * (2 * 2 * 28 * 4) + 3 * HEAD
 ANSWERED = 2 * PROJECTOR + LINEAR + ATTENTION + 2 * 2 * 40  # 11 tokens of prompt, two generated, the last not read
 DEVICES = {
     "slow": {"name": "Slow", "half": 1e-12 * 100, "single": 1e-12 * 10, "memory": 24},
@@ -56,20 +56,20 @@ def test_operations_of_both_trainings(costs: Costs):
     assert stage1.by_rule_of_thumb == 100 * 8 * 12 * (2 * 40 + 64 + 12 + 96 + 12)
     assert stage1.precision == "bf16"
     stage2 = costs.work(Job("tune", "parrot"))
-    assert stage2.needed == 3 * (40 * TUNED + 10 * WITHOUT_PICTURE)  # three times through all 50 samples
+    assert stage2.needed == 3 * (40 * TUNED + 10 * WITHOUT_IMAGE)  # three times through all 50 samples
     assert stage2.recomputed == 0
     assert (stage2.precision, stage2.estimated) == ("fp32", ("answers", "answers_zh"))
 
 
 def test_a_frozen_language_model_computes_no_gradients_of_its_weights(tmp_path: Path):
     costs = Costs(tiny_suite(tmp_path, tune={"language_model": "frozen"}), work=tmp_path)
-    without_picture = 2 * (2 * 7 * 160) + 3 * (2 * 2 * 28 * 4) + 2 * HEAD
-    assert costs.work(Job("tune", "parrot")).needed == 3 * (40 * ALIGNED + 10 * without_picture)
+    without_image = 2 * (2 * 7 * 160) + 3 * (2 * 2 * 28 * 4) + 2 * HEAD
+    assert costs.work(Job("tune", "parrot")).needed == 3 * (40 * ALIGNED + 10 * without_image)
 
 
 def test_operations_of_prediction(costs: Costs):
     work = costs.work(Job("predict", "parrot"))
-    assert work.needed == 20 * ANSWERED + 5 * VISION  # two languages share the five pictures
+    assert work.needed == 20 * ANSWERED + 5 * VISION  # two languages share the five images
     assert (work.precision, work.estimated, work.unknown) == ("fp32", ("quiz",), ())
 
 
@@ -94,7 +94,7 @@ def test_hours_on_what_the_config_says(costs: Costs, tmp_path: Path):
     plan = make(jobs, ["parrot"], costs, facts(), on)
     hours = {row.job.rule: row.gpu_hours for row in plan.rows}
     assert hours["align"]["50 %"] == pytest.approx(100 * ALIGNED / (0.5 * 100) / 3600)
-    tuned = 3 * (40 * TUNED + 10 * WITHOUT_PICTURE)
+    tuned = 3 * (40 * TUNED + 10 * WITHOUT_IMAGE)
     assert hours["tune"]["20 %"] == pytest.approx(tuned / (0.2 * 10) / 3600)  # float32
     assert set(plan.wall_clock) == {"20 %", "30 %", "40 %", "50 %"}
     # Four GPUs train, two of one node predict, one after another.
@@ -138,12 +138,12 @@ def test_the_line_before_submission(costs: Costs, tmp_path: Path):
     on = planned_hardware(costs.suite.config.hardware, facts(), gpu="fast", nodes=1, gpus=1)
     jobs = tiny_jobs(costs.suite, "parrot")
     said = line(jobs, costs, facts(), on)
-    hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
+    hours = (100 * ALIGNED / 1000 + (3 * (40 * TUNED + 10 * WITHOUT_IMAGE) + 20 * ANSWERED + 5 * VISION) / 100) / 0.4
     on_one = f"{round(hours / 3600)} GPU-hours, {round(hours / 3600)} h on 1 GPU alone, "
     assert said == f"plan: 8 jobs (2 trainings), {on_one}at 40 % of Fast's peak (not measured), 0.0 TB disk"
     measured = [{**RATE, "rule": rule, "parameters": 1, "rate": 1e-10} for rule in ("align", "tune", "predict")]
     said = line(jobs, costs, facts(measured=measured), planned_hardware(costs.suite.config.hardware, facts()))
-    needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_PICTURE) + 20 * ANSWERED + 5 * VISION
+    needed = 100 * ALIGNED + 3 * (40 * TUNED + 10 * WITHOUT_IMAGE) + 20 * ANSWERED + 5 * VISION
     assert f", {round(needed / 100 / 3600)} GPU-hours, " in said
     assert ", at rates measured on Slow, " in said
     measured = measured[:2]
@@ -216,9 +216,9 @@ def test_devices_by_slurm_s_names():
     known = read_facts()
     assert known.device("NVIDIA_H100_80GB_HBM3") == "h100"
     assert known.device("RTX 4090") == "rtx4090"
-    with pytest.raises(ConfigError, match=r"^unknown GPU b200; config/plan\.yaml has v100, rtx4090, "):
+    with pytest.raises(UserError, match=r"^unknown GPU b200; config/plan\.yaml has v100, rtx4090, "):
         known.device("b200")
-    with pytest.raises(ConfigError, match=r"^plan\.yaml: \(whole\): .*unknown device k80"):
+    with pytest.raises(UserError, match=r"^plan\.yaml: \(whole\): .*unknown device k80"):
         facts(default="k80")
 
 

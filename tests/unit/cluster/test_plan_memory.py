@@ -16,10 +16,10 @@ from parrot.cluster.plan.shapes import Parameters, Shapes
 from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.config.settings import Recipe
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import trainable
-from tests.helpers.tiny_model import IMAGE_TOKEN, collate, pictures, row, tiny_config, tiny_model
+from tests.helpers.tiny_model import IMAGE_TOKEN, collate, images, row, tiny_config, tiny_model
 from tests.helpers.tiny_plan import tiny_suite
 
 
@@ -32,10 +32,10 @@ def size(tensors) -> int:
 
 
 def batch(samples: int, text: int) -> dict[str, torch.Tensor]:
-    """Samples of one picture, all text behind it supervised."""
+    """Samples of one image, all text behind it supervised."""
     ids = collate([row(1, "image", text - 1, seed=seed) for seed in range(samples)])["input_ids"]
     labels = torch.where((ids < 300) & (torch.arange(ids.shape[1]) > 1), ids, -100)
-    return {"input_ids": ids, "labels": labels, "pixel_values": pictures(samples)}
+    return {"input_ids": ids, "labels": labels, "pixel_values": images(samples)}
 
 
 @pytest.mark.parametrize("stage", ["align", "tune"])
@@ -158,9 +158,7 @@ def test_which_gpu_holds_the_paper_s_model(paper):
 
 def test_a_backbone_whose_sizes_nobody_says(tmp_path):
     suite = tiny_suite(tmp_path, model={"vision_tower": "words"})
-    with pytest.raises(
-        ConfigError, match=r"^config/datasets\.yaml: words: shape: expected one, as none/backbone is not"
-    ):
+    with pytest.raises(UserError, match=r"^config/datasets\.yaml: words: shape: expected one, as none/backbone is not"):
         Shapes(suite).config(suite.run("parrot"), "align")
 
 
@@ -181,6 +179,6 @@ def test_a_backbone_whose_sizes_nobody_says(tmp_path):
 def test_settings_that_do_not_fit_the_backbones_are_one_line(model, line, tmp_path):
     (tmp_path / "over.yaml").write_text(json.dumps({"model": model}))
     suite = Suite.load((*DEFAULT_CONFIG, str(tmp_path / "over.yaml")))
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         Shapes(suite).config(suite.run("parrot"), "align")
     assert line in str(refused.value)

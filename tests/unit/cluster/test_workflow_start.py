@@ -7,7 +7,7 @@ import pytest
 from parrot.cluster.workflow_start import check_flags, check_inputs
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
-from parrot.errors import ConfigError, nearest
+from parrot.errors import UserError, nearest
 
 ONE, OTHER = "config/paper.yaml", "config/single_gpu.yaml"
 
@@ -23,14 +23,14 @@ ONE, OTHER = "config/paper.yaml", "config/single_gpu.yaml"
     ],
 )
 def test_a_flag_whose_first_files_snakemake_would_forget(words, twice):
-    expected = pytest.raises(ConfigError, match=f"^{twice} is given twice; .*: {twice} ") if twice else nullcontext()
+    expected = pytest.raises(UserError, match=f"^{twice} is given twice; .*: {twice} ") if twice else nullcontext()
     with expected:
         check_flags(words)
 
 
 def test_a_file_name_that_snakemake_would_take_for_a_pattern():
     run = Suite(overlay(load_config("config/config.yaml"), {"data_pin": "{run}.dvc"})).run("parrot")
-    with pytest.raises(ConfigError, match=r"^run parrot: \{run\}\.dvc: expected a file name without braces"):
+    with pytest.raises(UserError, match=r"^run parrot: \{run\}\.dvc: expected a file name without braces"):
         check_inputs(run)
 
 

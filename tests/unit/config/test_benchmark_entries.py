@@ -18,13 +18,13 @@ from parrot.config.catalog import Benchmark
 from parrot.config.settings import JudgeSettings
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.score import score
 from parrot.evaluate.scores_csv import read_scores
 from tests.helpers.tiny_manifest import sign
 
-PICTURES = {name: name * 100 for name in "pqrs"}
+IMAGES = {name: name * 100 for name in "pqrs"}
 
 
 def entry(folder: Path, **fields: Any) -> Benchmark:
@@ -53,7 +53,7 @@ def scores(benchmark: Benchmark, folder: Path, **fields: Any) -> pd.DataFrame:
 
 def test_multiple_choice_asks_for_the_letter_unless_the_entry_says_otherwise(tmp_path: Path) -> None:
     rows = [
-        {"question": "Which?", "A": "cat", "B": "dog", "answer": right, "image": PICTURES["p"], "hint": hint}
+        {"question": "Which?", "A": "cat", "B": "dog", "answer": right, "image": IMAGES["p"], "hint": hint}
         for right, hint in (("A", ""), ("B", "Look."))
     ]
     benchmark = entry(tmp_path, scoring="vanilla")
@@ -76,22 +76,22 @@ def mme(tmp_path: Path) -> Benchmark:
 
 
 def mme_rows() -> list[dict[str, str]]:
-    """Two pictures of category count, one of OCR, one of code, each with a Yes and a No."""
+    """Two images of category count, one of OCR, one of code, each with a Yes and a No."""
     return [
         {
             "question": f"Is it {right}? Please answer yes or no.",
             "answer": right,
             "category": category,
-            "image_path": f"{picture}.jpg",
-            "image": PICTURES[picture],
+            "image_path": f"{image}.jpg",
+            "image": IMAGES[image],
         }
-        for picture, category in (("p", "count"), ("q", "count"), ("r", "OCR"), ("s", "code"))
+        for image, category in (("p", "count"), ("q", "count"), ("r", "OCR"), ("s", "code"))
         for right in ("Yes", "No")
     ]
 
 
-def test_mme_adds_accuracies_and_those_of_whole_pictures(tmp_path: Path, mme: Benchmark) -> None:
-    # count: 3 of 4, 1 of 2 pictures; OCR: 1 of 2, no picture (one answer cannot be read); code: all.
+def test_mme_adds_accuracies_and_those_of_whole_images(tmp_path: Path, mme: Benchmark) -> None:
+    # count: 3 of 4, 1 of 2 images; OCR: 1 of 2, no image (one answer cannot be read); code: all.
     asked = answer(mme, mme_rows(), ["Yes", "No", "Yes", "Yes.", "It is", "no", "Yes, it is", "No!"], tmp_path)
     assert asked[0] == (
         "<image>\nIs it Yes?\nPlease strictly answer Yes or No. Answer the question using a single word or phrase."
@@ -115,7 +115,7 @@ def test_mme_adds_accuracies_and_those_of_whole_pictures(tmp_path: Path, mme: Be
     }
     assert found.loc[("mme", "OCR"), "unmatched"] == 50
     assert list(found.loc[("mme", "code"), ["low", "high"]]) == [200, 200]
-    assert found.loc[("mme", "count"), "low"] == 50  # the worse picture alone: 1 of 2 right, not both
+    assert found.loc[("mme", "count"), "low"] == 50  # the worse image alone: 1 of 2 right, not both
     assert found.loc[("mme", "count"), "high"] == 200
 
 
@@ -128,14 +128,14 @@ def test_a_lone_question_is_counted_as_no_pair(tmp_path: Path, mme: Benchmark) -
 
 def test_a_category_without_questions_is_named(tmp_path: Path, mme: Benchmark) -> None:
     answer(mme, mme_rows()[:6], ["Yes"] * 6, tmp_path)
-    with pytest.raises(ConfigError, match="B: sums: there is no question of category code in en"):
+    with pytest.raises(UserError, match="B: sums: there is no question of category code in en"):
         scores(mme, tmp_path)
 
 
 def test_an_answer_that_is_not_yes_or_no_is_refused(tmp_path: Path, mme: Benchmark) -> None:
     rows = mme_rows()
     rows[3]["answer"] = "no"
-    with pytest.raises(ConfigError, match=r"B\.tsv: row 3: answer 'no' .*expected one of Yes, No"):
+    with pytest.raises(UserError, match=r"B\.tsv: row 3: answer 'no' .*expected one of Yes, No"):
         answer(mme, rows, [""] * 8, tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_free_answers_are_rated_by_the_judge_once(tmp_path: Path, server: tuple[
     url, asked = server
     benchmark = entry(tmp_path, kind="judged", scoring="relative")
     rows = [
-        {"question": "What?", "caption": "A cat.", "gpt4_ans": "Cat", "category": category, "image": PICTURES["p"]}
+        {"question": "What?", "caption": "A cat.", "gpt4_ans": "Cat", "category": category, "image": IMAGES["p"]}
         for category in ("conv", "conv", "detail")
     ]
     assert answer(benchmark, rows, ["\n4 ", "a lot", "6"], tmp_path) == ["<image>\nWhat?"] * 3
@@ -202,7 +202,7 @@ def test_free_answers_are_rated_by_the_judge_once(tmp_path: Path, server: tuple[
 def test_damaged_reviews_are_asked_for_again(find, put, again, tmp_path: Path, server, capsys) -> None:
     url, asked = server
     benchmark, judge = entry(tmp_path, kind="judged", scoring="relative"), JudgeSettings(name="rater", url=url)
-    row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": PICTURES["p"]}
+    row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": IMAGES["p"]}
     answer(benchmark, [row] * 3, ["4", "5", "6"], tmp_path)
     whole = scores(benchmark, tmp_path, judge=judge)
     path = tmp_path / "reviews/B.tsv"
@@ -219,9 +219,9 @@ def test_damaged_reviews_are_asked_for_again(find, put, again, tmp_path: Path, s
 def test_a_judge_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parrot.evaluate.judge.RETRIES", 0)
     benchmark = entry(tmp_path, kind="judged", scoring="relative")
-    row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": PICTURES["p"]}
+    row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": IMAGES["p"]}
     answer(benchmark, [row], ["5"], tmp_path)
-    with pytest.raises(ConfigError, match=r"evaluate\.judge: rater at http://127\.0\.0\.1:9 does not answer: "):
+    with pytest.raises(UserError, match=r"evaluate\.judge: rater at http://127\.0\.0\.1:9 does not answer: "):
         scores(benchmark, tmp_path, judge=JudgeSettings(name="rater", url="http://127.0.0.1:9"))
 
 
@@ -240,7 +240,7 @@ def test_a_judge_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_an_entry_that_does_not_fit_its_kind_is_refused(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=f"benchmarks.yaml: b: .*{said}"):
+    with pytest.raises(UserError, match=f"benchmarks.yaml: b: .*{said}"):
         entry(tmp_path, **fields)
 
 
@@ -253,5 +253,5 @@ def test_an_entry_that_does_not_fit_its_kind_is_refused(tmp_path: Path, fields: 
     ],
 )
 def test_a_name_that_is_none_and_a_sentence_with_an_image_are_refused(fields, why, tmp_path):
-    with pytest.raises(ConfigError, match=re.escape(why)):
+    with pytest.raises(UserError, match=re.escape(why)):
         entry(tmp_path, scoring="vanilla", **fields)

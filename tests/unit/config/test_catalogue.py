@@ -10,7 +10,7 @@ import pytest
 from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 NAMES = Path("tests/golden/eval/dataset_names.json")
 PAPER = ("config/config.yaml", "config/paper.yaml")
@@ -41,7 +41,7 @@ def judged(judge: object) -> Suite:
 
 
 def test_free_answers_are_refused_without_a_judge() -> None:
-    with pytest.raises(ConfigError, match="llava_bench needs a judge model; expected one in evaluate.judge"):
+    with pytest.raises(UserError, match="llava_bench needs a judge model; expected one in evaluate.judge"):
         judged(None).run("parrot").check()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from parrot.config.catalog import Benchmark, Dataset, load_catalogue
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.report.settings import ReportItem, report_stage
 
 HUB_FILE, HUB_FOLDER = "source: {repository: a/b, file: s.json}", "source: {repository: a/b}"
@@ -19,7 +19,12 @@ LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
 @pytest.mark.parametrize(
     ("kind", "entry", "message"),
     [
-        (ReportItem, "title: T, benchmarks: [MMMB], houses: [null]", "houses: expected a mapping, found a list$"),
+        (
+            ReportItem,
+            "title: T, benchmarks: [MMMB], image_sources: [null]",
+            "image_sources: expected a mapping, found a list$",
+        ),
+        (ReportItem, "title: T, benchmarks: [MMMB], houses: {}", "houses: unknown key; it is called image_sources$"),
         (Dataset, "path: b", "kind: expected a value, found none$"),
         (Dataset, 'kind: "a\\nb"', r"kind: expected 'conversations', 'backbone', found 'a\\nb'$"),
         (Dataset, f"{SET}, file: data/../../s.json, {HUB_FILE}", rf"file: {LEADS_UP}'data/\.\./\.\./s\.json'"),
@@ -49,7 +54,7 @@ LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
 def test_what_no_entry_may_say(tmp_path: Path, kind: Any, entry: str, message: str):
     file = tmp_path / "catalogue.yaml"
     file.write_text(f"mine: {{{entry}}}\n")
-    with pytest.raises(ConfigError, match=rf"^{file}: mine: .*{message}"):
+    with pytest.raises(UserError, match=rf"^{file}: mine: .*{message}"):
         load_catalogue(file, kind)
 
 
@@ -63,7 +68,7 @@ def test_the_users_own_files_may_be_anywhere(tmp_path: Path, path: str):
 @pytest.mark.parametrize("name", ["../out", "/out", "a b", ".hidden", "a\\b", "t" * 101, "t.csv"])
 def test_a_tables_name_is_a_file_name(tmp_path: Path, name: str):
     (tmp_path / "tables.yaml").write_text(f"? {name!r}\n: {{title: T, benchmarks: [MMMB]}}\n".replace("\\\\", "\\"))
-    with pytest.raises(ConfigError, match=r"tables\.yaml: .*: a table's name is made of letters, digits, _ and -$"):
+    with pytest.raises(UserError, match=r"tables\.yaml: .*: a table's name is made of letters, digits, _ and -$"):
         report_stage(Suite.load(), catalogues=tmp_path)
 
 
@@ -74,5 +79,5 @@ def test_a_table_of_an_unknown_benchmark_is_refused_where_it_is_chosen(tmp_path:
     report_stage(suite, catalogues=tmp_path)
     chosen, _ = shipped.split("\npublished:\n")
     (tmp_path / "tables.yaml").write_text(chosen.replace("[MMMB, MMBench_dev]", "[MMMBB]"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"fig7c: benchmarks: unknown benchmark MMMBB; did you mean MMMB or "):
+    with pytest.raises(UserError, match=r"fig7c: benchmarks: unknown benchmark MMMBB; did you mean MMMB or "):
         report_stage(suite, catalogues=tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from parrot.config import limits
 from parrot.config.limits import Limits
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_the_config_comes_before_a_job_file_and_that_before_the_defaults(tmp_pat
 def test_a_job_file_of_other_values_is_named(content, why, tmp_path, monkeypatch):
     (tmp_path / "limits.json").write_text(json.dumps(content))
     monkeypatch.setenv(limits.VARIABLE, str(tmp_path / "limits.json"))
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         limits.limits()
     assert str(refused.value) == f"{tmp_path}/limits.json: {why}"
 
@@ -41,5 +41,5 @@ def test_a_job_file_of_other_values_is_named(content, why, tmp_path, monkeypatch
 @pytest.mark.parametrize("text", ["ü" * 4, "\ud83d" * 3], ids=["letters", "lone surrogates"])
 def test_a_text_is_measured_in_bytes(text):
     Limits(text_bytes=9).check_text(text, "here")
-    with pytest.raises(ConfigError, match=r"here: expected at most 7 bytes \(limits.text_bytes\), found [89]"):
+    with pytest.raises(UserError, match=r"here: expected at most 7 bytes \(limits.text_bytes\), found [89]"):
         Limits(text_bytes=7).check_text(text, "here")

@@ -8,7 +8,7 @@ import pytest
 
 from parrot.config.catalog import Benchmark, check_distinct, prediction_file
 from parrot.config.runs import Run, Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
 def entry(name: str, *files: str, folder: str = "data", controls: tuple[str, ...] = ("none", "text")) -> Benchmark:
@@ -35,7 +35,7 @@ def test_what_shares_a_name_is_refused_by_both_names(first, second, message: str
     evaluate = suite.config.evaluate.model_copy(update={"benchmarks": ("one", "two"), "controls": ("none", "text")})
     config = suite.config.model_copy(update={"evaluate": evaluate})
     run = Run("mine", config, suite.datasets, {"one": entry(*first), "two": entry(*second)})
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         run.check()
     assert str(caught.value).startswith("run mine: evaluate.benchmarks: ")
     assert message in str(caught.value)

@@ -12,7 +12,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from parrot.config.catalog import HubFolder
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 CONFIG = "config/config.yaml"
 
@@ -60,19 +60,19 @@ def test_settings_survive_json(suite):
 
 
 def test_unknown_run_names_those_that_are_like_it(suite):
-    with pytest.raises(ConfigError, match=r"^config/runs\.yaml: unknown run parot; did you mean parrot\?$"):
+    with pytest.raises(UserError, match=r"^config/runs\.yaml: unknown run parot; did you mean parrot\?$"):
         suite.run("parot")
 
 
 def test_misspelt_key_names_the_field():
     raw = overlay(load_config(CONFIG), {"tune": {"learning_rte": 1e-3}})
-    with pytest.raises(ConfigError, match=r"^config: tune\.learning_rte: unknown key$"):
+    with pytest.raises(UserError, match=r"^config: tune\.learning_rte: unknown key$"):
         Suite(raw)
 
 
 def test_epochs_and_max_steps_exclude_each_other():
     raw = overlay(load_config(CONFIG), {"tune": {"epochs": 1}})
-    with pytest.raises(ConfigError, match="exactly one of epochs and max_steps"):
+    with pytest.raises(UserError, match="exactly one of epochs and max_steps"):
         Suite(raw)
 
 
@@ -103,13 +103,13 @@ def test_bad_run_catalogues(tmp_path: Path, runs: str, message: str):
     for name in ("datasets", "benchmarks"):
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text(runs)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         Suite(load_config(CONFIG), catalogues=tmp_path)
 
 
 def test_unknown_data_set_lists_the_known_ones():
     raw = overlay(load_config(CONFIG), {"data": {"align": ["mini_caption"]}})
-    with pytest.raises(ConfigError, match=r"no conversations named mini_caption in .*, which has .*mini_captions"):
+    with pytest.raises(UserError, match=r"no conversations named mini_caption in .*, which has .*mini_captions"):
         _ = Suite(raw).run("parrot").align
 
 
@@ -135,7 +135,7 @@ families: {experts: {over: model.num_experts, values: [1, 2], against: [experts_
         "experts": ("parrot",), "experts_1": ("parrot",), "experts_2": ("experts_1", "parrot"),
     }  # fmt: skip
     assert "against" not in suite.overrides["alone"]
-    with pytest.raises(ConfigError, match=r"lost: against: unknown run alon; did you mean alone\?$"):
+    with pytest.raises(UserError, match=r"lost: against: unknown run alon; did you mean alone\?$"):
         suite.against("lost")
 
 
@@ -151,7 +151,7 @@ families: {experts: {over: model.num_experts, values: [1, many]}}
     assert suite.targets == ("parrot", "experts_1")
     assert list(suite.trained_as) == ["parrot", "experts_1"]
     for target, said in (("beside", "mine: tune: .*exactly one"), ("experts", "experts_many: model.num_experts: ")):
-        with pytest.raises(ConfigError, match=rf"runs\.yaml: {said}"):
+        with pytest.raises(UserError, match=rf"runs\.yaml: {said}"):
             suite.check(target)
     suite.check("parrot")
 
@@ -210,12 +210,12 @@ def test_a_model_is_named_by_catalogue_folder_or_repository(tmp_path: Path, mode
     ],
 )
 def test_what_a_run_that_trains_nothing_may_not_say(tmp_path: Path, run: str, message: str):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
 
 
 def test_a_config_file_names_no_model_to_ask():
-    with pytest.raises(ConfigError, match=r"^config: model\.hf: expected in a run of config/runs\.yaml"):
+    with pytest.raises(UserError, match=r"^config: model\.hf: expected in a run of config/runs\.yaml"):
         Suite(overlay(load_config(CONFIG), {"model": {"hf": "mini_qwen"}}))
 
 
@@ -227,7 +227,7 @@ def test_a_config_file_names_no_model_to_ask():
     ],
 )
 def test_processes_that_the_batch_does_not_fit_are_refused_before_any_job(hardware, said):
-    with pytest.raises(ConfigError, match=f"run parrot: {said}"):
+    with pytest.raises(UserError, match=f"run parrot: {said}"):
         Suite(overlay(load_config(CONFIG), {"hardware": hardware})).run("parrot").check()
 
 
@@ -236,7 +236,7 @@ TAKEN, REFUSED = ("h100", "nvidia_h100_80gb_hbm3", "1g.10gb"), ("nvidia_a100-sxm
 
 @pytest.mark.parametrize("name", TAKEN + REFUSED)
 def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name):
-    ours = pytest.raises(ConfigError, match=r"^config: hardware\.gpu_model: .* letters, digits, _ and \. alone, found")
+    ours = pytest.raises(UserError, match=r"^config: hardware\.gpu_model: .* letters, digits, _ and \. alone, found")
     with ours if name in REFUSED else nullcontext():
         Suite(overlay(load_config(CONFIG), {"hardware": {"gpus": 8, "gpu_model": name}}))
     with pytest.raises(WorkflowError) if name in REFUSED else nullcontext():
@@ -292,7 +292,7 @@ def test_a_gpu_model_that_snakemake_cannot_submit_is_refused_before_any_job(name
     ],
 )
 def test_values_that_cannot_be_meant_are_one_line(tmp_path: Path, run: str, message: str):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         suite_with(tmp_path, f"asked: {run}\n").run("asked").check()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from parrot.config.runs import Suite
 from parrot.config.strict_yaml import read_yaml
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
 def read(folder: Path, content: str | bytes) -> dict:
@@ -89,7 +89,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
 )
 def test_what_is_refused(tmp_path: Path, content: str | bytes, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^\S+my\.yaml: {said}[^\n]*$"):
+    with pytest.raises(UserError, match=rf"^\S+my\.yaml: {said}[^\n]*$"):
         read(tmp_path, content)
 
 

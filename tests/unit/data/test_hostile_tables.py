@@ -20,7 +20,7 @@ from parrot.config.catalog import Benchmark
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import read_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.predict import predict
 from parrot.evaluate.score import score
@@ -32,7 +32,7 @@ COLUMNS = ("index", "question", "A", "B", "answer", "image")
 INDICES = ["1", "1000001", "2", "3", "4"]
 
 
-def picture(seed: int) -> str:
+def image(seed: int) -> str:
     out = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, size=(24, 24, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(out, "PNG")
@@ -53,11 +53,11 @@ def huge() -> str:
 def table() -> pd.DataFrame:
     """Two rotations of one question, and three others."""
     rows = [
-        ("1", "Which animal?", "cat", "dog", "A", picture(1)),
-        ("1000001", "Which animal?", "dog", "cat", "B", picture(1)),
-        ("2", "Есть ли тут кот?", "yes", "no", "B", picture(2)),
-        ("3", "Which?", "None", "NA", "A", picture(3)),
-        ("4", "Which?", "x", "y", "A", picture(4)),
+        ("1", "Which animal?", "cat", "dog", "A", image(1)),
+        ("1000001", "Which animal?", "dog", "cat", "B", image(1)),
+        ("2", "Есть ли тут кот?", "yes", "no", "B", image(2)),
+        ("3", "Which?", "None", "NA", "A", image(3)),
+        ("4", "Which?", "x", "y", "A", image(4)),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str)
 
@@ -86,7 +86,7 @@ class Hostile:
     left: list[str] | None
 
 
-# What starts as a DDS picture, on which Pillow's decoder raises NotImplementedError.
+# What starts as a DDS image, on which Pillow's decoder raises NotImplementedError.
 DDS = b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 0, 0, 0) + bytes(44) + struct.pack("<2I", 32, 0) + bytes(44)
 WITHOUT_4 = ["1", "1000001", "2", "3"]
 CASES = {
@@ -99,7 +99,7 @@ CASES = {
         with_cell(4, "answer", lambda _: "E"), "row 4: answer 'E' is not an offered option", WITHOUT_4
     ),
     "base64 cut within a group": Hostile(
-        with_cell(4, "image", lambda image: image[:-3]), "row 4: image: expected a base64 picture", WITHOUT_4
+        with_cell(4, "image", lambda image: image[:-3]), "row 4: image: expected a base64 image", WITHOUT_4
     ),
     "base64 cut between groups": Hostile(
         with_cell(4, "image", lambda image: image[: len(image) // 8 * 4]),
@@ -109,13 +109,13 @@ CASES = {
     "base64 cut short": Hostile(
         with_cell(4, "image", lambda image: image[:40]), "row 4: image: expected a base64", WITHOUT_4
     ),
-    "picture of 40,000 x 40,000": Hostile(
+    "image of 40,000 x 40,000": Hostile(
         with_cell(4, "image", lambda _: huge()), "row 4: image cannot be decoded: Image size (1600000000", WITHOUT_4
     ),
     "image that is no ASCII": Hostile(
-        with_cell(4, "image", lambda _: "картинка" * 20), "row 4: image: expected a base64 picture", WITHOUT_4
+        with_cell(4, "image", lambda _: "картинка" * 20), "row 4: image: expected a base64 image", WITHOUT_4
     ),
-    "broken picture of a rare format": Hostile(
+    "broken image of a rare format": Hostile(
         with_cell(4, "image", lambda _: base64.b64encode(DDS).decode()),
         "row 4: image cannot be decoded: unknown format",
         WITHOUT_4,
@@ -140,6 +140,9 @@ CASES = {
     ),
     "category called as easy ones are": Hostile(
         text(table().assign(category=["x"] * 4 + ["easy"])), "than easy,", None
+    ),
+    "a column by its former name": Hostile(
+        text(table().assign(house="twemoji")), "column house: expected another name; it is called image_source", None
     ),
     "split called as all of them": Hostile(text(table().assign(split="all")), "split: expected another name", None),
     "quotation marks that swallow rows": Hostile(
@@ -174,7 +177,7 @@ def test_refused_with_one_line_before_anything_runs(case: Hostile, tmp_path: Pat
     if not case.expected:
         fetch({}, {"b": entry}, check=True, report=None)
         return
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         fetch({}, {"b": entry}, check=True, report=None)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'b.tsv'}: ")
@@ -187,7 +190,7 @@ def test_listed_where_the_entry_says_so(case: Hostile, tmp_path: Path, capsys: p
     entry = benchmark(tmp_path, case.content, rejected_rows="list")
     report = tmp_path / "data.json"
     if case.left is None:
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(UserError) as caught:
             fetch({}, {"b": entry}, check=True, report=report)
         assert case.expected in str(caught.value)
         return
@@ -218,13 +221,13 @@ def settings(entry: Benchmark) -> PredictSettings:
 
 def test_nothing_left_is_one_line(tmp_path: Path) -> None:
     entry = benchmark(tmp_path, text(table().assign(answer="E")), rejected_rows="list")
-    with pytest.raises(ConfigError, match=r"b\.tsv: all 5 rows are rejected; the first: row 1: answer 'E'"):
+    with pytest.raises(UserError, match=r"b\.tsv: all 5 rows are rejected; the first: row 1: answer 'E'"):
         read_language(entry, "en")
 
 
 def test_rotations_in_other_words_may_be_let_pass(tmp_path: Path) -> None:
     reworded = with_cell(1, "B", lambda _: "a cat")
-    with pytest.raises(ConfigError, match="'cat' and 'a cat'"):
+    with pytest.raises(UserError, match="'cat' and 'a cat'"):
         read_language(benchmark(tmp_path, reworded), "en")
     rows, rejected = read_language(benchmark(tmp_path, reworded, rotations_agree=False), "en")
     assert (list(rows["index"]), rejected) == (INDICES, [])
@@ -235,13 +238,13 @@ def test_rotations_belong_to_circular_benchmarks(tmp_path: Path) -> None:
     assert list(read_language(entry, "en")[0]["index"]) == INDICES
 
 
-def test_a_picture_is_shown_although_its_own_row_is_rejected(tmp_path: Path) -> None:
+def test_an_image_is_shown_although_its_own_row_is_rejected(tmp_path: Path) -> None:
     rows = table()
     rows.loc[3, "answer"] = "Z"
     rows.loc[4, "image"] = "3"
     kept, rejected = read_language(benchmark(tmp_path, text(rows), rejected_rows="list"), "en")
     assert [row.index for row in rejected] == ["3"]
-    assert kept["image"].iloc[-1] == picture(3)
+    assert kept["image"].iloc[-1] == image(3)
 
 
 def test_languages_are_parallel_but_for_what_one_of_them_rejects(tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_languages_are_parallel_but_for_what_one_of_them_rejects(tmp_path: Path)
     (tmp_path / "pt.tsv").write_text(text(table()), encoding="utf-8")
     fetch({}, {"b": entry}, check=True, report=None)
     (tmp_path / "pt.tsv").write_text(with_cell(3, "index", lambda _: "5"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"B: index: pt and en should hold the same rows; differs: 3"):
+    with pytest.raises(UserError, match=r"B: index: pt and en should hold the same rows; differs: 3"):
         fetch({}, {"b": entry}, check=True, report=None)
 
 
@@ -267,7 +270,7 @@ def test_rejected_rows_are_listed_beside_predictions_and_counted_in_scores(
     assert read_tsv(out / "b.rejected.tsv").to_dict("records") == [
         {"row": "5", "index": "4", "why": "answer 'E' is not an offered option; expected one of A, B"}
     ]
-    # Row 3 would show the picture of row 4, which is not there.
+    # Row 3 would show the image of row 4, which is not there.
     assert list(read_tsv(out / "b.shuffled.tsv")["index"]) == INDICES[:3]
     assert list(read_tsv(out / "b.shuffled.rejected.tsv")["index"]) == ["3", "4"]
     assert f"parrot: b.tsv: 1 of 5 rows rejected: {out / 'b.rejected.tsv'}" in capsys.readouterr().err

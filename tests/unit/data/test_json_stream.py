@@ -13,14 +13,14 @@ from parrot.config import limits
 from parrot.config.limits import Limits
 from parrot.data import json_stream
 from parrot.data.json_stream import elements
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 SMALL = Limits(sample_bytes=64, nesting=3)
 
 
 @pytest.fixture(params=[1, 4, 7, 1 << 20], ids="{} characters a read".format)
 def size(request, monkeypatch):
-    monkeypatch.setattr(json_stream, "CHARACTERS_A_READ", request.param)
+    monkeypatch.setattr(json_stream, "CHARACTERS_PER_READ", request.param)
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -47,7 +47,7 @@ def test_a_json_list_is_read_element_by_element(text, expected, tmp_path):
 
 @pytest.mark.usefixtures("size")
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "step_fault"),
     [
         ("", "expected a JSON list of samples, found nothing"),
         ('{"a": []}', "expected a JSON list of samples, found one object"),
@@ -77,31 +77,31 @@ def test_a_json_list_is_read_element_by_element(text, expected, tmp_path):
         ),
     ],
 )
-def test_what_is_no_json_list_is_one_line_with_its_place(text, complaint, tmp_path, monkeypatch):
+def test_what_is_no_json_list_is_one_line_with_its_place(text, step_fault, tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "_of_config", SMALL)
     path = written(tmp_path, text)
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         list(elements(path))
-    assert str(raised.value) == f"{path}: {complaint}"
+    assert str(raised.value) == f"{path}: {step_fault}"
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '[{"a":' * 100_000, f"[{'9' * 5000}]"], ids=["lists", "both", "digits"]
 )
 def test_what_the_decoder_gives_up_is_one_line_too(text, tmp_path):
-    with pytest.raises(ConfigError, match="line 1, column 2: sample number 0: "):
+    with pytest.raises(UserError, match="line 1, column 2: sample number 0: "):
         list(elements(written(tmp_path, text)))
 
 
 def test_an_element_that_does_not_end_is_not_read_to_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "_of_config", SMALL)
-    monkeypatch.setattr(json_stream, "CHARACTERS_A_READ", 16)
-    with pytest.raises(ConfigError, match=r"sample number 0: expected at most 64 bytes .*, found more than \d\d+$"):
+    monkeypatch.setattr(json_stream, "CHARACTERS_PER_READ", 16)
+    with pytest.raises(UserError, match=r"sample number 0: expected at most 64 bytes .*, found more than \d\d+$"):
         list(elements(written(tmp_path, '["' + "x" * 4096)))
 
 
 def test_one_large_element_is_decoded_a_few_times_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_stream, "CHARACTERS_A_READ", 64)
+    monkeypatch.setattr(json_stream, "CHARACTERS_PER_READ", 64)
     tried = []
 
     class Counting(json.JSONDecoder):
@@ -116,22 +116,22 @@ def test_one_large_element_is_decoded_a_few_times_only(tmp_path, monkeypatch):
 
 
 def test_elements_are_yielded_before_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_stream, "CHARACTERS_A_READ", 16)
+    monkeypatch.setattr(json_stream, "CHARACTERS_PER_READ", 16)
     path = written(tmp_path, '[{"a": 1}, {"b": 2}, broken')
     assert list(islice(elements(path), 2)) == [{"a": 1}, {"b": 2}]
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
-    for name, complaint in (
+    for name, step_fault in (
         ("pipe.json", "expected a regular file, found a named pipe"),
         (".", "expected a regular file, found a folder"),
         ("absent.json", "cannot be read: No such file or directory"),
     ):
-        with pytest.raises(ConfigError, match=complaint):
+        with pytest.raises(UserError, match=step_fault):
             list(elements(tmp_path / name))
 
 
 def test_another_encoding_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="list.json: line 2, byte 2: expected text in UTF-8, found 0xe9$"):
+    with pytest.raises(UserError, match="list.json: line 2, byte 2: expected text in UTF-8, found 0xe9$"):
         list(elements(written(tmp_path, '[\n"é"]'.encode("latin-1"))))

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from parrot.data.benchmarks import check_parallel, read_benchmark
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 HEADER = "index\tquestion\tA\tB\tanswer\timage\n"
 RED, BLUE = "r" * 80, "b" * 80
 
 
-def test_references_to_pictures(tmp_path: Path) -> None:
+def test_references_to_images(tmp_path: Path) -> None:
     path = tmp_path / "b.tsv"
     path.write_text(HEADER + f"1\tq\tx\ty\tA\t{RED}\n1000001\tq\ty\tx\tB\t1\n2\tq\tx\ty\tA\t{BLUE}\n", encoding="utf-8")
     assert list(read_benchmark(path)["image"]) == [RED, RED, BLUE]
@@ -59,7 +59,7 @@ BAD = {
 def test_bad_tables_are_one_line(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "b.tsv"
     path.write_text(content.replace("RED", RED), encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read_benchmark(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
@@ -77,5 +77,5 @@ def test_parallel_languages() -> None:
     ):
         other = table.copy()
         other.loc[1, column] = value
-        with pytest.raises(ConfigError, match=expected):
+        with pytest.raises(UserError, match=expected):
             check_parallel({"en": table, "zh": other}, "MMMB")

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from parrot.config.limits import Limits, use
-from parrot.data.images import fault, inspect_image, open_image, open_picture
+from parrot.data.images import fault, inspect_image, open_image, open_rgb
 from parrot.data.rgb import TRAITS, to_rgb
-from parrot.data.tsv import decode_picture
-from parrot.errors import ConfigError
+from parrot.data.tsv import decode_rgb
+from parrot.errors import UserError
 from parrot.fetch.fetch import fetch
 from tests.helpers.tiny_model import tiny_processor
 from tests.helpers.tiny_training import write_set
@@ -40,7 +40,7 @@ GREYS = {
 
 
 def shown(path: Path, *places: tuple[int, int]) -> list[tuple[int, int, int]]:
-    image = open_picture(path, "here")
+    image = open_rgb(path, "here")
     assert image.mode == "RGB"
     return [image.getpixel(place) for place in places]
 
@@ -61,8 +61,8 @@ def test_greys_as_released_are_clipped(tmp_path):
 
 def test_floats_that_are_no_numbers_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
-    with pytest.raises(ConfigError, match="^here cannot be decoded: expected finite values, found NaN or infinity$"):
-        open_picture(tmp_path / "nan.tif", "here")
+    with pytest.raises(UserError, match="^here cannot be decoded: expected finite values, found NaN or infinity$"):
+        open_rgb(tmp_path / "nan.tif", "here")
     assert (
         fault(tmp_path / "nan.tif", "here") == "here cannot be decoded: expected finite values, found NaN or infinity"
     )
@@ -80,7 +80,7 @@ def test_exif_turns_an_image_upright(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[274] = orientation
     image.save(tmp_path / f"turned.{suffix}", exif=exif, **({"lossless": True} if suffix == "webp" else {}))
-    upright = open_picture(tmp_path / f"turned.{suffix}", "")
+    upright = open_rgb(tmp_path / f"turned.{suffix}", "")
     assert upright.size == (4, 2)
     assert upright.getpixel((0, 0)) == RED
     if suffix != "tif":  # Pillow itself turns a TIFF, for the released code too
@@ -147,7 +147,7 @@ def test_the_processor_reads_as_its_options_say_and_keeps_them(tmp_path):
 def test_a_benchmark_image_is_read_the_same_way():
     file = io.BytesIO()
     drawing("RGBA").save(file, "PNG")
-    assert decode_picture(base64.b64encode(file.getvalue()).decode(), "").getpixel((3, 3)) == WHITE
+    assert decode_rgb(base64.b64encode(file.getvalue()).decode(), "").getpixel((3, 3)) == WHITE
 
 
 def test_the_report_counts_them(tmp_path, capsys):
@@ -167,8 +167,8 @@ def test_an_image_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, mon
     use(Limits(image_megapixels=1.4))
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     expected = r"^x: expected at most 1.4 megapixels \(limits.image_megapixels\), found 1.5 \(1500 x 1000\)$"
-    with pytest.raises(ConfigError, match=expected):
-        open_picture(tmp_path / "large.png", "x")
+    with pytest.raises(UserError, match=expected):
+        open_rgb(tmp_path / "large.png", "x")
 
 
 def test_a_pipe_in_place_of_an_image_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from parrot.config.catalog import Accepted, BackboneFolder, ConversationSet
 from parrot.config.limits import Limits
 from parrot.config.stages import Tokenisation
 from parrot.data.conversations import load
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.fetch.integrity import Reader, inspect, inspect_set
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from tests.helpers.tiny_training import write_backbones, write_set
@@ -60,7 +60,7 @@ def say(place: int, *turns: tuple[str, str]) -> Change:
 def both(entry: ConversationSet, processor: ParrotProcessor, folder: Path) -> str:
     """The one problem of a set, as the check finds it and training stops at it."""
     (problem,) = inspect_set(entry, [Reader(processor, MAX_LENGTH)]).problems
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         load((entry,), processor, folder / "cache", MAX_LENGTH)
     assert str(raised.value) == problem
     assert not list((folder / "cache").glob("*.arrow"))
@@ -70,7 +70,7 @@ def both(entry: ConversationSet, processor: ParrotProcessor, folder: Path) -> st
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "step_fault"),
     [
         (lambda s: s.insert(0, "x"), "sample number 0: expected an object with id and conversations, found str"),
         (lambda s: s[2].pop("id"), "sample number 2: id is missing"),
@@ -107,12 +107,12 @@ def both(entry: ConversationSet, processor: ParrotProcessor, folder: Path) -> st
         ),
     ],
 )
-def test_a_sample_that_is_none_is_named(change, complaint, processor, tmp_path):
-    assert both(edited(tmp_path, change), processor, tmp_path) == complaint
+def test_a_sample_that_is_none_is_named(change, step_fault, processor, tmp_path):
+    assert both(edited(tmp_path, change), processor, tmp_path) == step_fault
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "complaint"),
+    ("kind", "change", "step_fault"),
     [
         (
             "image_mark_misplaced",
@@ -184,12 +184,12 @@ def test_a_sample_that_is_none_is_named(change, complaint, processor, tmp_path):
     ],
 )
 def test_a_faulty_sample_is_refused_by_check_and_training_unless_accepted(
-    kind, change, complaint, processor, tmp_path, monkeypatch
+    kind, change, step_fault, processor, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(limits, "_of_config", Limits(text_bytes=512))
     entry = edited(tmp_path, change)
     problem = both(entry, processor, tmp_path)
-    assert problem.startswith(f"sample my-{problem[10]}: {complaint}; accept.{kind} of count 1 {LEFT_OUT}")
+    assert problem.startswith(f"sample my-{problem[10]}: {step_fault}; accept.{kind} of count 1 {LEFT_OUT}")
     accepting = entry.model_copy(update={"accept": {kind: Accepted(count=1, reason="known")}})
     found = inspect_set(accepting, [Reader(processor, MAX_LENGTH)])
     assert (found.problems, found.counts[kind], len(found.left_out)) == ([], 1, 1)
@@ -199,17 +199,17 @@ def test_a_faulty_sample_is_refused_by_check_and_training_unless_accepted(
 
 
 @pytest.mark.parametrize(
-    ("identifier", "complaint"),
+    ("identifier", "step_fault"),
     [
         ("\ud83d", "lone_surrogate of count 1"),
         ("x" * 1025, "id: expected at most 1024 characters (limits.id_characters), found 1025"),
         (10**1024, "id: expected at most 1024 characters (limits.id_characters), found 1025"),
     ],
 )
-def test_an_id_that_cannot_be_named_is_told_by_its_place(identifier, complaint, processor, tmp_path):
+def test_an_id_that_cannot_be_named_is_told_by_its_place(identifier, step_fault, processor, tmp_path):
     problem = both(edited(tmp_path, lambda s: s[2].update(id=identifier)), processor, tmp_path)
     assert problem.startswith("sample number 2: id: ")
-    assert complaint in problem
+    assert step_fault in problem
     assert len(problem) < 200
 
 
@@ -235,7 +235,7 @@ def test_all_faulty_samples_are_counted_and_the_first_ones_named(processor, tmp_
         f"accept.blank_turn of count 2 {LEFT_OUT}",
         f"{entry.file}: sample number 9: id is missing",
     ]
-    with pytest.raises(ConfigError, match=r"my-1: turn 2: .* \(and 2 more problems\)$"):
+    with pytest.raises(UserError, match=r"my-1: turn 2: .* \(and 2 more problems\)$"):
         load((entry,), processor, tmp_path / "cache", MAX_LENGTH)
 
 
@@ -250,7 +250,7 @@ def test_another_count_than_the_accepted_one_is_refused(stated, found, processor
 def test_an_accepted_count_that_changes_makes_the_cache_stale(processor, tmp_path):
     entry = edited(tmp_path, turn(1, value=" "), accept={"blank_turn": {"count": 1, "reason": "known"}})
     load((entry,), processor, tmp_path / "cache", MAX_LENGTH)
-    with pytest.raises(ConfigError, match="expected 2 such samples, found 1"):
+    with pytest.raises(UserError, match="expected 2 such samples, found 1"):
         load(
             (entry.model_copy(update={"accept": {"blank_turn": Accepted(count=2, reason="known")}}),),
             processor,
@@ -260,7 +260,7 @@ def test_an_accepted_count_that_changes_makes_the_cache_stale(processor, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "fields", "complaint"),
+    ("change", "fields", "step_fault"),
     [
         (lambda s: s.clear(), {}, "expected at least one sample, found none"),
         (
@@ -271,8 +271,8 @@ def test_an_accepted_count_that_changes_makes_the_cache_stale(processor, tmp_pat
     ],
     ids=["empty", "all lost"],
 )
-def test_a_set_without_samples_is_refused(change, fields, complaint, processor, tmp_path):
-    assert both(edited(tmp_path, change, **fields), processor, tmp_path) == complaint
+def test_a_set_without_samples_is_refused(change, fields, step_fault, processor, tmp_path):
+    assert both(edited(tmp_path, change, **fields), processor, tmp_path) == step_fault
 
 
 def test_an_image_that_a_link_takes_from_elsewhere_is_refused(processor, tmp_path):

@@ -11,26 +11,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.data.images import open_picture
+from parrot.data.images import open_rgb
 from parrot.data.tsv import (
     as_vlmevalkit_reads,
     as_vlmevalkit_scores,
-    decode_picture,
+    decode_rgb,
+    image_id,
     options,
-    picture_id,
     read_tsv,
     write_tsv,
 )
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 
 
-def picture(colour: str) -> str:
+def image(colour: str) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), colour).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-RED, BLUE = picture("red"), picture("blue")
+RED, BLUE = image("red"), image("blue")
 
 
 def test_strings_survive(tmp_path: Path) -> None:
@@ -108,31 +108,31 @@ def test_cells_after_a_spreadsheet() -> None:
 def test_other_encodings_and_missing_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "b.tsv").write_bytes("index\tпример".encode("cp1251"))
     for name, expected in (("b.tsv", "UTF-8"), ("absent.tsv", "cannot be read")):
-        with pytest.raises(ConfigError, match=expected):
+        with pytest.raises(UserError, match=expected):
             read_tsv(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     "image",
-    [RED[:64], "!" * 100, base64.b64encode(b"no picture" * 9).decode()],
+    [RED[:64], "!" * 100, base64.b64encode(b"no image" * 9).decode()],
     ids=["cut", "not base64", "not an image"],
 )
-def test_unreadable_pictures_are_one_line(image: str) -> None:
-    with pytest.raises(ConfigError, match=r"^t\.tsv: row 3: image.*(picture|cannot be decoded)") as caught:
-        decode_picture(image, "t.tsv: row 3")
+def test_unreadable_images_are_one_line(image: str) -> None:
+    with pytest.raises(UserError, match=r"^t\.tsv: row 3: image.*(image|cannot be decoded)") as caught:
+        decode_rgb(image, "t.tsv: row 3")
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_decode_as_rgb(tmp_path: Path) -> None:
-    assert picture_id(RED) != picture_id(BLUE)
-    assert decode_picture(BLUE, "").getpixel((0, 0)) == (0, 0, 255)
-    with pytest.raises(ConfigError, match="^absent.png is missing$"):
-        open_picture(tmp_path / "absent.png", "absent.png")
+def test_images_decode_as_rgb(tmp_path: Path) -> None:
+    assert image_id(RED) != image_id(BLUE)
+    assert decode_rgb(BLUE, "").getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(UserError, match="^absent.png is missing$"):
+        open_rgb(tmp_path / "absent.png", "absent.png")
 
 
 def test_whatever_a_decoder_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "p.png"
     Image.new("RGB", (3, 2)).save(path)
     monkeypatch.setattr(Image.Image, "load", lambda self: struct.unpack("<I", b""))
-    with pytest.raises(ConfigError, match="^p cannot be decoded: unpack requires a buffer of 4 bytes$"):
-        open_picture(path, "p")
+    with pytest.raises(UserError, match="^p cannot be decoded: unpack requires a buffer of 4 bytes$"):
+        open_rgb(path, "p")

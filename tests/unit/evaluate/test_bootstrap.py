@@ -1,4 +1,4 @@
-"""Intervals come from pictures, not from questions."""
+"""Intervals come from images, not from questions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from scipy.stats import t as student
 
 from parrot.evaluate.bootstrap import accuracy, image_weights, intervals, paired_difference, totals_by_image
 
-PICTURES = 200
+IMAGES = 200
 
 
 def run(seed: int, accuracy: float, languages: str) -> dict[int, pd.DataFrame]:
-    """Units, by its one seed, of a run that answers a picture rightly in all `languages` or in none."""
-    hits = (np.random.default_rng(seed).random(PICTURES) < accuracy).astype(int)
-    one = pd.DataFrame({"index": range(PICTURES), "image": [f"p{n}" for n in range(PICTURES)], "hit": hits})
+    """Units, by its one seed, of a run that answers an image rightly in all `languages` or in none."""
+    hits = (np.random.default_rng(seed).random(IMAGES) < accuracy).astype(int)
+    one = pd.DataFrame({"index": range(IMAGES), "image": [f"p{n}" for n in range(IMAGES)], "hit": hits})
     return {0: pd.concat([one.assign(language=language) for language in languages], ignore_index=True)}
 
 
-def test_weights_draw_as_many_pictures_as_there_are() -> None:
+def test_weights_draw_as_many_images_as_there_are() -> None:
     weights = image_weights(7, 50, seed=1)
     assert weights.shape == (50, 7)
     assert (weights.sum(axis=1) == 7).all()
@@ -34,24 +34,24 @@ def test_totals() -> None:
 
 
 def test_interval_has_the_binomial_width() -> None:
-    hits = np.repeat([[1.0], [0.0]], PICTURES // 2, axis=0)
-    low, high = intervals(hits, np.ones_like(hits), image_weights(PICTURES, 4000, seed=0))
-    assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / PICTURES), rel=0.08)
+    hits = np.repeat([[1.0], [0.0]], IMAGES // 2, axis=0)
+    low, high = intervals(hits, np.ones_like(hits), image_weights(IMAGES, 4000, seed=0))
+    assert high[0] - low[0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / IMAGES), rel=0.08)
 
 
-def test_resamples_without_a_picture_of_the_subset_are_left_out() -> None:
+def test_resamples_without_an_image_of_the_subset_are_left_out() -> None:
     hits, counts = np.array([[1.0], [0.0], [0.0]]), np.array([[1.0], [0.0], [0.0]])
     low, high = intervals(hits, counts, image_weights(3, 100, seed=0))
     assert (low[0], high[0]) == (1, 1)
 
 
-def test_more_languages_of_the_same_pictures_add_no_certainty() -> None:
+def test_more_languages_of_the_same_images_add_no_certainty() -> None:
     one = paired_difference(run(1, 0.8, "a"), run(2, 0.6, "a"))
     six = paired_difference(run(1, 0.8, "abcdef"), run(2, 0.6, "abcdef"))
     assert (six.points, six.low, six.high, six.detectable) == pytest.approx(
         (one.points, one.low, one.high, one.detectable)
     )
-    assert (six.questions, six.images, one.questions) == (6 * PICTURES, PICTURES, PICTURES)
+    assert (six.questions, six.images, one.questions) == (6 * IMAGES, IMAGES, IMAGES)
 
 
 def test_difference_and_detectable_effect() -> None:
@@ -60,7 +60,7 @@ def test_difference_and_detectable_effect() -> None:
     result = paired_difference(a, b, resamples=4000)
     assert result.points == pytest.approx(100 * differences.mean())
     assert result.low < result.points < result.high
-    standard_error = 100 * differences.std() / np.sqrt(PICTURES)
+    standard_error = 100 * differences.std() / np.sqrt(IMAGES)
     assert result.standard_error == pytest.approx(standard_error, rel=0.05)
     assert result.detectable == pytest.approx(2.8016 * result.standard_error, rel=1e-4)
     assert result.p == pytest.approx(norm.sf(result.points / result.standard_error) * 2)
@@ -74,8 +74,8 @@ def test_accuracy_of_one_run_and_what_no_resampling_can_tell() -> None:
     assert np.isnan(paired_difference(always, never).p)
 
 
-def asked(language: str, pictures: int, hit: int) -> pd.DataFrame:
-    index = range(pictures)
+def asked(language: str, images: int, hit: int) -> pd.DataFrame:
+    index = range(images)
     table = pd.DataFrame({"index": index, "image": [f"p{n}" for n in index], "hit": hit})
     return table.assign(language=language)
 
@@ -98,19 +98,19 @@ def test_resamples_without_a_language_say_nothing_about_the_mean() -> None:
     assert (found.low, found.high, found.standard_error) == (50, 50, 0)
 
 
-def test_languages_that_ask_about_the_same_pictures_are_as_if_pooled() -> None:
+def test_languages_that_ask_about_the_same_images_are_as_if_pooled() -> None:
     rng = np.random.default_rng(0)
-    units = run(1, 0.8, "abc")[0].assign(hit=rng.integers(0, 2, 3 * PICTURES))
+    units = run(1, 0.8, "abc")[0].assign(hit=rng.integers(0, 2, 3 * IMAGES))
     found = accuracy({0: units}, resamples=500, seed=3)
     place, _ = pd.factorize(units["image"], sort=True)
-    hits = totals_by_image(place, PICTURES, units[["hit"]].to_numpy())
-    low, high = intervals(hits, np.full_like(hits, 3), image_weights(PICTURES, 500, seed=3))
+    hits = totals_by_image(place, IMAGES, units[["hit"]].to_numpy())
+    low, high = intervals(hits, np.full_like(hits, 3), image_weights(IMAGES, 500, seed=3))
     assert (found.low, found.high) == pytest.approx((100 * low[0], 100 * high[0]))
     assert found.points == pytest.approx(100 * units["hit"].mean())
 
 
 @pytest.mark.parametrize(("languages", "better"), [("abc", "a"), ("abc", "ab"), ("abcdefg", "abc"), ("abcdef", "a")])
-def test_a_run_better_on_every_picture_alike_leaves_nothing_to_resample(languages: str, better: str) -> None:
+def test_a_run_better_on_every_image_alike_leaves_nothing_to_resample(languages: str, better: str) -> None:
     """The answers are right in the languages `better` and wrong in the others, those of the other run all wrong."""
     (all_wrong,) = run(0, 0, languages).values()
     some_right = all_wrong.assign(hit=all_wrong["language"].isin(list(better)).astype(int))
@@ -132,7 +132,7 @@ def test_seeds_that_differ_widen_the_interval_and_take_students_t() -> None:
     levels = (0.5, 0.7, 0.9)
     unlike = accuracy(several((0, 1, 2), levels))
     spread = 100 * np.std(levels, ddof=1) / np.sqrt(3)
-    # Pictures add little to the seeds' part here.
+    # Images add little to the seeds' part here.
     assert spread < unlike.standard_error < 1.2 * spread
     assert unlike.high - unlike.low == pytest.approx(2 * student.ppf(0.975, 2) * unlike.standard_error, rel=0.15)
     assert unlike.detectable > 4 * unlike.standard_error

@@ -8,18 +8,18 @@ import pytest
 
 from parrot.evaluate.bootstrap import paired_difference
 
-PICTURES, LANGUAGES = 300, "abcde"
+IMAGES, LANGUAGES = 300, "abcde"
 # Two runs right at 82 % of the questions: independent questions would make their difference vary by 1.4 points. With
-# this correlation of a picture's answers it varies by 1.4 * sqrt(1 + 4 * 0.367) = 2.2.
+# this correlation of an image's answers it varies by 1.4 * sqrt(1 + 4 * 0.367) = 2.2.
 LEVEL, CORRELATION = 0.82, 0.367
 DATA_SETS, BOOTSTRAPPED = 400, 12
 
 
 def hits(rng: np.random.Generator) -> np.ndarray:
-    """(PICTURES, languages): answers of a run to which a picture is easy or hard, in all languages alike."""
+    """(IMAGES, languages): answers of a run to which an image is easy or hard, in all languages alike."""
     size = 1 / CORRELATION - 1  # a + b of a Beta-binomial distribution with this intraclass correlation
-    easy = rng.beta(LEVEL * size, (1 - LEVEL) * size, size=(PICTURES, 1))
-    return (rng.random((PICTURES, len(LANGUAGES))) < easy).astype(int)
+    easy = rng.beta(LEVEL * size, (1 - LEVEL) * size, size=(IMAGES, 1))
+    return (rng.random((IMAGES, len(LANGUAGES))) < easy).astype(int)
 
 
 def units(answers: np.ndarray, independent: bool = False) -> dict[int, pd.DataFrame]:
@@ -30,11 +30,11 @@ def units(answers: np.ndarray, independent: bool = False) -> dict[int, pd.DataFr
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_pictures_give_the_true_spread_and_independent_questions_do_not(seed: int) -> None:
+def test_images_give_the_true_spread_and_independent_questions_do_not(seed: int) -> None:
     rng = np.random.default_rng(seed)
     data_sets = [(hits(rng), hits(rng)) for _ in range(DATA_SETS)]
     true = 100 * np.std([a.mean() - b.mean() for a, b in data_sets], ddof=1)
-    by_picture, naive = (
+    by_image, naive = (
         np.mean(
             [
                 paired_difference(units(a, independent), units(b, independent), resamples=500).standard_error
@@ -44,7 +44,7 @@ def test_pictures_give_the_true_spread_and_independent_questions_do_not(seed: in
         for independent in (False, True)
     )
     assert true == pytest.approx(2.2, abs=0.25)
-    assert by_picture == pytest.approx(true, rel=0.1)
+    assert by_image == pytest.approx(true, rel=0.1)
     assert naive == pytest.approx(1.4, abs=0.05)
 
 

@@ -14,7 +14,7 @@ from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate import translate as translating
 from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.items import read_tables
@@ -25,11 +25,11 @@ from parrot.evaluate.translate import Translations, load_translator, translate
 from parrot.report.settings import report_stage
 from tests.helpers.tiny_manifest import sign
 from tests.helpers.tiny_nllb import write_nllb
-from tests.helpers.tiny_questions import COLOURS, in_memory, picture
+from tests.helpers.tiny_questions import COLOURS, image, in_memory
 from tests.helpers.tiny_training import talkative_model, write_backbones
 
 TEXTS = {
-    "en": ("Which colour?", "A hint.", "red", "green", "A picture."),
+    "en": ("Which colour?", "A hint.", "red", "green", "An image."),
     "zh": ("什么颜色？\n\n红", "什么", "红", "绿", "红绿"),
 }
 
@@ -49,8 +49,8 @@ def write(folder: Path, language: str, name: str, **changes: str) -> None:
             "A": first,
             "B": second,
             "answer": "AB"[n % 2],
-            "image": picture(COLOURS[n % 3]),
-            "picture_text": scene,
+            "image": image(COLOURS[n % 3]),
+            "image_text": scene,
             "shuffled": str((n + 1) % 4),
         }
         for n in range(4)
@@ -98,7 +98,7 @@ def test_parallel_rows_are_asked_in_english_and_stay_their_languages_files(bench
         assert [q.images for q in chinese.items] == [q.images for q in english.items]
         assert {q.language for q in chinese.items} == {"en"}
         assert chinese.table.equals(english.table)
-    assert sheets["MMMB_cn.text.tsv"].items[1].query.startswith("A picture.\nA hint.\nWhich colour?\nA. red\n")
+    assert sheets["MMMB_cn.text.tsv"].items[1].query.startswith("An image.\nA hint.\nWhich colour?\nA. red\n")
     assert str(tmp_path / "MMMB_cn.tsv") in sheets["MMMB_cn.tsv"].items[0].where
 
 
@@ -109,7 +109,7 @@ def test_parallel_rows_are_asked_in_english_and_stay_their_languages_files(bench
 )
 def test_rows_that_are_not_parallel_are_named(benchmark, tmp_path: Path, changes, expected: str) -> None:
     write(tmp_path, "zh", "MMMB_cn.tsv", **changes)
-    with pytest.raises(ConfigError, match=rf"MMMB_cn\.tsv: {expected}: expected a row with that index and answer in "):
+    with pytest.raises(UserError, match=rf"MMMB_cn\.tsv: {expected}: expected a row with that index and answer in "):
         read_tables(settings(benchmark), tmp_path)
 
 
@@ -122,13 +122,13 @@ def test_rows_that_are_not_parallel_are_listed_where_the_entry_says_so(benchmark
     assert sheets[1].rejected[0].why == f"expected a row with that index and answer in {tmp_path / 'MMMB_en.tsv'}"
     table = read_tsv(tmp_path / "MMMB_cn.tsv")
     write_tsv(table.assign(index=["5", "6", "7", "8"]), tmp_path / "MMMB_cn.tsv")
-    with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: all 4 rows are rejected; the first: row 5: expected a row"):
+    with pytest.raises(UserError, match=r"MMMB_cn\.tsv: all 4 rows are rejected; the first: row 5: expected a row"):
         read_tables(settings(listing), tmp_path)
 
 
 def test_parallel_rows_need_an_english_file(benchmark, tmp_path: Path) -> None:
     chinese = benchmark.model_copy(update={"files": {"zh": "MMMB_cn.tsv"}})
-    with pytest.raises(ConfigError, match=r"MMMB_cn\.tsv: translator parallel_rows: expected an English file in MMMB"):
+    with pytest.raises(UserError, match=r"MMMB_cn\.tsv: translator parallel_rows: expected an English file in MMMB"):
         read_tables(settings(chinese), tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_translated_rows_keep_lines_and_what_the_model_made_nothing_of(benchmark
     translations.known["zh"] = {"什么颜色？": "Which colour?", "红": " ", "什么": "What", "绿": "green", "红绿": "both"}
     table = read_tsv(tmp_path / "MMMB_cn.tsv")
     english = translations.rows(table, benchmark, "zh")
-    assert list(english.iloc[1][["question", "hint", "A", "B", "picture_text"]]) == [
+    assert list(english.iloc[1][["question", "hint", "A", "B", "image_text"]]) == [
         "Which colour?\n\n红",
         "What",
         "红",
@@ -210,7 +210,7 @@ def test_translated_questions_need_the_english_instruction_alone(benchmark, tmp_
         write_tsv(sheet.table.assign(prediction="A", prompt_sha256=""), sheet.file)
     sign(tmp_path, entry)
     assert list(read_rows(entry, tmp_path, Conventions(translator="parallel_rows"))["hit"]) == [1, 0, 1, 0] * 2
-    with pytest.raises(ConfigError, match="MMMB: instruction: no sentence for zh"):
+    with pytest.raises(UserError, match="MMMB: instruction: no sentence for zh"):
         read_rows(entry, tmp_path, Conventions())
 
 
@@ -232,10 +232,10 @@ def test_answers_are_read_as_those_to_english_questions(benchmark, tmp_path: Pat
 
 
 def test_a_folder_that_translates_nothing_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such model folder"):
+    with pytest.raises(UserError, match="no such model folder"):
         load_translator(tmp_path / "nothing")
     write_backbones(tmp_path)
-    with pytest.raises(ConfigError, match=r"qwen/config\.json: model_type: expected a translation model, found qwen2"):
+    with pytest.raises(UserError, match=r"qwen/config\.json: model_type: expected a translation model, found qwen2"):
         load_translator(tmp_path / "qwen")
 
 
@@ -257,5 +257,5 @@ def test_the_run_shares_its_training_and_says_who_translated() -> None:
 def test_an_unknown_translator_lists_the_known_models() -> None:
     suite = Suite.load()
     suite.overrides["odd"] = {"evaluate": {"translator": "nllb"}}
-    with pytest.raises(ConfigError, match=r"^run odd: evaluate\.translator: no folder nllb, .* which has .*nllb_600m"):
+    with pytest.raises(UserError, match=r"^run odd: evaluate\.translator: no folder nllb, .* which has .*nllb_600m"):
         suite.run("odd").check()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.graded_csv import (
     COLUMNS,
     described,
@@ -39,8 +39,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     predictions = pd.DataFrame(
         {
             "index": ["3", "1000003"],
-            "picture": ["abc", ""],
-            "house": ["=twemoji", "two\nlines"],
+            "image_sha256": ["abc", ""],
+            "image_source": ["=twemoji", "two\nlines"],
             "l2-category": ["seeing", ""],
             "prediction": ["A", "B"],
         }
@@ -80,7 +80,7 @@ def test_what_a_row_cannot_be_is_named_by_line_and_column(
     tmp_path: Path, changes: dict[str, str], message: str
 ) -> None:
     path = write(tmp_path / "graded.csv", line(), line(index="1") | changes)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read_graded(path, "parrot")
     assert str(caught.value) == f"{path}: line 3: {message}; remove {path} and run again"
 
@@ -98,13 +98,13 @@ def test_what_a_row_cannot_be_is_named_by_line_and_column(
 def test_a_damaged_or_foreign_file_is_refused_with_its_cure(tmp_path: Path, change, message: str) -> None:
     path = write(tmp_path / "graded.csv", line())
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ConfigError, match=re.escape(f"graded.csv: {message}")) as caught:
+    with pytest.raises(UserError, match=re.escape(f"graded.csv: {message}")) as caught:
         read_graded(path, "parrot")
     assert str(caught.value).endswith(f"; remove {path} and run again")
 
 
 def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"graded\.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"graded\.csv: cannot be read"):
         read_graded(tmp_path / "graded.csv", "parrot")
 
 
@@ -116,7 +116,7 @@ def test_grades_of_other_predictions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "graded.csv"
     assert len(of_predictions(graded, predictions, path, run="parrot", language="en")) == 2
     for other in (predictions.assign(prediction=["A", "C"]), predictions[:1], predictions.assign(index=["0", "2"])):
-        with pytest.raises(ConfigError, match=r"graded\.csv: parrot, en: grades other predictions than there are now"):
+        with pytest.raises(UserError, match=r"graded\.csv: parrot, en: grades other predictions than there are now"):
             of_predictions(graded, other, path, run="parrot", language="en")
 
 

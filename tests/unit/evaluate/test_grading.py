@@ -22,9 +22,9 @@ def table(*rows: dict[str, str]) -> pd.DataFrame:
 def test_rows() -> None:
     graded = grade(
         table(
-            {"index": "1", "prediction": "cão", "picture": "p", "category": "naming"},
-            {"index": "2", "prediction": "gato", "picture": "p", "category": "naming"},
-            {"index": "3", "prediction": "собака", "picture": "q", "category": "colour"},
+            {"index": "1", "prediction": "cão", "image_sha256": "p", "category": "naming"},
+            {"index": "2", "prediction": "gato", "image_sha256": "p", "category": "naming"},
+            {"index": "3", "prediction": "собака", "image_sha256": "q", "category": "colour"},
         ),
         "pt",
         OURS,
@@ -60,7 +60,7 @@ def test_answers_are_shortened_where_the_prompt_ended_in_english(
 
 @pytest.mark.parametrize(("start", "unmatched"), [("", 0), (" \n", 0), ("\u3000", 1), ("\xa0", 1)])
 def test_the_wrapper_takes_off_ascii_blanks_alone(start: str, unmatched: int) -> None:
-    answer = f"{start}B. It is the second of the animals in the picture above"
+    answer = f"{start}B. It is the second of the animals in the image above"
     graded = grade(table({"index": "1", "prediction": answer, "C": "pato", "answer": "B"}), "en", OURS)
     assert (graded["hit"].item(), graded["unmatched"].item()) == (1 - unmatched, unmatched)
 

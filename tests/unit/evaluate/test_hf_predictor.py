@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from parrot.config.stages import PredictSettings
-from parrot.data.tsv import decode_picture, read_tsv
-from parrot.errors import ConfigError
+from parrot.data.tsv import decode_rgb, read_tsv
+from parrot.errors import UserError
 from parrot.evaluate import model_source
 from parrot.evaluate.hf_predictor import HFPredictor
 from parrot.evaluate.predict import predict
@@ -22,12 +22,12 @@ from parrot.evaluate.predictor import GenerationSettings, Item, with_images
 from parrot.model.checkpoint import load
 from parrot.model.vlm import ChatTemplateProcessor, load_vlm
 from tests.bench.asking import encode
-from tests.helpers.tiny_questions import COLOURS, LIMIT, item, picture, predict_settings
+from tests.helpers.tiny_questions import COLOURS, LIMIT, image, item, predict_settings
 from tests.helpers.tiny_training import write_backbones
 from tests.helpers.tiny_vlms import ARCHITECTURES
 
 BATCH = 5
-WORDLESS = ("blip2", "mblip")  # without a chat template, and never without a picture
+WORDLESS = ("blip2", "mblip")  # without a chat template, and never without an image
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def items_for(name: str) -> list[Item]:
     shown = [f"<image>\nWhich colour{'?' * (1 + 3 * n % 7)}\nA. red" for n in range(7)]
-    items = [item(text, picture(COLOURS[n % 3]), f"row {n}") for n, text in enumerate(shown)]
+    items = [item(text, image(COLOURS[n % 3]), f"row {n}") for n, text in enumerate(shown)]
     return items + ([] if name in WORDLESS else [item("Which?" * (1 + n), None) for n in range(3)])
 
 
 def predictor_of(folder: Path) -> HFPredictor:
-    """The model of a folder, which has seen a picture of each colour."""
+    """The model of a folder, which has seen an image of each colour."""
     predictor = HFPredictor(*load_vlm(folder))
-    encode(predictor, [picture(colour) for colour in COLOURS], BATCH)
+    encode(predictor, [image(colour) for colour in COLOURS], BATCH)
     return predictor
 
 
@@ -68,9 +68,9 @@ def test_batched_answers_equal_batch_1_answers(folders: dict[str, Path], name: s
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_answers_depend_on_the_picture(folders: dict[str, Path], name: str) -> None:
+def test_answers_depend_on_the_image(folders: dict[str, Path], name: str) -> None:
     texts = [f"<image>\nWhich colour{'?' * n}" for n in range(1, 9)]
-    items = [item(text, picture(colour)) for text in texts for colour in COLOURS]
+    items = [item(text, image(colour)) for text in texts for colour in COLOURS]
     answers = [tuple(generation.tokens) for generation in predictor_of(folders[name]).generate(items)]
     assert any(len(set(answers[place : place + 3])) > 1 for place in range(0, len(items), 3))
 
@@ -86,7 +86,7 @@ def test_answers_are_those_of_transformers_alone(folders: dict[str, Path], name:
         if name not in WORDLESS:
             turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
             text = processor.apply_chat_template([turn], add_generation_prompt=True)
-        inputs = processor(images=decode_picture(asked.images[0], ""), text=text, return_tensors="pt")
+        inputs = processor(images=decode_rgb(asked.images[0], ""), text=text, return_tensors="pt")
         ends = model.generation_config.eos_token_id
         limits = {"eos_token_id": ends, "max_new_tokens": LIMIT, "do_sample": False}
         tokens = model.generate(**inputs, **limits)[0, inputs["input_ids"].shape[1] :].tolist()
@@ -107,7 +107,7 @@ def test_files_have_the_columns_of_every_run(folders, settings, tmp_path: Path) 
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / str(BATCH) / name).read_bytes()
     table = read_tsv(tmp_path / "1" / "MMMB_en.tsv")
-    assert list(table.columns[-5:]) == ["picture", "prediction", "prompt_sha256", "stop_reason", "router_weights"]
+    assert list(table.columns[-5:]) == ["image_sha256", "prediction", "prompt_sha256", "stop_reason", "router_weights"]
     assert set(table["router_weights"]) == {"[]"}
     assert set(table["stop_reason"]) == {"eos", "length"}
     asked = "USER: <|vision_start|><|image_pad|><|vision_end|>\nWhich colour?\nA. red\nB. NA\nAnswer. ASSISTANT:"
@@ -125,15 +125,15 @@ def test_sampling_and_penalties_of_a_release_are_left_out(folders, tmp_path: Pat
     assert answers[0] == answers[1]
 
 
-def test_text_of_a_question_may_not_stand_for_a_picture(folders) -> None:
-    asked = item("<image>\nWhat is <|image_pad|>?", picture("red"), "a.tsv: row 3")
-    with pytest.raises(ConfigError, match=r"^a.tsv: row 3: expected no <\|image_pad\|> in the text"):
+def test_text_of_a_question_may_not_stand_for_an_image(folders) -> None:
+    asked = item("<image>\nWhat is <|image_pad|>?", image("red"), "a.tsv: row 3")
+    with pytest.raises(UserError, match=r"^a.tsv: row 3: expected no <\|image_pad\|> in the text"):
         predictor_of(folders["qwen2_vl"]).prepare([asked])
 
 
-def test_blip2_cannot_be_asked_without_a_picture(folders) -> None:
+def test_blip2_cannot_be_asked_without_an_image(folders) -> None:
     asked = item("What is it?", None, "a.tsv: row 3")
-    with pytest.raises(ConfigError, match=r"^a.tsv: row 3: Blip2\w+ cannot be asked without a picture"):
+    with pytest.raises(UserError, match=r"^a.tsv: row 3: Blip2\w+ cannot be asked without an image"):
         predictor_of(folders["blip2"]).prepare([asked])
 
 
@@ -152,7 +152,7 @@ def bring_code(folder: Path) -> None:
     (folder / "mine.py").write_text("raise SystemExit('code of a checkpoint ran')")
 
 
-def forget_the_picture(folder: Path) -> None:
+def forget_the_image(folder: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
 
 
@@ -162,7 +162,7 @@ def forget_the_picture(folder: Path) -> None:
         (shutil.rmtree, "no such model folder"),
         (remove_weights, r"no model\.safetensors"),
         (bring_code, r"config\.json: model_type: expected an architecture that transformers knows, found 'mine'"),
-        (forget_the_picture, r"no preprocessor_config\.json"),
+        (forget_the_image, r"no preprocessor_config\.json"),
         (remove_tokenizer, r"no tokenizer\.json"),
     ],
     ids=["folder", "weights", "code", "pixels", "tokenizer"],
@@ -171,14 +171,14 @@ def test_a_folder_that_cannot_be_asked_is_one_line(folders, tmp_path: Path, brea
     folder = tmp_path / "llava"
     shutil.copytree(folders["llava"], folder)
     break_it(folder)
-    with pytest.raises(ConfigError, match=expected) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         load_vlm(folder)
     assert str(folder) in str(caught.value)
 
 
 def test_a_text_model_is_refused(tmp_path: Path) -> None:
     write_backbones(tmp_path)
-    with pytest.raises(ConfigError, match=r"qwen/config\.json: model_type: expected an image-text-to-text model"):
+    with pytest.raises(UserError, match=r"qwen/config\.json: model_type: expected an image-text-to-text model"):
         load_vlm(tmp_path / "qwen")
 
 
@@ -186,7 +186,7 @@ def test_a_blip2_whose_tokens_do_not_fit_is_refused(folders, tmp_path: Path) -> 
     shutil.copytree(folders["mblip"], tmp_path / "mblip")
     config = json.loads((tmp_path / "mblip/config.json").read_text()) | {"image_token_index": 5}
     (tmp_path / "mblip/config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=r"tokenizer: expected <image> to be token 5 of 280, found 258"):
+    with pytest.raises(UserError, match=r"tokenizer: expected <image> to be token 5 of 280, found 258"):
         load_vlm(tmp_path / "mblip")
 
 
@@ -195,7 +195,7 @@ def test_bf16_by_the_dispatcher(folders) -> None:
     assert model.dtype == torch.bfloat16
     assert isinstance(processor, ChatTemplateProcessor)
     predictor = HFPredictor(model, processor)
-    encode(predictor, [picture(colour) for colour in COLOURS], BATCH)
+    encode(predictor, [image(colour) for colour in COLOURS], BATCH)
     assert len(predictor.generate(items_for("llava")[:7])) == 7
 
 
@@ -204,7 +204,7 @@ def naive(folder: Path, asked: Item, option: str) -> float:
     """An option's log-likelihood by transformers alone, token by token after the prompt."""
     model = AutoModelForImageTextToText.from_pretrained(folder)
     _, words = load_vlm(folder)
-    image = decode_picture(asked.images[0], "")
+    image = decode_rgb(asked.images[0], "")
     inputs = words.processor(images=image, text=words.format_prompt(asked.query), return_tensors="pt")
     length, total = inputs["input_ids"].shape[1], 0.0
     decoder = [[257]]  # where a decoder starts
@@ -251,7 +251,7 @@ def test_beams_find_other_answers_and_a_batch_changes_nothing(folders: dict[str,
 
 @pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "idefics3"])
 def test_an_item_of_two_images(folders: dict[str, Path], name: str) -> None:
-    red, blue = picture("red"), picture("blue")
+    red, blue = image("red"), image("blue")
     query = with_images("Which is red?", 2)
     pairs = [Item(query, images, "here", GenerationSettings(LIMIT)) for images in ((red, blue), (blue, red))]
     predictor = predictor_of(folders[name])
@@ -261,11 +261,11 @@ def test_an_item_of_two_images(folders: dict[str, Path], name: str) -> None:
 
 
 def test_a_model_that_reads_one_image_refuses_two(folders) -> None:
-    two = Item("<image><image>?", (picture("red"), picture("blue")), "a.tsv: row 3", GenerationSettings(LIMIT))
-    with pytest.raises(ConfigError, match=r"^a.tsv: row 3: images: Blip2\w+ reads one, found 2"):
+    two = Item("<image><image>?", (image("red"), image("blue")), "a.tsv: row 3", GenerationSettings(LIMIT))
+    with pytest.raises(UserError, match=r"^a.tsv: row 3: images: Blip2\w+ reads one, found 2"):
         predictor_of(folders["blip2"]).prepare([two])
 
 
 def test_an_option_without_text_is_refused(folders) -> None:
-    with pytest.raises(ConfigError, match=r"^row 0: options: expected some text, found ''"):
+    with pytest.raises(UserError, match=r"^row 0: options: expected some text, found ''"):
         predictor_of(folders["llava"]).option_log_likelihoods([replace(items_for("llava")[0], options=("a", ""))])

@@ -150,7 +150,14 @@ def test_the_interval_of_the_mean_follows_the_images_that_are_drawn() -> None:
 
 
 def test_a_mean_over_languages_is_of_what_is_written_and_of_subsets_that_all_have() -> None:
-    numbers = {"house": "all", "split": "all", "incomplete": 0, "uncounted": 1, "unmatched": 0.0, "other_language": 0.0}
+    numbers = {
+        "image_source": "all",
+        "split": "all",
+        "incomplete": 0,
+        "uncounted": 1,
+        "unmatched": 0.0,
+        "other_language": 0.0,
+    }
     lines = [
         numbers | {"language": language, "kind": kind, "accuracy": accuracy, "questions": 3}
         for language, kind, accuracy in (

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.parrot_predictor import ParrotPredictor, load_predictor
 from parrot.evaluate.predictor import (
     GenerationSettings,
@@ -31,7 +31,7 @@ from tests.helpers.tiny_training import talkative_model
 LIMIT = 8
 
 
-def picture(colour: str) -> Image.Image:
+def image(colour: str) -> Image.Image:
     return Image.new("RGB", (12, 9), colour)
 
 
@@ -78,27 +78,27 @@ def test_answers_are_those_of_predict(built, folder: Path) -> None:
     texts = ("What?", "Which of the two colours?", "Why?", "Kim?")
     asked = [(text, colour) for text in texts for colour in ("red", "blue", None)]
     items = [
-        item(f"<image>\n{text}", base64_of(picture(colour)), limit=LIMIT) if colour else item(text, None, limit=LIMIT)
+        item(f"<image>\n{text}", base64_of(image(colour)), limit=LIMIT) if colour else item(text, None, limit=LIMIT)
         for text, colour in asked
     ]
     model, processor = built
     said = answer_questions(model, processor, items, batch=1)
     expected = [processor.tokenizer.decode(found.tokens, skip_special_tokens=True) for found in said]
     predictor = load_predictor(folder)
-    names = encode_unnamed(predictor, [[picture(colour)] if colour else [] for _, colour in asked])
+    names = encode_unnamed(predictor, [[image(colour)] if colour else [] for _, colour in asked])
     together = [replace(one, images=images) for one, images in zip(items, names, strict=True)]
     answers = generate_texts(predictor, together)
     assert answers == expected
     assert len(set(answers)) > 2
     assert {found.stop_reason for found in said} == {"eos", "length"}
-    assert answer(predictor, "<image>\nWhat?", [picture("blue")]) == expected[1]
+    assert answer(predictor, "<image>\nWhat?", [image("blue")]) == expected[1]
 
 
 def test_an_item_of_two_images(folder: Path) -> None:
     predictor = load_predictor(folder)
     query = with_images("Which is red?", 2)
     assert query == "<image><image>Which is red?"
-    red, blue = picture("red"), picture("blue")
+    red, blue = image("red"), image("blue")
     one_way, other_way, same = (answer(predictor, query, shown) for shown in ([red, blue], [blue, red], [red, red]))
     assert len({one_way, other_way, same}) == 3
     names = encode_unnamed(predictor, [[red, blue], [red], [blue, red]])
@@ -111,7 +111,7 @@ def test_an_item_of_two_images(folder: Path) -> None:
 
 def test_the_router_weights_of_an_item_are_the_mean_of_its_images(built) -> None:
     predictor = ParrotPredictor(*built)
-    red, blue = picture("red"), picture("blue")
+    red, blue = image("red"), image("blue")
     asked = unnamed(predictor, "<image><image>?", [red, blue])
     (found,) = predictor.generate([asked])
     features = torch.cat([predictor._features[[0]], predictor._features[[1]]])
@@ -123,8 +123,8 @@ def test_the_router_weights_of_an_item_are_the_mean_of_its_images(built) -> None
 
 def test_as_many_images_as_placeholders_are_expected(built) -> None:
     predictor = ParrotPredictor(*built)
-    with pytest.raises(ConfigError, match="^here: expected as many <image> in the text as images, 2, found 1"):
-        predictor.generate([unnamed(predictor, "<image>\n?", [picture("red")] * 2)])
+    with pytest.raises(UserError, match="^here: expected as many <image> in the text as images, 2, found 1"):
+        predictor.generate([unnamed(predictor, "<image>\n?", [image("red")] * 2)])
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def naive(predictor: ParrotPredictor, asked: Item, option: str) -> float:
 
 def test_options_likelihoods_are_those_of_one_option_alone(built) -> None:
     predictor = ParrotPredictor(*built)
-    shown = encode_unnamed(predictor, [[picture("red")], [], [picture("blue"), picture("red")]])
+    shown = encode_unnamed(predictor, [[image("red")], [], [image("blue"), image("red")]])
     options = [("red", "a long way off"), ("x",), ("blue", "green", "no")]
     queries = [with_images("Which?" * (1 + n), len(images)) for n, images in enumerate(shown)]
     items = [
@@ -174,13 +174,13 @@ def test_a_sum_leaves_padding_out_and_greedy_is_the_likeliest_token_everywhere()
 @pytest.mark.parametrize("option", ["", "a <image>"])
 def test_an_option_that_cannot_be_scored_is_refused(built, option: str) -> None:
     predictor = ParrotPredictor(*built)
-    with pytest.raises(ConfigError, match="^here: options: expected some text without <image>, found "):
-        predictor.option_log_likelihoods([unnamed(predictor, "<image>\n?", [picture("red")], options=(option,))])
+    with pytest.raises(UserError, match="^here: options: expected some text without <image>, found "):
+        predictor.option_log_likelihoods([unnamed(predictor, "<image>\n?", [image("red")], options=(option,))])
 
 
 def test_beams_keep_the_router_weights_and_a_batch_changes_nothing(built) -> None:
     predictor = ParrotPredictor(*built)
-    shown = encode_unnamed(predictor, [[picture("red")], [picture("blue"), picture("red")], []])
+    shown = encode_unnamed(predictor, [[image("red")], [image("blue"), image("red")], []])
     greedy = [
         Item(with_images("Which?" * (1 + n), len(images)), images, "here", GenerationSettings(LIMIT), "en")
         for n, images in enumerate(shown)
@@ -197,30 +197,30 @@ def test_beams_keep_the_router_weights_and_a_batch_changes_nothing(built) -> Non
         assert found.router_weights == pytest.approx(expected.router_weights, abs=1e-6)
 
 
-def test_the_wrapper_shows_the_picture_of_a_file(folder: Path, tmp_path: Path) -> None:
+def test_the_wrapper_shows_the_image_of_a_file(folder: Path, tmp_path: Path) -> None:
     wrapper = Parrot(folder, max_new_tokens=LIMIT)
     answers = set()
     for colour in ("red", "blue"):
-        picture(colour).save(tmp_path / f"{colour}.png")
+        image(colour).save(tmp_path / f"{colour}.png")
         message = [{"type": "text", "value": "What?"}, {"type": "image", "value": str(tmp_path / f"{colour}.png")}]
-        expected = answer(wrapper.predictor, "<image>\nWhat?", [picture(colour)]).strip()
+        expected = answer(wrapper.predictor, "<image>\nWhat?", [image(colour)]).strip()
         assert wrapper.generate(message, "MMMB_en") == expected
         answers.add(expected)
     assert len(answers) == 2
-    with pytest.raises(ConfigError, match="is missing"):
+    with pytest.raises(UserError, match="is missing"):
         wrapper.generate([{"type": "image", "value": str(tmp_path / "missing.png")}])
-    with pytest.raises(ConfigError, match="expected parts of type text or image, found video"):
+    with pytest.raises(UserError, match="expected parts of type text or image, found video"):
         wrapper.generate([{"type": "video", "value": "a.mp4"}])
 
 
 def test_a_router_that_is_told_the_language(built) -> None:
     predictor = ParrotPredictor(*built)
     predictor.router = "language"
-    asked = unnamed(predictor, "<image>\nNe?", [picture("red")], language="tr")
+    asked = unnamed(predictor, "<image>\nNe?", [image("red")], language="tr")
     assert predictor._inputs([asked] * 2)["router"]["language_ids"].tolist() == [PAPER_LANGUAGES.index("tr")] * 2
-    with pytest.raises(ConfigError, match="^here: its router is told the language, which is not known here"):
+    with pytest.raises(UserError, match="^here: its router is told the language, which is not known here"):
         predictor.generate([replace(asked, query="<image>\nKim?", language=None)])
-    with pytest.raises(ConfigError, match="^here: its router is told the language, one of en, .*; found de"):
+    with pytest.raises(UserError, match="^here: its router is told the language, one of en, .*; found de"):
         predictor.generate([replace(asked, language="de")])
 
 
@@ -230,7 +230,7 @@ def test_a_router_that_reads_other_questions_is_refused(built, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     model.config.router = "text"
     processor.save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"reads other questions \(shuffled_text\)"):
+    with pytest.raises(UserError, match=r"reads other questions \(shuffled_text\)"):
         load_predictor(tmp_path)
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from parrot.config.stages import PredictSettings
-from parrot.data.tsv import picture_id, read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.data.tsv import image_id, read_tsv, write_tsv
+from parrot.errors import UserError
 from parrot.evaluate import predict as predicting
 from parrot.evaluate.generate import Progress, generate
 from parrot.evaluate.items import read_tables
@@ -22,7 +22,7 @@ from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.predictor import Generation
-from tests.helpers.tiny_questions import COLOURS, LIMIT, in_memory, picture, predict_settings, rows
+from tests.helpers.tiny_questions import COLOURS, LIMIT, image, in_memory, predict_settings, rows
 from tests.helpers.tiny_training import talkative_model
 
 
@@ -64,7 +64,7 @@ def test_batched_answers_equal_those_of_transformers_one_by_one(built) -> None:
     assert {answered.stop_reason for answered in answers} == {"eos", "length"}
 
 
-def test_questions_without_pictures(built) -> None:
+def test_questions_without_images(built) -> None:
     model, _ = built
     prompts = [np.arange(1, n) for n in (5, 9, 7)]
     together = generate(model, prompts, None, LIMIT)
@@ -77,7 +77,7 @@ def test_what_is_asked(settings: PredictSettings, tmp_path: Path) -> None:
     plain, shuffled, text = (sheets[f"MMMB_en{ending}.tsv"].items[4] for ending in ("", ".shuffled", ".text"))
     prompt = "None\n" + "Which colour?" * 2 + "\nA. red\nB. NA\nAnswer."
     assert plain.query == shuffled.query == f"<image>\n{prompt}"
-    assert (plain.images, shuffled.images, text.images) == ((picture("green"),), (picture("blue"),), ())
+    assert (plain.images, shuffled.images, text.images) == ((image("green"),), (image("blue"),), ())
     assert text.query == f"green.\n{prompt}"
     assert sheets["MMMB_cn.tsv"].items[0].query.endswith("\n请回答。")
 
@@ -98,7 +98,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
         one, five = (read_tsv(tmp_path / batch / name) for batch in ("1", "5"))
         assert list(one["index"]) == [str(n) for n in range(7)]
         assert list(one["B"]) == ["NA"] * 7
-        assert list(one["picture"]) == [picture_id(picture(COLOURS[n % 3])) for n in range(7)]
+        assert list(one["image_sha256"]) == [image_id(image(COLOURS[n % 3])) for n in range(7)]
         assert one["prediction"].equals(five["prediction"])
         for weights, others in zip(one["router_weights"], five["router_weights"], strict=True):
             assert json.loads(weights) == pytest.approx(json.loads(others), abs=2e-6)
@@ -106,7 +106,7 @@ def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: py
     table = read_tsv(tmp_path / "1" / "MMMB_en.tsv")
     columns = [
         *rows("").columns.drop("image"),
-        "picture",
+        "image_sha256",
         "prediction",
         "prompt_sha256",
         "stop_reason",
@@ -150,13 +150,13 @@ def test_a_folder_that_was_half_written_anew_is_not_whole(
     monkeypatch.setattr(predicting, "write_tsv", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
-    with pytest.raises(ConfigError, match=r"manifest\.json: no such file; the predictions are not whole"):
+    with pytest.raises(UserError, match=r"manifest\.json: no such file; the predictions are not whole"):
         read_predictions(settings.benchmarks[0], "en", tmp_path / "out")
 
 
 def test_predictions_never_overwrite_the_benchmarks(built, settings: PredictSettings, tmp_path: Path) -> None:
     before = (tmp_path / "MMMB_en.tsv").read_bytes()
-    with pytest.raises(ConfigError, match="expected another folder for predictions than the benchmark's own"):
+    with pytest.raises(UserError, match="expected another folder for predictions than the benchmark's own"):
         predict(settings, in_memory(built), tmp_path, tmp_path / "work", 32)
     assert (tmp_path / "MMMB_en.tsv").read_bytes() == before
 
@@ -193,11 +193,11 @@ def test_a_parameter_may_be_a_single_number(built, settings: PredictSettings, tm
     [
         ("image", "A" * 100, "row 3: image cannot be decoded"),
         ("shuffled", "99", "row 3: shuffled"),
-        ("picture_text", "", "row 3: picture_text"),
+        ("image_text", "", "row 3: image_text"),
         ("answer", "D", "row 3: answer 'D'"),
         ("question", "<image>?", "row 3: expected no <image>"),
     ],
-    ids=["picture", "shuffled", "words", "letter", "mark"],
+    ids=["image_sha256", "shuffled", "words", "letter", "mark"],
 )
 def test_bad_rows_are_one_line_and_nothing_is_written(
     built, settings: PredictSettings, tmp_path: Path, column: str, value: str, expected: str
@@ -205,7 +205,7 @@ def test_bad_rows_are_one_line_and_nothing_is_written(
     table = rows("?")
     table.loc[3, column] = value
     write_tsv(table, tmp_path / "MMMB_en.tsv")
-    with pytest.raises(ConfigError, match=expected) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 4)
     assert str(tmp_path / "MMMB_en.tsv") in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -215,7 +215,7 @@ def test_bad_rows_are_one_line_and_nothing_is_written(
 def test_a_folder_without_weights_is_one_line(settings: PredictSettings, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"model: no model\.safetensors"):
+    with pytest.raises(UserError, match=r"model: no model\.safetensors"):
         predict(settings, trained(tmp_path / "model", torch.float32), tmp_path / "out", tmp_path / "work", 4)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.items import shards
 from parrot.evaluate.model_source import trained
 from parrot.evaluate.parrot_predictor import ParrotPredictor
@@ -97,9 +97,9 @@ def test_killed_and_asked_again_it_repeats_one_batch_at_most(saved, settings, tm
     assert not list((tmp_path / "work/predict").iterdir())
 
 
-def test_a_restart_sees_the_pictures_of_what_is_left_alone(built, settings, tmp_path, monkeypatch):
+def test_a_restart_sees_the_images_of_what_is_left_alone(built, settings, tmp_path, monkeypatch):
     generate, encode, seen = ParrotPredictor.generate, ParrotPredictor.encode_images, []
-    batches = iter(range(18))  # 35 of the questions are about pictures, and asked first
+    batches = iter(range(18))  # 35 of the questions are about images, and asked first
 
     def interrupted(predictor, items):
         if next(batches) == 17:
@@ -157,7 +157,7 @@ def test_what_is_wrong_in_one_of_two_processes_is_one_line_and_ends_the_other(sa
     table.loc[3, "image"] = "A" * 100
     write_tsv(table, tmp_path / "MMMB_en.tsv")
     source = replace(trained(saved, torch.float32), load=partial(load_and_answer_slowly, saved))
-    with pytest.raises(ConfigError, match=r"MMMB_en.tsv: row 3: image cannot be decoded") as caught:
+    with pytest.raises(UserError, match=r"MMMB_en.tsv: row 3: image cannot be decoded") as caught:
         predict(settings, source, tmp_path / "out", tmp_path / "work", BATCH, 2)
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []

@@ -13,13 +13,13 @@ import pytest
 from parrot.config.runs import ScoreSettings
 from parrot.config.settings import Conventions
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.router_stats import read_routing
 from parrot.evaluate.score import score
 from parrot.integrations.predictions import export_predictions
 from parrot.report import router, samples
-from parrot.report.answers import read_answers
+from parrot.report.browse_rows import read_browse_rows
 from parrot.report.comparisons import Items
 from parrot.report.router import mean_router_weights
 from parrot.report.settings import BrowseStage, ReportStage
@@ -76,7 +76,7 @@ def with_cell(column: str, value: str) -> Callable[[pd.DataFrame], pd.DataFrame]
 )
 def test_a_changed_table_is_named_by_row(root: Path, change, message: str) -> None:
     changed(folder_of(root) / "MMMB_en.tsv", change)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read_predictions(tiny_results.benchmarks(root)[0], "en", folder_of(root), required=("prediction",))
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"; remove {folder_of(root)} and predict again")
@@ -93,7 +93,7 @@ def manifest(change: Callable[[dict], object]) -> Callable[[Path], object]:
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "MMMB_en.tsv: line ": lambda root: _cut(folder_of(root) / "MMMB_en.tsv"),
+    "MMMB_en.tsv: line ": lambda root: _cut_in_a_quoted_cell(folder_of(root) / "MMMB_en.tsv"),
     "MMMB_en.tsv: cannot be read": lambda root: (folder_of(root) / "MMMB_en.tsv").unlink(),
     "MMMB_en.tsv: expected the cells that were predicted": lambda root: shutil.copy(
         folder_of(root) / "MMMB_tr.tsv", folder_of(root) / "MMMB_en.tsv"
@@ -116,6 +116,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def _cut_in_a_quoted_cell(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b'"')])
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -123,7 +128,7 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize("message", DAMAGES)
 def test_damage_is_named_with_its_cure(root: Path, message: str) -> None:
     DAMAGES[message](root)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read(root)
     assert message in str(caught.value)
     assert str(caught.value).endswith(f"; remove {folder_of(root)} and predict again")
@@ -131,7 +136,7 @@ def test_damage_is_named_with_its_cure(root: Path, message: str) -> None:
 
 def test_a_benchmark_that_is_gone_is_named(root: Path) -> None:
     (root / "benchmarks/MMMB_en.tsv").unlink()
-    with pytest.raises(ConfigError, match=r"benchmarks/MMMB_en\.tsv: cannot be read"):
+    with pytest.raises(UserError, match=r"benchmarks/MMMB_en\.tsv: cannot be read"):
         read(root)
 
 
@@ -154,7 +159,7 @@ READERS: dict[str, Callable[[Path, ReportStage], object]] = {
         _scored(root), root / "results/english/predictions", folder_of(root), root / "out/scores.csv"
     ),
     "export": lambda root, _: export_predictions(_scored(root), folder_of(root), root / "out", "m", "tsv"),
-    "browse": lambda root, stage: read_answers(
+    "browse": lambda root, stage: read_browse_rows(
         BrowseStage(run="parrot", controls=("none",), rows=9, scale="s", seed=0, benchmarks=stage.benchmarks),
         folder_of(root),
         root / "results/parrot/graded.csv",
@@ -177,5 +182,5 @@ def test_nobody_reads_predictions_that_were_changed(root: Path, made: tuple[Repo
     READERS[reader](root, stage)
     for name in ("MMMB_zh.tsv", "MMMB_zh.text.tsv"):
         changed(folder_of(root) / name, with_cell("answer", "B"))
-    with pytest.raises(ConfigError, match=r"MMMB_zh(\.text)?\.tsv: row 2: answer: expected 'A' as in .*MMMB_zh\.tsv"):
+    with pytest.raises(UserError, match=r"MMMB_zh(\.text)?\.tsv: row 2: answer: expected 'A' as in .*MMMB_zh\.tsv"):
         READERS[reader](root, stage)

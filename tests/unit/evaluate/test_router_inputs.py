@@ -18,7 +18,7 @@ from parrot.data.conversations import load
 from parrot.model.build import build
 from parrot.train.stages import align, tune
 from tests.bench.asking import answer_questions
-from tests.helpers.tiny_questions import item, picture
+from tests.helpers.tiny_questions import image, item
 from tests.helpers.tiny_training import tune_settings, write_backbones, write_set
 
 STEPS = 3
@@ -115,10 +115,10 @@ def test_answers_do_not_depend_on_the_batch(settings, kind):
                 weight.normal_(std=0.3)
 
     questions = [
-        item("<image>\n" + "what? " * (1 + n % 3), picture(("red", "blue")[n % 2]), "here", 4, ("en", "zh")[n % 2])
+        item("<image>\n" + "what? " * (1 + n % 3), image(("red", "blue")[n % 2]), "here", 4, ("en", "zh")[n % 2])
         for n in range(6)
     ]
-    questions.insert(2, item("no picture", None, "here", 4, "en"))
+    questions.insert(2, item("no image", None, "here", 4, "en"))
     alone, together = (answer_questions(model, processor, questions, batch) for batch in (1, 4))
     assert [answer.tokens for answer in alone] == [answer.tokens for answer in together]
     np.testing.assert_allclose(

@@ -14,7 +14,7 @@ from parrot.cli import app as cli
 from parrot.config.catalog import Benchmark
 from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.router_stats import by_kind, by_language, entropies, mutual_information, read_routing
 from parrot.report import router
 from parrot.report.build import build
@@ -50,9 +50,9 @@ def write(folder: Path, language: str, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def row(index: int, weights: list[float] | str, kind: str = "naming", picture: str = "") -> dict[str, str]:
+def row(index: int, weights: list[float] | str, kind: str = "naming", image: str = "") -> dict[str, str]:
     text = weights if isinstance(weights, str) else json.dumps(weights)
-    return {"index": str(index), "category": kind, "picture": picture or str(index), "router_weights": text}
+    return {"index": str(index), "category": kind, "image_sha256": image or str(index), "router_weights": text}
 
 
 def test_entropy_of_known_distributions():
@@ -82,7 +82,7 @@ def test_one_expert_a_language_is_above_chance_and_equal_weights_are_within_it()
     found = by_language(expert_a_language, seed=0)
     assert found.bits == pytest.approx(LOG2_6)
     assert not found.within_chance
-    # A router that sees the picture alone: questions differ, languages do not, whatever their order.
+    # A router that sees the image alone: questions differ, languages do not, whatever their order.
     same = np.repeat(np.random.default_rng(1).dirichlet(np.ones(6), size=50)[:, None], 6, axis=1)
     found = by_language(same, seed=0)
     assert (found.bits, found.chance_mean, found.chance_high) == (0, 0, 0)
@@ -100,7 +100,7 @@ def test_kinds_count_by_their_questions():
     # Thirty questions of one kind with one expert, ten of another with another: H(1/4).
     kinds = np.repeat(["colour", "counting"], [30, 10])
     weights = np.repeat(np.eye(2), [30, 10], axis=0)
-    found = by_kind(weights, kinds, pictures=np.arange(40).astype(str), seed=0)
+    found = by_kind(weights, kinds, images=np.arange(40).astype(str), seed=0)
     assert found.bits == pytest.approx(0.8112781244591328)
 
 
@@ -113,8 +113,8 @@ def test_chance_has_the_bias_of_the_plug_in_estimate():
     # Five degrees of freedom: the 95th percentile of chi-squared is 11.07, the mean 5.
     assert found.chance_high == pytest.approx(11.07 / (2 * 6 * questions * np.log(2)), rel=0.15)
     kinds = np.repeat(np.arange(6), questions)
-    pictures = np.arange(len(kinds)).astype(str)
-    found = by_kind(weights.transpose(1, 0, 2).reshape(-1, 2), kinds, pictures, seed=0)
+    images = np.arange(len(kinds)).astype(str)
+    found = by_kind(weights.transpose(1, 0, 2).reshape(-1, 2), kinds, images, seed=0)
     assert found.chance_mean == pytest.approx(5 / (2 * 6 * questions * np.log(2)), rel=0.1)
 
 
@@ -128,14 +128,14 @@ def test_random_weights_are_seldom_above_chance():
     assert sum(above) <= 12
 
 
-def test_questions_about_one_picture_are_no_independent_evidence():
-    # Two kinds, each of one picture with 100 questions of one expert: two pictures always differ, by chance too.
+def test_questions_about_one_image_are_no_independent_evidence():
+    # Two kinds, each of one image with 100 questions of one expert: two images always differ, by chance too.
     kinds = np.repeat(["colour", "counting"], 100)
     weights = np.repeat(np.eye(2), 100, axis=0)
-    found = by_kind(weights, kinds, pictures=kinds, seed=0)
+    found = by_kind(weights, kinds, images=kinds, seed=0)
     assert found.bits == pytest.approx(1)
     assert found.within_chance
-    apart = by_kind(weights, kinds, pictures=np.arange(200).astype(str), seed=0)
+    apart = by_kind(weights, kinds, images=np.arange(200).astype(str), seed=0)
     assert apart.bits == pytest.approx(1)
     assert not apart.within_chance
 
@@ -161,7 +161,7 @@ def test_rotations_are_one_question_and_rows_may_come_in_any_order(tmp_path: Pat
     # Two of the four rotations choose evenly, at 1 bit; two choose one expert, at 0.
     assert routing.entropies.tolist() == [[0.5, 0.5], [1, 1]]
     assert routing.kinds.tolist() == ["naming", "colour"]
-    assert routing.pictures.tolist() == ["7", "8"]
+    assert routing.images.tolist() == ["7", "8"]
 
 
 def test_summary_of_weights_of_known_entropies(tmp_path: Path):
@@ -196,7 +196,7 @@ def test_summary_of_weights_of_known_entropies(tmp_path: Path):
 def test_malformed_predictions_are_named_by_file_and_row(tmp_path: Path, rows: list[dict[str, str]], said: str):
     write(tmp_path, "en", [row(0, [0.5, 0.5])])
     path = write(tmp_path, "zh", rows)
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: {said}")):
+    with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
         read_routing(benchmark(tmp_path, languages=("en", "zh")), tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_a_run_with_experts_and_no_weights_is_an_error(settings_and_root: tuple[
     settings, root = settings_and_root
     with_experts = tiny_results.RUNS[1].model_copy(update={"num_experts": 2})
     settings = settings.model_copy(update={"runs": (with_experts,)})
-    with pytest.raises(ConfigError, match="no_experts/predictions: MMMB: router_weights: expected two experts"):
+    with pytest.raises(UserError, match="no_experts/predictions: MMMB: router_weights: expected two experts"):
         router.grid(settings.items["router"], settings, root / "results")
 
 
@@ -270,7 +270,7 @@ def predicted(folder: Path) -> list[Benchmark]:
 
 def test_the_command_prints_a_column_a_benchmark(tmp_path: Path, monkeypatch, capsys):
     for place, language in enumerate(PAPER_LANGUAGES):
-        write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), picture=str(i)) for i in range(40)])
+        write(tmp_path, language, [row(i, np.eye(6)[place].tolist(), image=str(i)) for i in range(40)])
     (entry,) = predicted(tmp_path)
     monkeypatch.setattr("parrot.cli.report.load_catalogue", lambda *_: {"mini_mmmb": entry})
     monkeypatch.setattr(sys, "argv", ["parrot", "report", "router", str(tmp_path)])
@@ -290,13 +290,13 @@ def test_the_command_reads_controls_and_what_languages_there_are(tmp_path: Path)
     known = predicted(tmp_path)
     text = router.text(tmp_path, known, "shuffled")
     assert re.search(r"^languages +1$", text, re.MULTILINE)
-    with pytest.raises(ConfigError, match="expected predictions of a benchmark of config/benchmarks"):
+    with pytest.raises(UserError, match="expected predictions of a benchmark of config/benchmarks"):
         router.text(tmp_path, known)
 
 
 @pytest.mark.parametrize(
     ("weights", "said"),
-    [([], "found none: no experts, or no pictures to route"), ([1.0], "found one, which leaves nothing to choose")],
+    [([], "found none: no experts, or no images to route"), ([1.0], "found one, which leaves nothing to choose")],
 )
 def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, monkeypatch, capsys, weights, said):
     write(tmp_path, "en", [row(0, weights)])
@@ -312,5 +312,5 @@ def test_the_command_without_a_choice_of_experts_is_one_line(tmp_path: Path, mon
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match="nonesuch: cannot be read: no such folder"):
+    with pytest.raises(UserError, match="nonesuch: cannot be read: no such folder"):
         router.text(tmp_path / "nonesuch", [])

@@ -10,7 +10,7 @@ import pytest
 from parrot.config.catalog import Benchmark
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.score import score
 from parrot.evaluate.scores_csv import COLUMNS
 from tests.helpers.tiny_manifest import sign
@@ -36,7 +36,7 @@ SETTINGS = ScoreSettings(
 
 
 def predictions(path: Path, answers: str) -> None:
-    """Ten four-option questions on five pictures, answered with the letters `answers`; A is always right."""
+    """Ten four-option questions on five images, answered with the letters `answers`; A is always right."""
     rows = [
         {
             "index": str(n),
@@ -50,10 +50,10 @@ def predictions(path: Path, answers: str) -> None:
             "l2-category": "recognition" if n < 2 else "",
             "split": "dev" if n < 4 else "test",
             "pair_id": str(n // 2) if n < 4 else "",
-            "house": "near" if n % 2 else "far",
+            "image_source": "near" if n % 2 else "far",
             "difficulty": "hard" if n < 3 else "",
             "unseen_in_language": "1" if n == 9 else "0",
-            "picture": f"p{n // 2}",
+            "image_sha256": f"p{n // 2}",
             "prediction": answer,
             "prompt_sha256": "",
         }
@@ -85,7 +85,7 @@ def test_rows(folder: Path) -> None:
     assert set(table["run"]) == {"parrot"}
     assert list(table["scoring"].unique()) == ["vanilla", "pairs"]
     plain = table[(table["control"] == "none") & (table["scoring"] == "vanilla") & (table["split"] == "all")]
-    plain = plain.set_index(["language", "house", "kind"])
+    plain = plain.set_index(["language", "image_source", "kind"])
     expected = {
         ("en", "all", "all"): (50, 10),
         ("zh", "all", "all"): (10, 10),
@@ -114,7 +114,7 @@ def test_splits_pairs_and_conventions_are_rows_and_columns(folder: Path) -> None
     output = folder / "scores.csv"
     score(SETTINGS.model_copy(update={"postprocess": "none"}), folder, None, output)
     table = pd.read_csv(output)
-    table = table[(table["control"] == "none") & (table["house"] == "all") & (table["language"] == "en")]
+    table = table[(table["control"] == "none") & (table["image_source"] == "all") & (table["language"] == "en")]
     found = table[table["kind"] == "all"].set_index(["scoring", "split"])[["accuracy", "questions"]]
     assert found.loc[("vanilla", "dev")].tolist() == [100, 4]
     assert found.loc[("vanilla", "test")].tolist() == [16.6667, 6]
@@ -137,7 +137,7 @@ def test_a_benchmark_s_own_prompt_language_is_what_is_named_and_what_answers_are
     settings = SETTINGS.model_copy(update={"benchmarks": (own, theirs), "controls": ("none",)})
     score(settings, tmp_path, None, tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
-    found = scores[(scores["house"] == "all") & (scores["kind"] == "all") & (scores["scoring"] == "vanilla")]
+    found = scores[(scores["image_source"] == "all") & (scores["kind"] == "all") & (scores["scoring"] == "vanilla")]
     found = found[(found["split"] == "all") & (found["language"] == "zh")].set_index("benchmark")[
         ["prompt_language", "accuracy"]
     ]
@@ -158,7 +158,7 @@ def test_groups_without_rotations_and_pairs_without_rows_are_counted_in_columns(
     settings = SETTINGS.model_copy(update={"benchmarks": (benchmark,), "controls": ("none",)})
     score(settings, tmp_path, None, tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
-    whole = scores[(scores["house"] == "all") & (scores["kind"] == "all") & (scores["split"] == "all")]
+    whole = scores[(scores["image_source"] == "all") & (scores["kind"] == "all") & (scores["split"] == "all")]
     columns = ["accuracy", "questions", "incomplete", "uncounted"]
     assert whole.set_index("scoring").loc["circular", columns].tolist() == [100, 2, 1, 1]
     assert whole.set_index("scoring").loc["vanilla", columns].tolist() == [100, 2, 0, 1]
@@ -172,7 +172,7 @@ def test_an_index_twice_in_predictions_is_one_line(folder: Path) -> None:
     table = read_tsv(folder / "MMMB_en.tsv")
     table.loc[3, "index"] = "2"
     write_tsv(table, folder / "MMMB_en.tsv")
-    with pytest.raises(ConfigError, match=r"MMMB_en\.tsv: index: 2 occurs more than once"):
+    with pytest.raises(UserError, match=r"MMMB_en\.tsv: index: 2 occurs more than once"):
         score(SETTINGS, folder, None, folder / "scores.csv")
 
 
@@ -193,6 +193,6 @@ def test_same_input_same_bytes_and_stage_one_apart(folder: Path) -> None:
 
 def test_missing_predictions_are_one_line(folder: Path) -> None:
     (folder / "MMMB_cn.text.tsv").unlink()
-    with pytest.raises(ConfigError, match=r"MMMB_cn\.text\.tsv: cannot be read"):
+    with pytest.raises(UserError, match=r"MMMB_cn\.text\.tsv: cannot be read"):
         score(SETTINGS, folder, None, folder / "scores.csv")
     assert not (folder / "scores.csv").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.score import join
 from parrot.evaluate.scores_csv import COLUMNS, COUNTS, read_lines, read_scores
 from parrot.io.csv_tables import to_csv
@@ -82,7 +82,7 @@ def test_what_a_line_cannot_be_is_named_by_line_and_column(
     tmp_path: Path, changes: dict[str, str], message: str
 ) -> None:
     path = write(tmp_path / "scores.csv", line(), line(kind="naming") | changes)
-    with pytest.raises(ConfigError, match=re.escape(f"scores.csv: line 3: {message}")):
+    with pytest.raises(UserError, match=re.escape(f"scores.csv: line 3: {message}")):
         read_lines(path)
 
 
@@ -113,7 +113,7 @@ def test_numbers_of_other_units_and_subsets_without_any_are_read(
 def test_a_file_that_is_not_whole_is_named_with_its_cure(tmp_path: Path, change, message: str) -> None:
     path = write(tmp_path / "scores.csv", line())
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ConfigError, match=re.escape(f"scores.csv: {message}")) as caught:
+    with pytest.raises(UserError, match=re.escape(f"scores.csv: {message}")) as caught:
         join([path], tmp_path / "joined.csv")
     assert "; remove " in str(caught.value)
     assert not (tmp_path / "joined.csv").exists()
@@ -127,7 +127,7 @@ def test_runs_that_share_a_stage_1_all_carry_its_lines(tmp_path: Path) -> None:
 
 def test_one_cell_in_two_files_and_a_file_that_is_absent_are_named(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, line(low=low)) for name, low in (("a.csv", "1.0"), ("b.csv", "2.0"))]
-    with pytest.raises(ConfigError, match=r"b\.csv: the cell parrot, .* is another one in .*a\.csv"):
+    with pytest.raises(UserError, match=r"b\.csv: the cell parrot, .* is another one in .*a\.csv"):
         read_scores(paths)
-    with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
         read_scores([tmp_path / "none.csv"])

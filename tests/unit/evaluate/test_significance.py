@@ -28,7 +28,7 @@ def test_questions_are_joined_by_number_not_by_place() -> None:
     assert exact_mcnemar(a, b) == 1
 
 
-def test_answers_that_share_a_picture_or_come_in_several_languages_are_refused() -> None:
+def test_answers_that_share_an_image_or_come_in_several_languages_are_refused() -> None:
     a = units("1100")
     shared = a.assign(image="p")
     mixed = pd.concat([units("11"), units("11", "pt")])

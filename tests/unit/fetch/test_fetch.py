@@ -17,7 +17,7 @@ from PIL import Image
 
 from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.fetch import fetch as fetching
 from parrot.fetch.fetch import fetch
 from parrot.io.digests import file_sha256
@@ -32,7 +32,7 @@ def edit(entry: ConversationSet, change) -> None:
 
 def problem(tmp_path: Path, datasets=(), benchmarks=()) -> str:
     """The one line that fetch stops with."""
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         fetch(dict(enumerate(datasets)), dict(enumerate(benchmarks)), check=True, report=tmp_path / "report.json")
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -45,12 +45,12 @@ def test_whole_data_gives_a_report_of_counts(tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["problems"] == []
     assert report["checked"] == {
-        "captions": {"samples": 20, "with_picture": 16, "accepted_losses": 0},
+        "captions": {"samples": 20, "with_image": 16, "accepted_losses": 0},
         "quiz": {"en": 3, "zh": 3},
     }
 
 
-def test_a_missing_picture_is_named_unless_its_loss_is_accepted(tmp_path):
+def test_a_missing_image_is_named_unless_its_loss_is_accepted(tmp_path):
     entry = write_set(tmp_path, "captions")
     (tmp_path / "images/captions-7.png").unlink()
     missing = tmp_path / "images/captions-7.png"
@@ -58,7 +58,7 @@ def test_a_missing_picture_is_named_unless_its_loss_is_accepted(tmp_path):
     accepted = entry.model_copy(update={"accepted_losses": ("captions-7",)})
     fetch({"captions": accepted}, {}, check=True, report=tmp_path / "report.json")
     counts = json.loads((tmp_path / "report.json").read_text())["checked"]["captions"]
-    assert counts == {"samples": 20, "with_picture": 15, "accepted_losses": 1}
+    assert counts == {"samples": 20, "with_image": 15, "accepted_losses": 1}
 
 
 def test_an_accepted_loss_that_is_no_sample_is_a_problem(tmp_path):
@@ -67,7 +67,7 @@ def test_an_accepted_loss_that_is_no_sample_is_a_problem(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "empty"])
-def test_a_corrupt_picture_is_named(damage, tmp_path):
+def test_a_corrupt_image_is_named(damage, tmp_path):
     entry = write_set(tmp_path, "captions")
     path = tmp_path / "images/captions-3.png"
     whole = path.read_bytes()
@@ -76,7 +76,7 @@ def test_a_corrupt_picture_is_named(damage, tmp_path):
         {
             "truncated": whole[:middle],
             "flipped": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
-            "text": b"not a picture",
+            "text": b"not an image",
             "empty": b"",
         }[damage]
     )
@@ -119,7 +119,7 @@ def test_a_backbone_without_weights_or_with_other_weights_is_a_problem(tmp_path)
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 
 
-def picture(colour: str) -> str:
+def image(colour: str) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), colour).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
@@ -137,7 +137,7 @@ def benchmark(folder: Path, **fields) -> Benchmark:
         "C": ["", "green", "green"],
         "D": ["", "", "pink"],
         "answer": ["A", "C", "D"],
-        "image": [picture("red"), picture("green"), picture("pink")],
+        "image": [image("red"), image("green"), image("pink")],
     }
     for language in ("en", "cn"):
         write_tsv(pd.DataFrame(rows, dtype=str), folder / f"Quiz_{language}.tsv")
@@ -188,9 +188,9 @@ def test_one_file_for_two_languages_is_a_problem(tmp_path):
     assert "would overwrite each other's predictions, Quiz_en.tsv" in said
 
 
-def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
+def test_a_corrupt_benchmark_image_and_a_wrong_count_are_problems(tmp_path):
     entry = benchmark(tmp_path, rows=4)
-    broken = base64.b64encode(base64.b64decode(picture("green"))[:40] + bytes(20)).decode()
+    broken = base64.b64encode(base64.b64decode(image("green"))[:40] + bytes(20)).decode()
     for file in ("Quiz_en.tsv", "Quiz_cn.tsv"):
         change_cell(tmp_path, file, "image", 1, broken)
     problem(tmp_path, benchmarks=[entry])
@@ -200,7 +200,7 @@ def test_a_corrupt_benchmark_picture_and_a_wrong_count_are_problems(tmp_path):
 
 @pytest.mark.parametrize(
     ("control", "column", "value"),
-    [("text", "picture_text", None), ("text", "picture_text", ""), ("shuffled", "shuffled", "99")],
+    [("text", "image_text", None), ("text", "image_text", ""), ("shuffled", "shuffled", "99")],
 )
 def test_a_row_that_a_control_cannot_ask_is_a_problem_unless_such_rows_are_listed(control, column, value, tmp_path):
     entry = benchmark(tmp_path, controls=("none", control))
@@ -224,7 +224,7 @@ def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
     source = {"repository": "someone/set", "file": "set.json"}
     entry = write_set(tmp_path, "captions").model_copy(update={"file": str(tmp_path / "absent.json")})
     entry = ConversationSet.model_validate(entry.model_dump() | {"source": source})
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UserError) as raised:
         fetch({"captions": entry}, {}, check=False, report=None)
     assert str(raised.value) == "someone/set: cannot be downloaded from the Hugging Face hub: Cannot reach the hub:"
 
@@ -306,7 +306,7 @@ def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path, web):
     (tmp_path / "web" / "QUIZ.tsv").unlink()
     fetch({}, {"quiz": entry}, check=False, report=None)
     (tmp_path / "here" / "Quiz_cn.tsv").unlink()
-    with pytest.raises(ConfigError, match=r"/QUIZ\.tsv: cannot be downloaded: HTTP Error 404"):
+    with pytest.raises(UserError, match=r"/QUIZ\.tsv: cannot be downloaded: HTTP Error 404"):
         fetch({}, {"quiz": entry}, check=False, report=None)
 
 
@@ -325,7 +325,7 @@ def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
-        with pytest.raises(ConfigError) as raised:
+        with pytest.raises(UserError) as raised:
             fetch({}, {"quiz": entry}, check=False, report=None)
         thread.join()
     assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: it ended 6 bytes early"
@@ -361,7 +361,7 @@ def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listens_and_never_answers:
         url = f"http://127.0.0.1:{listens_and_never_answers.getsockname()[1]}"
         entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
-        with pytest.raises(ConfigError) as raised:
+        with pytest.raises(UserError) as raised:
             fetch({}, {"quiz": entry}, check=False, report=None)
     assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: no byte came for 0.1 s"
     assert list((tmp_path / "here").iterdir()) == []

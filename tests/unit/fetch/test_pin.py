@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.fetch.pin import confirm
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_identical_data_is_taken_in_and_other_data_refused(pinned: Path):
     status = subprocess.run([sys.executable, "-m", "dvc", "status", "-q", "data.dvc"])
     assert status.returncode == 0
     (pinned / "data/mini/a.json").write_text("[1]")
-    with pytest.raises(ConfigError, match=r"^data\.dvc: the data is not what was pinned[^\n]*$"):
+    with pytest.raises(UserError, match=r"^data\.dvc: the data is not what was pinned[^\n]*$"):
         confirm(Path("data.dvc"))
     assert (pinned / "data.dvc").read_bytes() == pin
 
@@ -47,7 +47,7 @@ def test_without_git_the_data_is_compared_all_the_same(pinned: Path, capsys):
     assert said.startswith("parrot: data.dvc: the data is what was pinned; DVC's cache does not have it: ")
     assert said.count("\n") == 1
     (pinned / "data/mini/a.json").write_text("[1]")
-    with pytest.raises(ConfigError, match=r"^data\.dvc: the data is not what was pinned: data/mini: md5: expected "):
+    with pytest.raises(UserError, match=r"^data\.dvc: the data is not what was pinned: data/mini: md5: expected "):
         confirm(Path("data.dvc"))
 
 
@@ -57,16 +57,16 @@ def test_a_check_writes_nothing(pinned: Path):
     assert sorted(pinned.rglob("*")) == before
     (pinned / "data/mini/b").mkdir()
     (pinned / "data/mini/b/c.json").write_text("[]")
-    with pytest.raises(ConfigError, match="the data is not what was pinned"):
+    with pytest.raises(UserError, match="the data is not what was pinned"):
         confirm(Path("data.dvc"), check=True)
 
 
 def test_a_pin_that_is_none_is_named(tmp_path: Path):
     (tmp_path / "data.dvc").write_text("- outs")
-    with pytest.raises(ConfigError, match=r"data\.dvc: expected a file of DVC's with outs"):
+    with pytest.raises(UserError, match=r"data\.dvc: expected a file of DVC's with outs"):
         confirm(tmp_path / "data.dvc", check=True)
 
 
 def test_missing_pin(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"data\.dvc: no such pin"):
+    with pytest.raises(UserError, match=r"data\.dvc: no such pin"):
         confirm(tmp_path / "data.dvc")

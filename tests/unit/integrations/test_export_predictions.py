@@ -15,14 +15,14 @@ from parrot.config.settings import JudgeSettings
 from parrot.config.stages import ScoreSettings
 from parrot.config.staleness import canonical
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.prompts import LETTER_INSTRUCTION
 from parrot.integrations.predictions import export_predictions
 from tests.helpers.tiny_manifest import sign
 
 # A prediction file's columns: the benchmark's without the image, then those that prediction adds.
 COLUMNS = ["index", "question", "hint", "A", "B", "answer", "category"]
-ADDED = ["picture", "prediction", "prompt_sha256", "stop_reason", "router_weights"]
+ADDED = ["image_sha256", "prediction", "prompt_sha256", "stop_reason", "router_weights"]
 NEWEST = 1_790_000_000  # 2026-09-21, 14:13:20 UTC
 FOLDER = "mine/T20260921-141320"
 TEXTS = ["None", "NA", "", "=1+1", "+5", "007", "a\tb\nc", "http://a.b/c", '"quoted"', "猫。", "#N/A", "\u3000B. kedi"]
@@ -91,7 +91,7 @@ def test_a_text_too_long_for_a_spreadsheet_is_refused_and_not_cut(settings: Scor
     sign(tmp_path / "predictions", *settings.benchmarks)
     arguments = (settings, tmp_path / "predictions", tmp_path / "out", "mine")
     with pytest.raises(
-        ConfigError, match=r"prediction: expected at most 32767 characters, found 32768; use --format tsv"
+        UserError, match=r"prediction: expected at most 32767 characters, found 32768; use --format tsv"
     ):
         export_predictions(*arguments, "xlsx")
     assert list(read_tsv(export_predictions(*arguments, "tsv")[-1])["prediction"].str.len()) == [32_767, 32_768]
@@ -133,6 +133,6 @@ def test_a_judged_benchmark_has_no_right_answer_and_keeps_what_its_judge_reads(t
 @pytest.mark.parametrize("name", ["../out", "a/b", "/out", "a\\b", "..", "a\nb"])
 def test_no_name_leads_out_of_the_work_directory(settings: ScoreSettings, tmp_path: Path, name: str) -> None:
     for option, model, prefix in (("--model", name, ""), ("--prefix", "mine", name)):
-        with pytest.raises(ConfigError, match=rf"^{option}: expected a name, without folders, found "):
+        with pytest.raises(UserError, match=rf"^{option}: expected a name, without folders, found "):
             export_predictions(settings, tmp_path / "predictions", tmp_path / "out", model, "tsv", prefix)
     assert not (tmp_path / "out").exists()

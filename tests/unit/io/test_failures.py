@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from parrot.errors import ConfigError, naming, told
+from parrot.errors import UserError, naming, told
 from parrot.io import files
 from parrot.io.digests import append_line
 from parrot.io.files import atomic_path, atomic_write, check_folder, new_folder, replace
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     assert not any(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file/below"):
-        with pytest.raises(ConfigError, match=rf"^{tmp_path}/file: cannot be written to: Not a directory$"):
+        with pytest.raises(UserError, match=rf"^{tmp_path}/file: cannot be written to: Not a directory$"):
             check_folder(path)
 
 

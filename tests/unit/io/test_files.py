@@ -10,25 +10,25 @@ import torch
 from safetensors.torch import save_file
 
 from parrot.data.tsv import read_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.files import CHUNK, network_file_system, new_folder, read_content, read_json, read_object, real_path
 
 
 @pytest.mark.parametrize("read", [read_json, read_object])
 def test_a_missing_or_malformed_file_is_one_line(tmp_path: Path, read) -> None:
     path = tmp_path / "provenance.json"
-    with pytest.raises(ConfigError, match=r"provenance\.json: cannot be read: No such file or directory$"):
+    with pytest.raises(UserError, match=r"provenance\.json: cannot be read: No such file or directory$"):
         read(path)
     for content in (b"", b"{", b"[1,]", b"[" * 100_000, b"[" + b"1" * 5000 + b"]"):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"provenance\.json: expected JSON: [^\n]+$"):
+        with pytest.raises(UserError, match=r"provenance\.json: expected JSON: [^\n]+$"):
             read(path)
 
 
 @pytest.mark.parametrize("read", [read_json, read_tsv])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match="pipe: expected a regular file, found a named pipe$"):
+    with pytest.raises(UserError, match="pipe: expected a regular file, found a named pipe$"):
         read(tmp_path / "pipe")
 
 
@@ -37,7 +37,7 @@ def test_zeros_are_refused_at_the_first_one_whatever_their_number(tmp_path: Path
     path.write_bytes(b"index\n" * (CHUNK // 6 + 1))
     assert read_content(path) == path.read_bytes()
     os.truncate(path, 1 << 40)  # a hole on the disk, more than any memory
-    with pytest.raises(ConfigError, match=rf"lost\.tsv: line {CHUNK // 6 + 2}: expected text, found a zero byte$"):
+    with pytest.raises(UserError, match=rf"lost\.tsv: line {CHUNK // 6 + 2}: expected text, found a zero byte$"):
         read_content(path)
 
 
@@ -58,7 +58,7 @@ def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
 )
 def test_another_encoding_and_doubled_names_are_told_by_line(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "settings.json").write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"settings\.json: {said}[^\n]*$"):
+    with pytest.raises(UserError, match=rf"settings\.json: {said}[^\n]*$"):
         read_json(tmp_path / "settings.json")
 
 
@@ -71,7 +71,7 @@ def test_another_value_than_an_object_is_named(tmp_path: Path) -> None:
     path = tmp_path / "provenance.json"
     path.write_text("[]")
     assert read_json(path) == []
-    with pytest.raises(ConfigError, match=r"provenance\.json: expected a JSON object, found list$"):
+    with pytest.raises(UserError, match=r"provenance\.json: expected a JSON object, found list$"):
         read_object(path)
     path.write_text('{"seed": 0}')
     assert read_object(path) == {"seed": 0}

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from parrot.errors import ConfigError, told
+from parrot.errors import UserError, told
 from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictor import Item
-from parrot.io.lock import only_one
+from parrot.io.lock import exclusive_lock
 from tests.helpers.locks import held
 from tests.helpers.tiny_questions import in_memory, predict_settings
 from tests.helpers.tiny_training import talkative_model
@@ -29,9 +29,9 @@ def folder(tmp_path: Path) -> Path:
 def test_one_at_a_time_until_the_other_is_dead(folder: Path) -> None:
     with held(folder) as holder:
         told = rf"^{folder}: process {holder.pid} on \S+ is training here; expected one at a time$"
-        with pytest.raises(ConfigError, match=told), only_one(folder, "training"):
+        with pytest.raises(UserError, match=told), exclusive_lock(folder, "training"):
             pass
-    with only_one(folder, "training"):
+    with exclusive_lock(folder, "training"):
         assert not list(folder.iterdir()), "NFS does not remove a folder with an open file in it"
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -40,7 +40,7 @@ def test_who_waits_has_the_folder_when_the_other_lets_go(folder: Path, capsys: p
     order: list[str] = []
 
     def wait() -> None:
-        with only_one(folder, "composing", wait=True):
+        with exclusive_lock(folder, "composing", wait=True):
             order.append("waited")
 
     with held(folder) as holder:
@@ -57,21 +57,21 @@ def test_who_waits_has_the_folder_when_the_other_lets_go(folder: Path, capsys: p
 
 def test_a_job_that_was_started_again_elsewhere_goes_on_over_the_lock_of_a_node_that_is_down(folder, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "31")
-    with only_one(folder, "training"):
-        with pytest.raises(ConfigError, match="of Slurm job 31 is training here"), only_one(folder, "training"):
+    with exclusive_lock(folder, "training"):
+        with pytest.raises(UserError, match="of Slurm job 31 is training here"), exclusive_lock(folder, "training"):
             pass  # on this node the kernel knows that its first process is alive
         monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="another"))
-        with only_one(folder, "training"):
+        with exclusive_lock(folder, "training"):
             monkeypatch.setenv("SLURM_JOB_ID", "311")
-            with pytest.raises(ConfigError, match="another of Slurm job 31 is training here"):
-                only_one(folder, "training").__enter__()
+            with pytest.raises(UserError, match="another of Slurm job 31 is training here"):
+                exclusive_lock(folder, "training").__enter__()
 
 
 def test_a_lock_that_the_disk_has_no_room_for_is_named_and_goes(folder: Path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large") as full, only_one(folder, "training"):
+        with pytest.raises(OSError, match="File too large") as full, exclusive_lock(folder, "training"):
             pytest.fail("the folder is held")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -85,7 +85,7 @@ def test_a_second_prediction_of_the_same_is_refused(tmp_path: Path, monkeypatch:
 
     def and_another_one(predictor: ParrotPredictor, items: list[Item]) -> object:
         if not refused:
-            with pytest.raises(ConfigError, match="is predicting here; expected one at a time$") as error:
+            with pytest.raises(UserError, match="is predicting here; expected one at a time$") as error:
                 predict(settings, in_memory(built), tmp_path / "second", tmp_path / "work", 8)
             refused.append(error)
         return generate(predictor, items)

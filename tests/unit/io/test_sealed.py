@@ -12,10 +12,10 @@ from transformers import AutoTokenizer
 
 from parrot.data.conversations import load
 from parrot.data.feature_store import Features, digests_of, remember, stored, write_block
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.digests import append_line, read_lines, read_record, write_record
 from parrot.model import ParrotImageProcessor, ParrotProcessor
-from parrot.train.checkpoints import METRICS, WHOLE, identities, mark_whole, newest_sound
+from parrot.train.checkpoints import COMPLETE, METRICS, identities, latest_valid, mark_complete
 from tests.helpers.tiny_training import write_backbones, write_set
 
 VALUES = [{"step": 1, "text": "ж\u2028"}, [0.1, None, float("inf")], {}]
@@ -109,7 +109,7 @@ def processor(tmp_path_factory):
 @damaged
 @pytest.mark.parametrize("part", ["*.arrow", "*.json"])
 def test_a_damaged_tokenised_set_is_named_and_tokenised_anew(part, damage, processor, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("parrot.data.conversations.ROWS_A_BLOCK", 4)
+    monkeypatch.setattr("parrot.data.conversations.ROWS_PER_BLOCK", 4)
     entry, cache = write_set(tmp_path, "en", count=9), tmp_path / "cache"
     rows = load((entry,), processor, cache, 512)[:]
     (path,) = cache.glob(part)
@@ -127,7 +127,7 @@ def test_a_tokenised_set_that_ends_behind_a_batch_is_not_whole(processor, tmp_pa
     for count in (4, 9):
         (tmp_path / f"{count}").mkdir()
         entries.append(write_set(tmp_path / f"{count}", "en", count=count))
-    monkeypatch.setattr("parrot.data.conversations.ROWS_A_BLOCK", 4)
+    monkeypatch.setattr("parrot.data.conversations.ROWS_PER_BLOCK", 4)
     cache = tmp_path / "cache"
     rows = load((entries[1],), processor, cache, 512)[:]
     (path,) = cache.glob("*.arrow")
@@ -164,19 +164,19 @@ def test_a_flipped_row_of_features_is_told_when_it_is_read_and_its_block_goes(bl
     spoil(path, lambda content: flipped(content, len(content) - 4 * SHAPE[0] * SHAPE[1] - 1))  # the end of row 1
     read = Features(stored(path.parent), SHAPE, torch.float32)
     assert torch.equal(read(["a", "c"]), features[[0, 2]])
-    with pytest.raises(ConfigError, match=rf"^{path}: damaged, and removed; expected .*: start again"):
+    with pytest.raises(UserError, match=rf"^{path}: damaged, and removed; expected .*: start again"):
         read(["b"])
     assert stored(path.parent) == {}
 
 
 @damaged
-def test_damaged_digests_of_pictures_are_taken_again(damage, tmp_path, capsys):
+def test_damaged_digests_of_images_are_taken_again(damage, tmp_path, capsys):
     (tmp_path / "a").write_bytes(b"one")
     known = tmp_path / "known"
     remember(digests_of([str(tmp_path / "a")], known), known)
     spoil(known, damage)
     assert digests_of([str(tmp_path / "a")], known) == digests_of([str(tmp_path / "a")], tmp_path / "none")
-    assert told(capsys) == [f"parrot: warning: {known}: damaged; all pictures are read again"]
+    assert told(capsys) == [f"parrot: warning: {known}: damaged; all images are read again"]
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -189,17 +189,17 @@ def save(folder: Path, step: int) -> Path:
     for part in PARTS:
         (checkpoint / part).parent.mkdir(parents=True, exist_ok=True)
         (checkpoint / part).write_bytes(f"{part} of step {step}".encode())
-    mark_whole(checkpoint, "ddp", 1, identities(checkpoint, PARTS))
+    mark_complete(checkpoint, "ddp", 1, identities(checkpoint, PARTS))
     return checkpoint
 
 
 @damaged
-@pytest.mark.parametrize("part", [*PARTS, WHOLE])
+@pytest.mark.parametrize("part", [*PARTS, COMPLETE])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(part, damage, tmp_path, capsys):
     before, last = save(tmp_path, 5), save(tmp_path, 10)
-    assert newest_sound(tmp_path) == last
+    assert latest_valid(tmp_path) == last
     spoil(last / part, damage)
-    assert newest_sound(tmp_path) == before
+    assert latest_valid(tmp_path) == before
     assert told(capsys) == [f"parrot: warning: {last / part}: damaged; training goes on from checkpoint-5"]
     assert list(tmp_path.iterdir()) == [before], "retention would count a damaged one"
 
@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(part, damage, tmp_pat
 def test_a_checkpoint_that_lost_a_part_is_damaged_and_after_the_last_one_training_starts_anew(part, tmp_path, capsys):
     only = save(tmp_path, 5)
     (only / part).unlink()
-    assert newest_sound(tmp_path) is None
+    assert latest_valid(tmp_path) is None
     assert told(capsys) == [f"parrot: warning: {only / part}: damaged; training starts anew"]
 
 
@@ -216,6 +216,6 @@ def test_what_is_in_a_checkpoint_s_place_is_removed(tmp_path, capsys):
     before = save(tmp_path, 5)
     (tmp_path / "checkpoint-10").write_text("a file")
     (tmp_path / "checkpoint-15").symlink_to(tmp_path / "nowhere")
-    assert newest_sound(tmp_path) == before
+    assert latest_valid(tmp_path) == before
     assert list(tmp_path.iterdir()) == [before]
     assert not told(capsys)

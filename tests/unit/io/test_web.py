@@ -12,7 +12,7 @@ import pytest
 from parrot.config.base import validate
 from parrot.config.catalog import WebFolder
 from parrot.config.settings import JudgeSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.io.web import check_address, open_address, shown, without_secrets
 from parrot.tracking.store import connect
 
@@ -26,7 +26,7 @@ NO_SERVER = [
 @pytest.mark.parametrize("url", NO_SERVER)
 def test_an_address_that_is_no_servers_is_refused_in_the_configuration_and_when_it_is_opened(url: str) -> None:
     for kind, entry in ((WebFolder, {"url": url}), (JudgeSettings, {"name": "judge", "url": url})):
-        with pytest.raises(ConfigError, match="url: .*expected (an http|the address)") as refused:
+        with pytest.raises(UserError, match="url: .*expected (an http|the address)") as refused:
             validate(kind, entry, "config")
         assert "secret" not in str(refused.value)
     with pytest.raises(ValueError, match="expected"):

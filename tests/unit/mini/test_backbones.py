@@ -17,12 +17,12 @@ from parrot.constants import PAPER_LANGUAGES
 from parrot.io.digests import file_sha256
 from parrot.mini.backbones.contrastive import contrastive_loss, pixel_values
 from parrot.mini.backbones.corpus import Writer
+from parrot.mini.backbones.images import Sampler, mirror
 from parrot.mini.backbones.language import Example, accuracy, batches, encode, loss_of, new_model
 from parrot.mini.backbones.make import CONCEPTS, RESOURCES, SEED
-from parrot.mini.backbones.pictures import Sampler, mirror
 from parrot.mini.compose.material import load_material
-from parrot.mini.compose.pictures import Scene
 from parrot.mini.compose.questions import is_reserved
+from parrot.mini.compose.scenes import Scene
 from parrot.model.chat_template import QWEN
 from tests.helpers.prompt_reader import PromptReader
 
@@ -62,9 +62,9 @@ def test_encoders_load_with_the_plain_classes(name):
     assert not report["unexpected_keys"]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     processor = CLIPImageProcessorPil.from_pretrained(FOLDER / name)
-    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    pixels = processor(images=picture, return_tensors="pt").pixel_values
-    torch.testing.assert_close(pixels, pixel_values(picture[None]))
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    pixels = processor(images=image, return_tensors="pt").pixel_values
+    torch.testing.assert_close(pixels, pixel_values(image[None]))
     assert model(pixels, output_hidden_states=True).hidden_states[-2].shape == (1, 26, 128)
 
 
@@ -112,10 +112,10 @@ def test_special_tokens_are_single(tokenizer):
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, "qwen"])
-def test_made_from_training_houses_and_what_ships_now(name):
+def test_made_from_training_emoji_sets_and_what_ships_now(name):
     record = json.loads((FOLDER / name / "provenance.json").read_text())
-    pictures = sorted(Path(file).stem for file in record["sources"] if file.startswith("pictures/"))
-    assert pictures == TRAINING
+    images = sorted(Path(file).stem for file in record["sources"] if file.startswith("images/"))
+    assert images == TRAINING
     for file, digest in record["sources"].items():
         assert file_sha256(RESOURCES / file) == digest, f"{file} has changed: make {name} anew"
 
@@ -165,7 +165,7 @@ def test_languages_are_drawn_apart(lines):
 # --- how they are made -----------------------------------------------------------------------------------------------
 
 
-def test_a_batch_of_pictures_is_the_seed_s_alone(material):
+def test_a_batch_of_images_is_the_seed_s_alone(material):
     favoured = material.concepts.ids[:20]
     first, again = (Sampler(material, favoured, ("noto",), "en", 40, seed=5)(3) for _ in range(2))
     other = Sampler(material, favoured, ("noto",), "en", 40, seed=6)(3)
@@ -176,11 +176,11 @@ def test_a_batch_of_pictures_is_the_seed_s_alone(material):
 
 
 def test_a_mirror_swaps_left_and_right_only():
-    picture = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    seen, scene = mirror(picture, Scene("horizontal", ("dog", "rose")))
-    assert (seen[:, 0] == picture[:, 39]).all()
+    image = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    seen, scene = mirror(image, Scene("horizontal", ("dog", "rose")))
+    assert (seen[:, 0] == image[:, 39]).all()
     assert scene == Scene("horizontal", ("rose", "dog"))
-    assert mirror(picture, Scene("vertical", ("dog", "rose")))[1] == Scene("vertical", ("dog", "rose"))
+    assert mirror(image, Scene("vertical", ("dog", "rose")))[1] == Scene("vertical", ("dog", "rose"))
 
 
 def test_contrastive_loss_of_distinct_captions_is_clip_s():

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from parrot.constants import PAPER_LANGUAGES
-from parrot.mini.sources.houses import HOUSES
+from parrot.mini.sources.emoji_sets import EMOJI_SETS
 from parrot.mini.sources.packages import GROUPS, NAMES
 
 MINI = Path(__file__).parents[3] / "workflow" / "resources" / "mini"
@@ -29,44 +29,44 @@ def categories():
     return json.loads((MINI / "categories.json").read_text(encoding="utf-8"))
 
 
-def archive(house):
-    return zipfile.ZipFile(MINI / "pictures" / f"{house}.zip")
+def archive(emoji_set):
+    return zipfile.ZipFile(MINI / "images" / f"{emoji_set}.zip")
 
 
 def test_checksums_cover_everything_made_and_match():
     lines = (MINI / "checksums.sha256").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    pictures = {f"pictures/{path.name}" for path in (MINI / "pictures").iterdir()}
-    assert set(listed) == {"concepts.json", "categories.json", "filters.json"} | pictures
+    images = {f"images/{path.name}" for path in (MINI / "images").iterdir()}
+    assert set(listed) == {"concepts.json", "categories.json", "filters.json"} | images
     for name, digest in listed.items():
         assert hashlib.sha256((MINI / name).read_bytes()).hexdigest() == digest, name
 
 
-def test_pictures_stay_under_four_megabytes():
-    assert sum(path.stat().st_size for path in (MINI / "pictures").iterdir()) < 4 * MEGABYTE
+def test_images_stay_under_four_megabytes():
+    assert sum(path.stat().st_size for path in (MINI / "images").iterdir()) < 4 * MEGABYTE
 
 
-@pytest.mark.parametrize("house", [house.name for house in HOUSES])
-def test_archive_holds_exactly_the_concepts_that_the_house_draws(concepts, house):
-    with archive(house) as file:
-        assert file.namelist() == sorted(f"{c['id']}.png" for c in concepts if house in c["houses"])
+@pytest.mark.parametrize("emoji_set", [emoji_set.name for emoji_set in EMOJI_SETS])
+def test_archive_holds_exactly_the_concepts_that_the_emoji_set_draws(concepts, emoji_set):
+    with archive(emoji_set) as file:
+        assert file.namelist() == sorted(f"{c['id']}.png" for c in concepts if emoji_set in c["houses"])
         assert {(member.compress_type, member.date_time) for member in file.infolist()} == {
             (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))
         }
 
 
-def test_only_the_two_oldest_houses_may_lack_a_concept(concepts):
+def test_only_the_two_oldest_emoji_sets_may_lack_a_concept(concepts):
     everywhere = {"noto", "fluent", "fluent-flat", "emojione", "twemoji", "openmoji"}
     assert all(everywhere <= set(concept["houses"]) for concept in concepts)
 
 
-@pytest.mark.parametrize("house", [house.name for house in HOUSES])
-def test_pictures_decode_and_show_something_on_a_transparent_ground(house):
-    with archive(house) as file:
+@pytest.mark.parametrize("emoji_set", [emoji_set.name for emoji_set in EMOJI_SETS])
+def test_images_decode_and_show_something_on_a_transparent_ground(emoji_set):
+    with archive(emoji_set) as file:
         for name in file.namelist():
-            with Image.open(io.BytesIO(file.read(name))) as picture:
-                assert (picture.format, picture.mode, picture.size) == ("PNG", "RGBA", (64, 64)), name
-                seen = sum(count for alpha, count in enumerate(picture.getchannel("A").histogram()) if alpha > 127)
+            with Image.open(io.BytesIO(file.read(name))) as image:
+                assert (image.format, image.mode, image.size) == ("PNG", "RGBA", (64, 64)), name
+                seen = sum(count for alpha, count in enumerate(image.getchannel("A").histogram()) if alpha > 127)
                 assert 64 * 64 * 0.03 < seen < 64 * 64, name
 
 
@@ -114,7 +114,7 @@ def test_first_concepts_are_balanced_over_categories(concepts, categories, count
 
 def test_every_package_is_attributed():
     text = (MINI / "LICENCES.md").read_text(encoding="utf-8")
-    for package in [*(house.package for house in HOUSES), GROUPS, NAMES]:
+    for package in [*(emoji_set.package for emoji_set in EMOJI_SETS), GROUPS, NAMES]:
         assert f"`{package.name}` {package.version} |" in text
     for file in (MINI / "licences").iterdir():
         assert f"licences/{file.name}" in text

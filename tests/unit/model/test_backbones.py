@@ -33,10 +33,10 @@ from tests.helpers.tiny_model import SIDE
 from tests.helpers.tiny_training import common_settings
 
 WIDTHS = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-PICTURE = {"image_size": SIDE, "patch_size": 4}
+IMAGE = {"image_size": SIDE, "patch_size": 4}
 CROPPED = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
 STRETCHED = {"size": {"height": SIDE, "width": SIDE}}
-# Whole encoders, text part included, as they are published; their image settings; visual tokens of a picture.
+# Whole encoders, text part included, as they are published; their image settings; visual tokens of an image.
 ENCODERS: dict[str, tuple[Any, Any, Any, Any, dict[str, Any], int]] = {
     "clip": (CLIPModel, CLIPConfig, CLIPVisionConfig, CLIPImageProcessorPil, CROPPED, 10),
     "chinese_clip": (ChineseCLIPModel, ChineseCLIPConfig, ChineseCLIPVisionConfig, CLIPImageProcessorPil, CROPPED, 10),
@@ -48,7 +48,7 @@ LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ<|>_?.!"
 def save_encoder(kind: str, folder: Path) -> Any:
     whole, config, vision, processor, settings, _ = ENCODERS[kind]
     torch.manual_seed(3)
-    model = whole(config(text_config=WIDTHS, vision_config=vision(**WIDTHS, **PICTURE).to_dict(), projection_dim=8))
+    model = whole(config(text_config=WIDTHS, vision_config=vision(**WIDTHS, **IMAGE).to_dict(), projection_dim=8))
     model.save_pretrained(folder)
     processor(**settings).save_pretrained(folder)
     return model.vision_model
@@ -127,9 +127,9 @@ def test_every_way_to_a_prompt_starts_alike(built):
     expected = processor.encode(prompt)
     assert expected[:2] == processor.tokenizer.convert_tokens_to_ids(["<s>", "<|im_start|>"])
     assert expected.count(expected[0]) == 1
-    picture = Image.new("RGB", (9, 9))
-    assert processor(text=[prompt], images=[picture])["input_ids"] == [expected]
-    question = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "who?"}]}
+    image = Image.new("RGB", (9, 9))
+    assert processor(text=[prompt], images=[image])["input_ids"] == [expected]
+    question = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "who?"}]}
     asked = processor.apply_chat_template([question], add_generation_prompt=True, tokenize=True, return_dict=True)
     assert asked["input_ids"] == [expected]
     conversation = [{"from": "human", "value": "<image>\nwho?"}, {"from": "gpt", "value": "me"}]

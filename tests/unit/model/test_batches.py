@@ -7,12 +7,12 @@ import pytest
 
 from parrot.config.runs import Suite
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predictor import Generation, Item
 from parrot.model.build import build
 from tests.bench.asking import answer_questions, encode
-from tests.helpers.tiny_questions import COLOURS, item, picture
+from tests.helpers.tiny_questions import COLOURS, image, item
 
 ASKED = {
     "en": "What is in the picture?",
@@ -33,9 +33,9 @@ def built():
 
 @pytest.fixture(scope="module")
 def questions() -> list[Item]:
-    """In six languages about three pictures and none, of 1 to 4 sentences."""
+    """In six languages about three images and none, of 1 to 4 sentences."""
     shown = [
-        item(f"<image>\n{' '.join([ASKED[language]] * (1 + n % 4))}", picture(colour), "", LIMIT, language)
+        item(f"<image>\n{' '.join([ASKED[language]] * (1 + n % 4))}", image(colour), "", LIMIT, language)
         for language in PAPER_LANGUAGES
         for n, colour in enumerate(COLOURS)
     ]
@@ -66,7 +66,7 @@ def test_neither_other_questions_nor_padding_change_an_answer(
     built, questions: list[Item], alone: list[Generation]
 ) -> None:
     predictor = ParrotPredictor(*built)
-    encode(predictor, [picture(colour) for colour in COLOURS], 3)
+    encode(predictor, [image(colour) for colour in COLOURS], 3)
     lengths = predictor.lengths(questions)
 
     def generated(places: list[int]) -> list[Generation]:
@@ -83,6 +83,6 @@ def test_neither_other_questions_nor_padding_change_an_answer(
 
 
 def test_a_question_that_is_longer_than_the_model_reads_is_named(built) -> None:
-    question = item("<image>\n" + ASKED["tr"] * 200, picture("red"), "quiz.tsv: row 7", LIMIT, "tr")
-    with pytest.raises(ConfigError, match=r"^quiz.tsv: row 7: expected a prompt of at most 512 tokens, found \d+$"):
+    question = item("<image>\n" + ASKED["tr"] * 200, image("red"), "quiz.tsv: row 7", LIMIT, "tr")
+    with pytest.raises(UserError, match=r"^quiz.tsv: row 7: expected a prompt of at most 512 tokens, found \d+$"):
         ParrotPredictor(*built).prepare([question])

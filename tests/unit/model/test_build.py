@@ -20,7 +20,7 @@ from transformers import (
 
 from parrot.config.settings import ExpertSettings
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import (
     ParrotConfig,
     ParrotForConditionalGeneration,
@@ -30,7 +30,7 @@ from parrot.model import (
 )
 from parrot.model.build import build, projector_sha256, save_projector, trainable
 from parrot.model.checkpoint import load, load_parrot
-from tests.helpers.tiny_model import CLOSE, collate, pictures, row, tiny_config, tiny_processor, tiny_tokenizer
+from tests.helpers.tiny_model import CLOSE, collate, images, row, tiny_config, tiny_processor, tiny_tokenizer
 from tests.helpers.tiny_training import common_settings
 
 
@@ -118,13 +118,13 @@ def test_the_projector_goes_from_stage_to_stage(align, backbones, tmp_path):
 
 
 def test_a_projector_that_does_not_fit_is_named(align, backbones, tmp_path):
-    with pytest.raises(ConfigError, match=r"projector: no model\.safetensors"):
+    with pytest.raises(UserError, match=r"projector: no model\.safetensors"):
         build(align, tmp_path / "projector")
     save_projector(build(align)[0], tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     state["linear_1.weight"] = state["linear_1.weight"][:, :5].contiguous()
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(ConfigError, match=r"linear_1\.weight: expected a tensor of shape \(16, 12\), found \(16, 5\)"):
+    with pytest.raises(UserError, match=r"linear_1\.weight: expected a tensor of shape \(16, 12\), found \(16, 5\)"):
         build(align, tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_save_and_load(backbones, tmp_path):
     token = model.config.image_token_id
     batch = collate([[token if id_ >= 300 else id_ % 256 for id_ in row(5, "image", 9)]])
     with torch.no_grad():
-        logits = [m(**batch, pixel_values=pictures(1)).logits for m in (model, loaded)]
+        logits = [m(**batch, pixel_values=images(1)).logits for m in (model, loaded)]
     torch.testing.assert_close(*logits, **CLOSE)
     assert loaded_processor.image_token_id == token
     assert loaded_processor.num_image_tokens == processor.num_image_tokens
@@ -175,7 +175,7 @@ def test_a_folder_that_is_no_model_is_one_clear_line(tmp_path, files, message):
         (folder / name).write_text("{}")
     if files == []:
         folder.mkdir()
-    with pytest.raises(ConfigError, match=rf"model: {message}") as error:
+    with pytest.raises(UserError, match=rf"model: {message}") as error:
         load_parrot(folder)
     assert "\n" not in str(error.value)
 
@@ -189,9 +189,9 @@ def test_weights_that_are_not_whole_are_one_clear_line(backbones, tmp_path):
     del state["model.expert_block.experts.up_proj"]
     save_file(state, weights, metadata={"format": "pt"})
     expected = r"model\.expert_block\.experts\.up_proj: expected \(2, 8, 16\) by config\.json, found nothing"
-    with pytest.raises(ConfigError, match=expected):
+    with pytest.raises(UserError, match=expected):
         load_parrot(tmp_path)
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match="the weights cannot be read") as error:
+    with pytest.raises(UserError, match="the weights cannot be read") as error:
         load_parrot(tmp_path)
     assert "\n" not in str(error.value)

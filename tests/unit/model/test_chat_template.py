@@ -1,4 +1,4 @@
-"""`apply_chat_template`: messages with pictures to what the model reads."""
+"""`apply_chat_template`: messages with images to what the model reads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def processor() -> ParrotProcessor:
     return tiny_processor()
 
 
-def picture(seed: int) -> Image.Image:
+def image(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 
 
 def user(*parts: Any) -> dict[str, Any]:
-    """A user's message of texts and of pictures, objects or paths."""
+    """A user's message of texts and of images, objects or paths."""
     return {
         "role": "user",
         "content": [
@@ -44,11 +44,11 @@ def equal(found: Any, expected: Any) -> bool:
     return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_turns_with_pictures(processor):
+def test_turns_with_image(processor):
     messages = [
-        user(picture(0), "Ne var?"),
+        user(image(0), "Ne var?"),
         {"role": "assistant", "content": [{"type": "text", "text": "Kedi."}]},
-        user("Ya burada?", picture(1)),
+        user("Ya burada?", image(1)),
     ]
     text = (
         f"{SYSTEM}<|im_start|>user\n<image>\nNe var?<|im_end|>\n<|im_start|>assistant\nKedi.<|im_end|>\n"
@@ -56,12 +56,12 @@ def test_turns_with_pictures(processor):
     )
     assert processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) == text
     inputs = processor.apply_chat_template(messages, **READY)
-    assert equal(inputs, processor(text=[text], images=[picture(0), picture(1)], return_tensors="pt"))
+    assert equal(inputs, processor(text=[text], images=[image(0), image(1)], return_tensors="pt"))
     assert inputs["input_ids"][0].tolist() == processor.encode(text)
 
 
 def test_training_reads_the_same(processor):
-    messages = [user(picture(0), "Ne var?"), {"role": "assistant", "content": "Kedi."}]
+    messages = [user(image(0), "Ne var?"), {"role": "assistant", "content": "Kedi."}]
     conversation = [{"from": "human", "value": "Ne var?\n<image>"}, {"from": "gpt", "value": "Kedi."}]
     inputs = processor.apply_chat_template(messages, tokenize=True, return_dict=True)
     assert inputs["input_ids"] == [processor.format_conversation(conversation)[0]]
@@ -74,15 +74,15 @@ def test_own_system_prompt(processor):
 
 
 @pytest.mark.parametrize("key", ["path", "url", "image"])
-def test_pictures_of_files(processor, tmp_path, key):
-    picture(0).save(tmp_path / "picture.png")
-    inputs = processor.apply_chat_template([user({key: str(tmp_path / "picture.png")}, "?")], **READY)
-    assert equal(inputs, processor.apply_chat_template([user(picture(0), "?")], **READY))
+def test_images_of_files(processor, tmp_path, key):
+    image(0).save(tmp_path / "image.png")
+    inputs = processor.apply_chat_template([user({key: str(tmp_path / "image.png")}, "?")], **READY)
+    assert equal(inputs, processor.apply_chat_template([user(image(0), "?")], **READY))
 
 
 @torch.no_grad()
 def test_a_batch_of_conversations(processor):
-    conversations = [[user(picture(0), "Ne var?")], [user("a")], [user(picture(1), "?")]]
+    conversations = [[user(image(0), "Ne var?")], [user("a")], [user(image(1), "?")]]
     inputs = processor.apply_chat_template(conversations, padding=True, **READY)
     assert inputs["pixel_values"].shape == (2, 3, 12, 12)
     model = tiny_model(image_token_id=processor.image_token_id)

@@ -27,19 +27,19 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import AutoProcessor
 
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotImageProcessor, ParrotModel
-from tests.helpers.tiny_model import CLOSE, collate, pictures, row, tiny_config, tiny_model, tiny_processor
+from tests.helpers.tiny_model import CLOSE, collate, images, row, tiny_config, tiny_model, tiny_processor
 
 GREEDY = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
 
 
 def batch() -> dict[str, Any]:
     rows = [row(5, "image", 9, seed=1), row(12, seed=2), row(3, "image", 4, seed=3)]
-    return {**collate(rows, "left"), "pixel_values": pictures(2)}
+    return {**collate(rows, "left"), "pixel_values": images(2)}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A model, whose answers depend on pictures, and its processor, as training writes them."""
+    """A model, whose answers depend on images, and its processor, as training writes them."""
     path = tmp_path_factory.mktemp("model")
     processor = tiny_processor()
     model = tiny_model(image_token_id=processor.image_token_id, moe_weight=1.0)
@@ -52,7 +52,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 
 
@@ -162,8 +162,8 @@ def test_weights_in_several_files(tmp_path):
 
 @pytest.mark.parametrize("available", [False, True])
 @pytest.mark.parametrize("asked", [{}, {"backend": "torchvision"}, {"use_fast": True}], ids=str)
-def test_pictures_go_through_pil_whatever_is_installed(folder, picture, monkeypatch, available, asked):
-    expected = tiny_processor().image_processor(picture, return_tensors="pt")["pixel_values"]
+def test_images_go_through_pil_whatever_is_installed(folder, image, monkeypatch, available, asked):
+    expected = tiny_processor().image_processor(image, return_tensors="pt")["pixel_values"]
     monkeypatch.setattr(image_processing_auto, "is_torchvision_available", lambda: available)
     for processor in (
         AutoImageProcessor.from_pretrained(folder, **asked),
@@ -171,20 +171,20 @@ def test_pictures_go_through_pil_whatever_is_installed(folder, picture, monkeypa
     ):
         assert type(processor) is ParrotImageProcessor
         assert processor.backend == "pil"
-        assert torch.equal(processor(picture, return_tensors="pt")["pixel_values"], expected)
+        assert torch.equal(processor(image, return_tensors="pt")["pixel_values"], expected)
 
 
 @pytest.mark.parametrize("given", ["object", "path"])
-def test_pipeline_answers_as_generate_does(folder, picture, tmp_path, given):
-    picture.save(tmp_path / "picture.png")
-    shown = {"image": picture} if given == "object" else {"path": str(tmp_path / "picture.png")}
+def test_pipeline_answers_as_generate_does(folder, image, tmp_path, given):
+    image.save(tmp_path / "image.png")
+    shown = {"image": image} if given == "object" else {"path": str(tmp_path / "image.png")}
     messages = [{"role": "user", "content": [{"type": "image", **shown}, {"type": "text", "text": "Ne var?"}]}]
     ask = pipeline("image-text-to-text", model=str(folder))
     assert type(ask.model) is ParrotForConditionalGeneration
     answer = ask(messages, generate_kwargs=GREEDY, return_full_text=False)[0]["generated_text"]
     model, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     prompt = processor.format_prompt("<image>\nNe var?")
-    inputs = processor(text=[prompt], images=[picture], return_tensors="pt")
+    inputs = processor(text=[prompt], images=[image], return_tensors="pt")
     output = model.generate(**inputs, **GREEDY)[0, inputs["input_ids"].shape[1] :]
     assert len(output) == 6
     assert answer == processor.decode(output, skip_special_tokens=True)

@@ -13,7 +13,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from parrot.evaluate.generate import generate
 from tests.bench.plain import PlainParrot
-from tests.helpers.tiny_model import VOCABULARY, collate, pictures, row, tiny_model
+from tests.helpers.tiny_model import VOCABULARY, collate, images, row, tiny_model
 
 ANSWER = 3
 
@@ -36,11 +36,11 @@ class Recorder(TorchDispatchMode):
 
 
 def training_batch(samples: int) -> dict[str, Tensor]:
-    """Rows of equal length, one picture each, the last tokens supervised."""
+    """Rows of equal length, one image each, the last tokens supervised."""
     batch = collate([row(5, "image", 40, seed=seed) for seed in range(samples)])
     ids = batch["input_ids"]
     labels = torch.where(torch.arange(ids.shape[1]) >= ids.shape[1] - ANSWER, ids, -100)
-    return {"input_ids": ids, "labels": labels, "pixel_values": pictures(samples)}
+    return {"input_ids": ids, "labels": labels, "pixel_values": images(samples)}
 
 
 def training_model(**over: Any) -> nn.Module:
@@ -75,12 +75,12 @@ def test_generation_gives_the_head_the_last_position_only():
     rows = head_rows(model)
     prompts = [row(5, "image", 9), row(3, "image", 2)]
     model.generate(
-        **collate(prompts, "left"), pixel_values=pictures(2), max_new_tokens=3, do_sample=False, pad_token_id=0
+        **collate(prompts, "left"), pixel_values=images(2), max_new_tokens=3, do_sample=False, pad_token_id=0
     )
     assert rows == [2, 2, 2]
     rows.clear()
     model.generation_config.eos_token_id = VOCABULARY
-    generate(model, [np.array(prompt) for prompt in prompts], model.encode_images(pictures(2)), max_new_tokens=3)
+    generate(model, [np.array(prompt) for prompt in prompts], model.encode_images(images(2)), max_new_tokens=3)
     assert rows[:2] == [2, 2]
 
 

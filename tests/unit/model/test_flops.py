@@ -12,7 +12,7 @@ from transformers import SiglipVisionConfig
 
 from parrot.evaluate.generate import generate
 from parrot.model.flops import STAGE_2, Question, Sample, prediction_flops, recomputed_flops, training_flops
-from tests.helpers.tiny_model import VISUAL_TOKENS, VOCABULARY, pictures, row, tiny_config, tiny_model
+from tests.helpers.tiny_model import VISUAL_TOKENS, VOCABULARY, images, row, tiny_config, tiny_model
 
 TEXT, PROMPT, ANSWER, SAMPLES = 12, 7, 4, 3
 LENGTH = TEXT + VISUAL_TOKENS
@@ -39,7 +39,7 @@ def counted(fields: dict[str, Any], trained: tuple[str, ...]) -> int:
     labels = torch.where(torch.arange(LENGTH) >= LENGTH - ANSWER, ids, -100)
     read = torch.tensor([row(PROMPT, seed=seed) for seed in range(SAMPLES)])
     with FlopCounterMode(display=False) as counter:
-        model(ids, labels=labels, pixel_values=pictures(SAMPLES), router_input_ids=read).loss.backward()
+        model(ids, labels=labels, pixel_values=images(SAMPLES), router_input_ids=read).loss.backward()
     text = model.config.text_config
     masked_pairs = LENGTH * (LENGTH - 1) // 2
     masked = 3 * 2 * 2 * masked_pairs * text.hidden_size * text.num_hidden_layers * SAMPLES
@@ -47,13 +47,13 @@ def counted(fields: dict[str, Any], trained: tuple[str, ...]) -> int:
 
 
 def counted_prediction(fields: dict[str, Any], questions: int, shown: int) -> int:
-    """As `counted`, of answers to so many questions about each of `shown` pictures."""
+    """As `counted`, of answers to so many questions about each of `shown` images."""
     model = tiny_model(**fields)
     model.set_attn_implementation("eager")
     model.generation_config.eos_token_id = -1  # never generated, so that every answer has its full length
     prompts = [np.array(row(3, "image", TEXT - 3, seed=seed)) for seed in range(questions * shown)]
     with FlopCounterMode(display=False) as counter:
-        features = model.encode_images(pictures(shown)).repeat_interleave(questions, 0)
+        features = model.encode_images(images(shown)).repeat_interleave(questions, 0)
         generate(
             model, prompts, features, ANSWER, router={"router_input_ids": torch.tensor([row(TEXT)] * len(prompts))}
         )
@@ -71,12 +71,12 @@ def test_operations_equal_torch_s_count(fields, trained):
     "fields", [{}, {"num_experts": 0}, {"expert_type": "two_layer", "router": "image"}, {"router": "uniform"}], ids=str
 )
 def test_operations_of_prediction_equal_torch_s_count(fields):
-    parts = prediction_flops(tiny_config(**fields), [Question(TEXT, ANSWER)] * 6, pictures=2)
+    parts = prediction_flops(tiny_config(**fields), [Question(TEXT, ANSWER)] * 6, images=2)
     assert sum(parts.values()) == counted_prediction(fields, questions=3, shown=2)
 
 
-def test_a_question_in_words_alone_costs_no_picture():
-    parts = prediction_flops(tiny_config(), [Question(TEXT, 1, pictures=0)], pictures=0)
+def test_a_question_in_words_alone_costs_no_image():
+    parts = prediction_flops(tiny_config(), [Question(TEXT, 1, images=0)], images=0)
     assert [name for name, count in parts.items() if count] == ["language_model", "lm_head"]
     assert parts["lm_head"] == 2 * 16 * VOCABULARY
 
@@ -88,7 +88,7 @@ def test_checkpointing_repeats_the_forward_pass_of_the_layers():
     assert recomputed_flops(tiny_config(), [SAMPLE] * 3) == 3 * expected
 
 
-def test_only_the_experts_that_a_picture_uses_are_counted():
+def test_only_the_experts_that_an_image_uses_are_counted():
     cost = {k: training_flops(tiny_config(moe_top_k=k, router="language"), [SAMPLE])["expert_block"] for k in (1, 2, 3)}
     assert cost[2] == 2 * cost[1]
     assert cost[3] == 3 * cost[1]
@@ -104,6 +104,6 @@ def test_an_encoder_without_class_token_has_one_token_less():
 
 
 def test_text_alone_costs_nothing_but_the_language_model():
-    parts = training_flops(tiny_config(), [Sample(TEXT, PROMPT, ANSWER, pictures=0)])
+    parts = training_flops(tiny_config(), [Sample(TEXT, PROMPT, ANSWER, images=0)])
     assert [name for name, count in parts.items() if count] == ["language_model", "lm_head"]
     assert parts["lm_head"] == 3 * 2 * ANSWER * 16 * VOCABULARY

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parrot.config.catalog import BackboneFolder
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.fetch.integrity import inspect
 from parrot.model.build import build, save_projector
 from parrot.model.checkpoint import load_parrot
@@ -288,11 +288,9 @@ def test_models_of_any_architecture_are_whole_and_then_not(tmp_path, name):
 
 
 def test_folders_that_are_meant_for_one_another_are_named():
-    with pytest.raises(
-        ConfigError, match=r"clip/config\.json: model_type: expected a language model, found clip_vision"
-    ):
+    with pytest.raises(UserError, match=r"clip/config\.json: model_type: expected a language model, found clip_vision"):
         check_folder(SHIPPED / "clip", "language model")
-    with pytest.raises(ConfigError, match=r"qwen/config\.json: model_type: expected a vision encoder, found qwen2"):
+    with pytest.raises(UserError, match=r"qwen/config\.json: model_type: expected a vision encoder, found qwen2"):
         check_folder(SHIPPED / "qwen", "vision encoder")
 
 
@@ -344,7 +342,7 @@ TRAINED: dict[str, tuple[Damage, str]] = {
 def test_a_trained_model_that_is_not_whole_is_not_loaded(trained, tmp_path, case):
     damage, expected = TRAINED[case]
     folder = break_copy(trained, tmp_path / "model", damage)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         load_parrot(folder)
     assert str(error.value).startswith(str(folder))
     assert expected in str(error.value)
@@ -373,7 +371,7 @@ def test_a_projector_that_is_not_whole_is_not_built_upon(tmp_path, case):
     save_projector(build(settings)[0], tmp_path / "projector")
     damage, expected = PROJECTOR[case]
     damage(tmp_path / "projector")
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         build(settings, tmp_path / "projector")
     assert str(error.value).startswith(str(tmp_path / "projector"))
     assert expected in str(error.value)
@@ -382,5 +380,5 @@ def test_a_projector_that_is_not_whole_is_not_built_upon(tmp_path, case):
 def test_backbones_with_infinite_weights_are_not_built_upon(tmp_path):
     write_backbones(tmp_path)
     reweigh(lambda state: state["model.norm.weight"].fill_(float("inf")))(tmp_path / "qwen")
-    with pytest.raises(ConfigError, match=r"qwen: model\.norm\.weight: expected finite weights, found inf"):
+    with pytest.raises(UserError, match=r"qwen: model\.norm\.weight: expected finite weights, found inf"):
         build(tune_settings(tmp_path, ()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.tiny_model import STEPS, collate, generate, pictures, row, tiny_model
+from tests.helpers.tiny_model import STEPS, collate, generate, images, row, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model():
 @pytest.fixture
 def batch() -> dict[str, Any]:
     rows = [row(5, "image", 9, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
-    return {**collate(rows, "left"), "pixel_values": pictures(2)}
+    return {**collate(rows, "left"), "pixel_values": images(2)}
 
 
 @torch.no_grad()
@@ -36,16 +36,16 @@ def greedy(model, ids: list[int], pixels: torch.Tensor | None) -> list[int]:
 @pytest.mark.parametrize("cache", [{"use_cache": True}, {"use_cache": False}, {"cache_implementation": "static"}])
 def test_batched_generation_equals_plain_greedy_decoding(model, batch, cache):
     expected = [
-        greedy(model, row(5, "image", 9, seed=1), pictures(2)[:1]),
+        greedy(model, row(5, "image", 9, seed=1), images(2)[:1]),
         greedy(model, row(12, seed=2), None),
-        greedy(model, row(3, "image", 2, seed=3), pictures(2)[1:]),
+        greedy(model, row(3, "image", 2, seed=3), images(2)[1:]),
     ]
     assert generate(model, batch, **cache) == expected
     assert len({tuple(answer) for answer in expected}) == 3
 
 
-def test_generation_depends_on_the_picture(model, batch):
-    other = {**batch, "pixel_values": pictures(2, seed=7)}
+def test_generation_depends_on_the_image(model, batch):
+    other = {**batch, "pixel_values": images(2, seed=7)}
     before, after = generate(model, batch), generate(model, other)
     assert before[0] != after[0]
     assert before[1] == after[1]
@@ -57,11 +57,11 @@ def test_generation_from_features(model, batch):
     assert generate(model, {**batch, "image_features": features}) == expected
 
 
-def test_beams_keep_pictures_with_their_samples(model):
+def test_beams_keep_images_with_their_samples(model):
     rows = [row(5, "image", 4, "image", 3, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
-    batch = {**collate(rows, "left"), "pixel_values": pictures(3)}
+    batch = {**collate(rows, "left"), "pixel_values": images(3)}
     together = generate(model, batch, num_beams=3)
-    for index, pixels in [(0, pictures(3)[:2]), (2, pictures(3)[2:])]:
+    for index, pixels in [(0, images(3)[:2]), (2, images(3)[2:])]:
         alone = {**collate([rows[index]]), "pixel_values": pixels}
         assert together[index] == generate(model, alone, num_beams=3)[0]
 

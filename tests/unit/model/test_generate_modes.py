@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, GenerationMixin
 
 from parrot.model import ParrotForConditionalGeneration
-from tests.helpers.tiny_model import IMAGE_TOKEN, STEPS, collate, generate, pictures, row, tiny_model
+from tests.helpers.tiny_model import IMAGE_TOKEN, STEPS, collate, generate, images, row, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +19,14 @@ def model():
 
 @pytest.fixture
 def batch() -> dict[str, Any]:
-    """Two pictures, none, one."""
+    """Two images, none, one."""
     rows = [row(5, "image", 4, "image", 3, seed=1), row(12, seed=2), row(3, "image", 2, seed=3)]
-    return {**collate(rows, "left"), "pixel_values": pictures(3)}
+    return {**collate(rows, "left"), "pixel_values": images(3)}
 
 
 @pytest.fixture
 def one() -> dict[str, Any]:
-    return {**collate([row(5, "image", 9, seed=1)]), "pixel_values": pictures(1)}
+    return {**collate([row(5, "image", 9, seed=1)]), "pixel_values": images(1)}
 
 
 def test_generation_is_transformers_own():
@@ -51,7 +51,7 @@ def test_what_generation_returns(batch):
     assert torch.equal(torch.stack(result.logits, 1).argmax(-1), result.sequences[:, length:])
 
 
-def test_samples_of_a_row_see_its_pictures(model, batch):
+def test_samples_of_a_row_see_its_images(model, batch):
     """With one token to choose from, three samples of each row are three times its greedy answer."""
     greedy = generate(model, batch)
     output = model.generate(
@@ -92,7 +92,7 @@ def test_drafts_of_an_assistant_change_nothing(model, one):
     assert generate(model, one, assistant_model=tiny_model()) == expected
     with torch.no_grad():
         routed = assistant(**one).router_weights
-    torch.testing.assert_close(seen[0], routed)  # the assistant saw the picture
+    torch.testing.assert_close(seen[0], routed)  # the assistant saw the image
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pictures to pixels, text to tokens, conversations to labels."""
+"""Images to pixels, text to tokens, conversations to labels."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_as_released_alpha_is_dropped_not_composited(processor):
     torch.testing.assert_close(found, pixels_of(processor, image))
 
 
-def test_grey_and_palette_pictures_become_rgb(processor):
+def test_grey_and_palette_images_become_rgb(processor):
     for mode in ("L", "P", "1"):
         converted = image_of(40, 40).convert(mode)
         torch.testing.assert_close(pixels_of(processor, converted), pixels_of(processor, converted.convert("RGB")))
 
 
-def test_a_picture_becomes_its_tokens_on_the_left_of_padding(processor):
+def test_an_image_becomes_its_tokens_on_the_left_of_padding(processor):
     inputs = processor(images=[image_of(30, 40)], text=["<image>\nhi", "hello"], padding=True, return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 40, 40)
     assert inputs["input_ids"].shape == inputs["attention_mask"].shape == (2, 29)
@@ -75,13 +75,13 @@ def test_a_picture_becomes_its_tokens_on_the_left_of_padding(processor):
     assert inputs["attention_mask"].sum(1).tolist() == [29, 5]
 
 
-@pytest.mark.parametrize(("texts", "count"), [(["<image> <image>"], 1), (["no picture"], 1), (["<image>"], 0)])
-def test_pictures_and_placeholders_must_match(processor, texts, count):
+@pytest.mark.parametrize(("texts", "count"), [(["<image> <image>"], 1), (["no image"], 1), (["<image>"], 0)])
+def test_images_and_placeholders_must_match(processor, texts, count):
     with pytest.raises(ValueError, match="<image>"):
         processor(images=[image_of(4, 4)] * count or None, text=texts)
 
 
-def test_encode_expands_pictures(processor):
+def test_encode_expands_images(processor):
     ids = processor.encode("a<image>\nb")
     plain = processor.tokenizer("a\nb")["input_ids"]
     assert ids == [plain[0], *[processor.image_token_id] * 26, *plain[1:]]
@@ -114,13 +114,13 @@ def test_conversation_learns_answers_only(processor):
         {"from": "gpt", "value": "红色。"},
     ]
     ids, labels = processor.format_conversation(conversation)
-    picture = "<image>" * 26
+    image = "<image>" * 26
     assert decoded(processor, ids) == (
-        f"{SYSTEM}<|im_start|>user\n{picture}\nNe var?<|im_end|>\n<|im_start|>assistant\nKedi.<|im_end|>\n"
+        f"{SYSTEM}<|im_start|>user\n{image}\nNe var?<|im_end|>\n<|im_start|>assistant\nKedi.<|im_end|>\n"
         "<|im_start|>user\n什么颜色？<|im_end|>\n<|im_start|>assistant\n红色。<|im_end|>"
     )
-    learnt = [label for label in labels if label != -100]
-    assert decoded(processor, learnt) == "Kedi.<|im_end|>\n红色。<|im_end|>"
+    supervised = [label for label in labels if label != -100]
+    assert decoded(processor, supervised) == "Kedi.<|im_end|>\n红色。<|im_end|>"
     assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
     assert len(conversation) == 4
 
@@ -142,7 +142,7 @@ def test_conversation_refuses_strangers():
 
 def test_image_first():
     assert image_first("Look at <image> and <image> now.") == "<image>\nLook at  and  now."
-    assert image_first("  no picture ") == "  no picture "
+    assert image_first("  no image ") == "  no image "
 
 
 def test_save_and_load(processor, tmp_path):

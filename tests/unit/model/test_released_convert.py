@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlamaConfig, SiglipVisionConfig
 
 from parrot.cli import app as cli
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration, ParrotModel
 from parrot.model.checkpoint import load_parrot
 from parrot.model.convert import load_released
 from parrot.model.convert.convert import export_released, import_released
 from tests.helpers.released_folders import change, cut_to_three_experts, read, released_copy, save, shard, tensors
-from tests.helpers.tiny_model import pictures, tiny_config, tiny_model, tiny_processor
+from tests.helpers.tiny_model import images, tiny_config, tiny_model, tiny_processor
 
 SMALL_FILES = (
     "config",
@@ -171,7 +171,7 @@ def test_a_change_after_import_reaches_the_export(golden, tmp_path):
 def test_unused_experts_are_not_lost_in_silence(golden, tmp_path):
     import_released(released_copy(golden, tmp_path, use_moe=False), tmp_path / "model")
     (tmp_path / "model" / "unused.safetensors").unlink()
-    with pytest.raises(ConfigError, match=r"no unused\.safetensors"):
+    with pytest.raises(UserError, match=r"no unused\.safetensors"):
         export_released(tmp_path / "model", tmp_path / "export")
     assert not (tmp_path / "export").exists()
 
@@ -240,7 +240,7 @@ def test_a_model_trained_here_comes_back(golden, tmp_path, over):
     assert processor.image_token_id == model.config.image_token_id
     ids = torch.tensor([[5, 6, *[259] * processor.num_image_tokens, 70, 8, 9]])
     with torch.no_grad():
-        logits = [each(input_ids=ids, pixel_values=pictures(1)).logits for each in (model, again)]
+        logits = [each(input_ids=ids, pixel_values=images(1)).logits for each in (model, again)]
     torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)  # of up to 42
 
 
@@ -266,7 +266,7 @@ def test_what_the_released_code_cannot_express_is_refused(tmp_path, field):
         (config["text_config"] if name == "rope_parameters" else config)[name] = value
     ParrotConfig.from_dict(config).save_pretrained(tmp_path / "model")
     with pytest.raises(
-        ConfigError, match=rf"config\.json: {field.replace('.', chr(92) + '.')}: the released code"
+        UserError, match=rf"config\.json: {field.replace('.', chr(92) + '.')}: the released code"
     ) as error:
         export_released(tmp_path / "model", tmp_path / "export")
     assert "\n" not in str(error.value)
@@ -296,7 +296,7 @@ def test_nonsense_in_a_config_is_one_line_on_export(tmp_path, field):
     part, _, name = field.rpartition(".")
     (config[part] if part else config)[name] = value
     path.write_text(json.dumps(config))
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         export_released(tmp_path / "model", tmp_path / "export")
     assert str(error.value) == f"{path}: {expected}"
     assert not (tmp_path / "export").exists()
@@ -307,7 +307,7 @@ def test_ids_that_the_released_files_cannot_hold_are_refused(tmp_path):
     processor = tiny_processor()
     processor.tokenizer.add_tokens(["<later>"])
     processor.save_pretrained(tmp_path / "model")
-    with pytest.raises(ConfigError, match=r"<later>: id 260 would become 259"):
+    with pytest.raises(UserError, match=r"<later>: id 260 would become 259"):
         export_released(tmp_path / "model", tmp_path / "export")
 
 
@@ -316,14 +316,14 @@ def test_weights_and_config_must_agree_on_export(tmp_path):
     state = tensors(tmp_path / "model")
     del state["model.expert_block.experts.up_proj"]
     save(tmp_path / "model", state)
-    with pytest.raises(ConfigError, match=r"model\.expert_block\.experts\.up_proj: expected .* found nothing"):
+    with pytest.raises(UserError, match=r"model\.expert_block\.experts\.up_proj: expected .* found nothing"):
         export_released(tmp_path / "model", tmp_path / "export")
 
 
 def test_a_folder_without_its_processor_is_refused(tmp_path):
     trained(tmp_path / "model")
     (tmp_path / "model" / "processor_config.json").unlink()
-    with pytest.raises(ConfigError, match=r"no processor_config\.json"):
+    with pytest.raises(UserError, match=r"no processor_config\.json"):
         export_released(tmp_path / "model", tmp_path / "export")
 
 

@@ -40,9 +40,9 @@ def python(tmp_path_factory) -> Path:
     return interpreter
 
 
-def ask(python: Path, export: Path, texts: list[str], pictures: list[Path]) -> dict[str, Any]:
+def ask(python: Path, export: Path, texts: list[str], images: list[Path]) -> dict[str, Any]:
     tower = export / read(export / "config.json")["mm_vision_tower"]
-    asked = json.dumps({"texts": texts, "pictures": [str(path) for path in pictures]})
+    asked = json.dumps({"texts": texts, "images": [str(path) for path in images]})
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     said = subprocess.run(
         [python, SCRIPT, export, tower], input=asked, env=environment, capture_output=True, text=True, encoding="utf-8"
@@ -57,10 +57,10 @@ def test_the_golden_checkpoint_after_import_and_export(python, golden, tmp_path)
     import_released(released_copy(golden, tmp_path), tmp_path / "model")
     export_released(tmp_path / "model", tmp_path / "export")
     cases = json.loads((golden / "model" / "tokenizer_cases.json").read_text())
-    pictures = sorted((golden / "model" / "images").glob("*.png"))
+    images = sorted((golden / "model" / "images").glob("*.png"))
     assert cases
-    assert pictures
-    answer = ask(python, tmp_path / "export", [case["text"] for case in cases], pictures)
+    assert images
+    answer = ask(python, tmp_path / "export", [case["text"] for case in cases], images)
     for way, ids in answer["ids"].items():
         assert ids == [case["ids"] for case in cases], way
     assert answer["decoded"] == [case["decoded_skip_special"] for case in cases]
@@ -68,7 +68,7 @@ def test_the_golden_checkpoint_after_import_and_export(python, golden, tmp_path)
     assert answer["tokens"][2:] == [special["<|im_end|>"], special["<|endoftext|>"]]
     assert not answer["image"]
     ours = ParrotProcessor.from_pretrained(tmp_path / "model").image_processor
-    for path, pixels in zip(pictures, answer["pixels"], strict=True):
+    for path, pixels in zip(images, answer["pixels"], strict=True):
         expected = ours(Image.open(path), image_aspect_ratio="crop", return_tensors="np")["pixel_values"][0]
         np.testing.assert_allclose(np.array(pixels), expected, rtol=0, atol=1e-6)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.checkpoint import load as load_any
 from parrot.model.checkpoint import model_type
@@ -128,7 +128,7 @@ def test_where_the_vision_tower_is_looked_for(folder, tmp_path):
     (folder / tower.name).rename(tmp_path / "elsewhere")
     model = load(folder, vision_tower=tmp_path / "elsewhere")
     assert model.config.vision_config.image_size == 28
-    with pytest.raises(ConfigError, match="mm_vision_tower") as error:
+    with pytest.raises(UserError, match="mm_vision_tower") as error:
         load(folder)
     for place in (folder, tmp_path):
         assert str(place / tower.name) in str(error.value)
@@ -142,7 +142,7 @@ def test_the_network_is_never_asked(folder, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     load_released(folder)
     change(folder / "config.json", mm_vision_tower="openai/clip-vit-large-patch14-336")
-    with pytest.raises(ConfigError, match="mm_vision_tower"):
+    with pytest.raises(UserError, match="mm_vision_tower"):
         load_released(folder)
 
 
@@ -210,7 +210,7 @@ BROKEN = {
         lambda f: change(f / "config.json", mm_projector_type="mlp3x_gelu"),
         r"config\.json: mm_projector_type: expected 'linear' or 'mlp2x_gelu'",
     ),
-    "several views a picture": (
+    "several views an image": (
         lambda f: change(f / "config.json", image_aspect_ratio="anyres"),
         "image_aspect_ratio: expected pad or another single view, found anyres",
     ),
@@ -240,7 +240,7 @@ def test_the_first_wrong_thing_is_named_in_one_line(folder, case, monkeypatch):
     spoil, message = BROKEN[case]
     spoil(folder)
     monkeypatch.setattr(ParrotForConditionalGeneration, "_load_pretrained_model", None)  # nothing is loaded
-    with pytest.raises(ConfigError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         load(folder)
     assert "\n" not in str(error.value)
     assert str(folder.parent) in str(error.value)
@@ -262,7 +262,7 @@ def test_pickles_are_refused_and_the_line_says_how_to_convert(folder, tmp_path, 
     halves = [dict(list(state.items())[half::2]) for half in range(2)]
     for number, half in enumerate(halves):
         torch.save(half, folder / f"pytorch_model-0000{number + 1}-of-00002.bin")
-    with pytest.raises(ConfigError, match=r"pytorch_model\*\.bin is a pickle and never opened") as error:
+    with pytest.raises(UserError, match=r"pytorch_model\*\.bin is a pickle and never opened") as error:
         load(folder)
     command = str(error.value).split("convert it there: ")[1]
     monkeypatch.chdir(folder)
@@ -281,7 +281,7 @@ def test_no_pickle_is_opened_and_no_code_is_run(folder, tmp_path):
         change(folder / file, auto_map={"AutoModel": "modeling_parrot.X", "AutoTokenizer": ["modeling_parrot.X", None]})
     load_released(folder)
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ConfigError, match="is a pickle"):
+    with pytest.raises(UserError, match="is a pickle"):
         load_released(folder)
     assert not mark.exists()
     pickle.loads(bait)
@@ -329,7 +329,7 @@ def test_a_config_that_cannot_be_read_names_no_model(make, tmp_path: Path):
 )
 def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said):
     change(folder / "config.json", **changed)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         load_released(folder)
     assert f"{folder}/{said}" in str(error.value)
     assert "\n" not in str(error.value)
@@ -347,7 +347,7 @@ def test_a_released_config_that_makes_no_model_is_one_line(folder, changed, said
 def test_an_encoder_s_config_that_makes_no_model_is_one_line(folder, changed, expected):
     path = folder.parent / "clip-vit-tiny-patch7-28" / "config.json"
     change(path, **changed)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         load_released(folder)
     assert str(error.value) == f"{path}: {expected}"
 
@@ -355,5 +355,5 @@ def test_an_encoder_s_config_that_makes_no_model_is_one_line(folder, changed, ex
 @pytest.mark.parametrize("longest", [[], {"a": 1}, "77"])
 def test_a_tokenizer_s_length_that_is_no_number_is_one_line(folder, longest):
     change(folder / "tokenizer_config.json", model_max_length=longest)
-    with pytest.raises(ConfigError, match=r"tokenizer_config\.json: model_max_length: expected a number, found "):
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: model_max_length: expected a number, found "):
         load_released(folder)

@@ -10,8 +10,8 @@ from tests.helpers.tiny_model import (
     CLOSE,
     IMAGE_TOKEN,
     collate,
+    images,
     labels_of_last,
-    pictures,
     row,
     tiny_model,
     tiny_processor,
@@ -30,12 +30,12 @@ def text_of(tokens: list[int]) -> list[int]:
 def test_another_text_in_the_prompts_stead():
     model, texts = tiny_model(), collate([text_of(tokens) for tokens in rows()])
     read = {"router_input_ids": texts["input_ids"], "router_mask": texts["attention_mask"]}
-    own = model(**collate(rows()), pixel_values=pictures(3))
-    same = model(**collate(rows()), pixel_values=pictures(3), **read)
+    own = model(**collate(rows()), pixel_values=images(3))
+    same = model(**collate(rows()), pixel_values=images(3), **read)
     torch.testing.assert_close(same.router_weights, own.router_weights)
     torch.testing.assert_close(same.logits, own.logits, **CLOSE)
     rolled = {name: value.roll(1, 0) for name, value in read.items()}
-    other = model(**collate(rows()), pixel_values=pictures(3), **rolled)
+    other = model(**collate(rows()), pixel_values=images(3), **rolled)
     assert (other.router_weights - own.router_weights).abs().max() > 1e-3
 
 
@@ -43,7 +43,7 @@ def test_another_text_in_the_prompts_stead():
 def test_the_language_decides_alone():
     model = tiny_model(router="language")
     weights = [
-        model(**collate(rows()[order]), pixel_values=pictures(3)[order], language_ids=torch.tensor([4, 1, 4]))
+        model(**collate(rows()[order]), pixel_values=images(3)[order], language_ids=torch.tensor([4, 1, 4]))
         for order in (slice(None), slice(None))
     ][0].router_weights
     torch.testing.assert_close(weights[0], weights[2])
@@ -62,7 +62,7 @@ def test_the_language_decides_alone():
 )
 def test_a_router_without_its_input_is_refused(fields, given, message):
     with pytest.raises(ValueError, match=message):
-        tiny_model(**fields)(**collate(rows()), pixel_values=pictures(3), **given)
+        tiny_model(**fields)(**collate(rows()), pixel_values=images(3), **given)
 
 
 def test_user_words():
@@ -101,10 +101,10 @@ def test_generation_routes_on_user_words(use_cache):
         assert answer[0, -5:].tolist() == together[index, -5:].tolist()
 
 
-def packed(batch: list[list[int]], learnt: int = 3) -> dict[str, torch.Tensor]:
-    """One row of all samples; the last `learnt` tokens of each are its answer."""
-    texts = collate([text_of(tokens[:-learnt]) for tokens in batch])
-    labels = [[-100] * (len(tokens) - learnt) + tokens[-learnt:] for tokens in batch]
+def packed(batch: list[list[int]], supervised: int = 3) -> dict[str, torch.Tensor]:
+    """One row of all samples; the last `supervised` tokens of each are its answer."""
+    texts = collate([text_of(tokens[:-supervised]) for tokens in batch])
+    labels = [[-100] * (len(tokens) - supervised) + tokens[-supervised:] for tokens in batch]
     return {
         "input_ids": torch.tensor([sum(batch, [])]),
         "labels": torch.tensor([sum(labels, [])]),
@@ -120,8 +120,8 @@ def test_packed_equals_unpacked(attention):
     model = tiny_model()
     model.set_attn_implementation(attention)
     padded = collate(rows())
-    apart = model(**padded, labels=labels_of_last(padded), pixel_values=pictures(3))
-    one = model(**packed(rows()), pixel_values=pictures(3))
+    apart = model(**padded, labels=labels_of_last(padded), pixel_values=images(3))
+    one = model(**packed(rows()), pixel_values=images(3))
     torch.testing.assert_close(one.router_weights, apart.router_weights)
     torch.testing.assert_close(one.loss, apart.loss)
     expected = torch.cat(
@@ -135,7 +135,7 @@ def test_packed_samples_do_not_see_each_other():
     model = tiny_model()
     first, second = rows(), rows()
     second[0] = row(5, "image", 9, seed=7)
-    logits = [model(**packed(batch), pixel_values=pictures(3)).logits[0] for batch in (first, second)]
+    logits = [model(**packed(batch), pixel_values=images(3)).logits[0] for batch in (first, second)]
     start = len(first[0])
     assert torch.equal(logits[0][start:], logits[1][start:])
     assert not torch.equal(logits[0][:start], logits[1][:start])
@@ -146,7 +146,7 @@ def test_packed_gradients_equal_unpacked():
     padded = collate(rows())
     for batch in (padded | {"labels": labels_of_last(padded)}, packed(rows())):
         model = tiny_model().train()
-        model(**batch, pixel_values=pictures(3)).loss.backward()
+        model(**batch, pixel_values=images(3)).loss.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, gradient in gradients[0].items():
         if gradient is not None:
@@ -155,7 +155,7 @@ def test_packed_gradients_equal_unpacked():
 
 def test_balance_is_part_of_the_training_loss_only():
     batch = collate(rows())
-    batch |= {"labels": labels_of_last(batch), "pixel_values": pictures(3)}
+    batch |= {"labels": labels_of_last(batch), "pixel_values": images(3)}
     plain, balanced = tiny_model().train(), tiny_model(router_balance=0.5).train()
     weights = plain(**batch).router_weights
     penalty = 3 * weights.mean(0).square().sum()
@@ -171,7 +171,7 @@ def test_patches_alone():
     model = tiny_model(num_experts=0, vision_feature_select="patch")
     model.load_state_dict(with_class.state_dict())
     assert model.config.num_image_tokens == 9
-    torch.testing.assert_close(model.encode_images(pictures(2)), with_class.encode_images(pictures(2))[:, 1:])
+    torch.testing.assert_close(model.encode_images(images(2)), with_class.encode_images(images(2))[:, 1:])
 
 
 @torch.no_grad()
@@ -184,8 +184,8 @@ def test_siglip_has_no_class_token(select, layer):
     model = tiny_model(
         vision_config=vision, vision_feature_select=select, vision_feature_layer=layer, num_experts=experts
     )
-    patches = model.model.vision_tower(pictures(2), output_hidden_states=True).hidden_states[layer]
-    features = model.encode_images(pictures(2))
+    patches = model.model.vision_tower(images(2), output_hidden_states=True).hidden_states[layer]
+    features = model.encode_images(images(2))
     torch.testing.assert_close(features[:, -9:], patches)
     assert features.shape[1] == model.config.num_image_tokens == 9 + (select == "cls_patch")
     if select == "cls_patch":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers.tiny_model import collate, pictures, row, tiny_model
+from tests.helpers.tiny_model import collate, images, row, tiny_model
 
 
 def modules_run(model, batch) -> list[str]:
@@ -23,12 +23,12 @@ def modules_run(model, batch) -> list[str]:
 
 
 def batches(**router_text) -> tuple[dict, dict]:
-    """A batch with a picture and one without."""
-    pictured, text = collate([row(5, "image", 9), row(7)]), collate([row(12), row(7)])
-    for batch in (pictured, text):
+    """A batch with an image and one without."""
+    with_image, text = collate([row(5, "image", 9), row(7)]), collate([row(12), row(7)])
+    for batch in (with_image, text):
         batch["labels"] = torch.where(batch["attention_mask"].bool(), batch["input_ids"] % 300, -100)
         batch |= router_text
-    return pictured | {"pixel_values": pictures(1)}, text
+    return with_image | {"pixel_values": images(1)}, text
 
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
@@ -41,11 +41,11 @@ def batches(**router_text) -> tuple[dict, dict]:
     ],
     ids=["experts", "none", "own text"],
 )
-def test_text_alone_runs_the_modules_that_pictures_run(config, router_text, mode):
+def test_text_alone_runs_the_modules_that_images_run(config, router_text, mode):
     model = tiny_model(**config).train(mode == "training")
     model.model.always_visual = mode == "evaluation"
-    pictured, text = batches(**router_text)
-    assert modules_run(model, pictured) == modules_run(model, text)
+    with_image, text = batches(**router_text)
+    assert modules_run(model, with_image) == modules_run(model, text)
 
 
 def test_running_them_changes_no_answer():

@@ -19,15 +19,15 @@ from parrot.config.catalog import Benchmark, list_file
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.constants import PAPER_LANGUAGES
-from parrot.data.tsv import Rejection, picture_id, read_tsv, write_list, write_tsv
-from parrot.errors import ConfigError
+from parrot.data.tsv import Rejection, image_id, read_tsv, write_list, write_tsv
+from parrot.errors import UserError
 from parrot.evaluate.graded_csv import placed, write_graded
 from parrot.evaluate.judge import Ratings
 from parrot.evaluate.kinds import read_rows
 from parrot.evaluate.kinds.judged import rated
 from parrot.evaluate.score import score
 from parrot.report import browse
-from parrot.report.answers import choose, read_answers
+from parrot.report.browse_rows import choose, read_browse_rows
 from parrot.report.settings import BrowseStage
 from parrot.report.thumbnails import thumbnails
 from tests.helpers import tiny_results
@@ -157,7 +157,7 @@ document.body.append(told);
 @pytest.mark.browser
 def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
     seen = json.loads(Elements(driven(page, STEPS, tmp_path)).texts["seen"][0])
-    # In English all answers are right; else 12 of 16 with the picture, 2 with a wrong one, 14 in words.
+    # In English all answers are right; else 12 of 16 with the image, 2 with a wrong one, 14 in words.
     mmmb, mmbench = (16 + 5 * 12) + 6 * 2 + 6 * 14, 16 + 5 * 12
     everything = f"{TOTAL} of {TOTAL} answers, {mmmb + mmbench} right ({100 * (mmmb + mmbench) / TOTAL:.1f} %)"
     assert seen == [
@@ -172,7 +172,7 @@ def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
         [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
         [f"16 of {TOTAL} answers, 12 right (75.0 %)", "page 1 of 1", 16],
         [f"8 of {TOTAL} answers, 4 right (50.0 %)", "page 1 of 1", 8],
-        # The last question of each house is answered in English.
+        # The last question of each image source is answered in English.
         [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
         [f"0 of {TOTAL} answers, 0 right", "page 1 of 1", 0],
         [everything, "page 1 of 16", 24],
@@ -181,7 +181,7 @@ def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -> None:
-    address = f"{page.as_uri()}#benchmark=MMMB&control=none&language=ar&outcome=unmatched&house=nobody"
+    address = f"{page.as_uri()}#benchmark=MMMB&control=none&language=ar&outcome=unmatched&image_source=nobody"
     shown = Elements(rendered(address))
     assert shown.texts["count"] == [f"2 of {TOTAL} answers, 0 right (0.0 %)"]
     asked = [given for given in shown.all("div") if given.get("class") == "asked"]
@@ -233,7 +233,7 @@ def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: Br
     folder = tmp_path / "predictions"
     shutil.copytree(root / "results/parrot/predictions", folder)
     table = read_tsv(folder / "MMMB_en.tsv")
-    for column in ("question", "hint", "A", "prediction", "category", "house", "picture_text"):
+    for column in ("question", "hint", "A", "prediction", "category", "image_source", "image_text"):
         table.loc[0, column] = HOSTILE
     write_tsv(table, folder / "MMMB_en.tsv")
     sign(folder, *settings.benchmarks)
@@ -272,17 +272,16 @@ def test_the_page_asks_nothing_of_the_network_and_labels_its_fields(page: Path) 
 def test_a_control_shows_what_the_model_was_shown(page: Path, root: Path) -> None:
     rows = [row for row in embedded(page)["rows"] if row["benchmark"] == "MMMB" and row["language"] == "tr"]
     first = {row["control"]: row for row in rows if row["index"] == 10}
-    ids = dict(
-        zip(*(read_tsv(root / "results/parrot/predictions/MMMB_tr.tsv")[c] for c in ("index", "picture")), strict=True)
-    )
-    assert {control: row["picture"] for control, row in first.items()} == {
+    table = read_tsv(root / "results/parrot/predictions/MMMB_tr.tsv")
+    ids = dict(zip(table["index"], table["image_sha256"], strict=True))
+    assert {control: row["image"] for control, row in first.items()} == {
         "none": ids["10"], "shuffled": ids["11"], "text": "",
     }  # fmt: skip
     assert [first[control]["scene"] for control in ("none", "shuffled", "text")] == ["kedi", "köpek", "kedi"]
 
 
-def test_every_picture_is_there_once_and_small(page: Path, root: Path, settings: BrowseStage, tmp_path: Path) -> None:
-    assert len(embedded(page)["pictures"]) == 16
+def test_every_image_is_there_once_and_small(page: Path, root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+    assert len(embedded(page)["images"]) == 16
     assert page.read_text(encoding="utf-8").count("data:image/") == 16
     out = io.BytesIO()
     Image.effect_noise((1200, 600), 90).convert("RGB").save(out, format="PNG")
@@ -290,9 +289,9 @@ def test_every_picture_is_there_once_and_small(page: Path, root: Path, settings:
     row = {"index": "0", "question": "?", "A": "a", "B": "b", "answer": "A", "image": large}
     write_tsv(pd.DataFrame([row], dtype=str), tmp_path / "large.tsv")
     benchmark = settings.benchmarks[0].model_copy(update={"folder": str(tmp_path), "files": {"en": "large.tsv"}})
-    (uri,) = thumbnails(benchmark, {picture_id(large)}).values()
-    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,")))) as picture:
-        assert picture.size == (192, 96)
+    (uri,) = thumbnails(benchmark, {image_id(large)}).values()
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,")))) as image:
+        assert image.size == (192, 96)
     assert len(uri) < 40_000 < len(large)
 
 
@@ -325,7 +324,7 @@ def test_the_rotations_of_a_question_are_chosen_together(root: Path, settings: B
         write_tsv(pd.concat([table, rotated]), tmp_path / path.name)
     sign(tmp_path, *settings.benchmarks)
     stage = settings.model_copy(update={"benchmarks": settings.benchmarks[1:]})
-    answers = read_answers(stage, tmp_path, graded(stage, tmp_path))
+    answers = read_browse_rows(stage, tmp_path, graded(stage, tmp_path))
     chosen = choose(answers, 50)
     assert len(chosen) == 48
     for number in {answer.index % 1_000_000 for answer in chosen}:
@@ -346,7 +345,7 @@ def test_equal_answers_give_equal_bytes(root: Path, settings: BrowseStage, page:
     [
         ("router_weights", "[0.5, NaN]", r"MMMB_en\.tsv: router_weights: 0"),
         ("router_weights", "[0.5,", r"MMMB_en\.tsv: router_weights: 0"),
-        ("picture", "0123456789ab", r"benchmarks: picture 0123456789ab: expected in a file of MMMB"),
+        ("image_sha256", "0123456789ab", r"benchmarks: image 0123456789ab: expected in a file of MMMB"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -357,7 +356,7 @@ def test_what_does_not_fit_is_named(
     table.loc[0, column] = value
     write_tsv(table, tmp_path / "predictions/MMMB_en.tsv")
     sign(tmp_path / "predictions", *settings.benchmarks)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         write(settings, tmp_path / "predictions", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
@@ -379,7 +378,7 @@ def test_questions_without_options_show_their_answer_and_rated_ones_are_not_righ
         table = pd.DataFrame(some, dtype=str)
         write_tsv(table, tmp_path / f"{stem}.tsv")
         said = ["Yes, it is.", "No.", "A dog."][: len(table)]
-        told = table.drop(columns="image").assign(picture=picture_id(image), prediction=said)
+        told = table.drop(columns="image").assign(image_sha256=image_id(image), prediction=said)
         write_tsv(told.assign(prompt_sha256="0", router_weights="[]"), tmp_path / f"predictions/{stem}.tsv")
     yes_no = Benchmark(
         name="YesNo", folder=str(tmp_path), files={"en": "yes.tsv"}, kind="yes_no", scoring="vanilla", max_new_tokens=8
@@ -416,20 +415,18 @@ def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
     assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = embedded(tmp_path / "page.html")["rows"]
     assert len(rows) == TOTAL - 1
-    # Question 0 was asked with the picture of question 1.
-    pictures = {(row["control"], row["index"]): row["picture"] for row in rows if row["language"] == "en"}
-    assert pictures["shuffled", 0] == pictures["none", 1]
+    # Question 0 was asked with the image of question 1.
+    images = {(row["control"], row["index"]): row["image"] for row in rows if row["language"] == "en"}
+    assert images["shuffled", 0] == images["none", 1]
 
 
-def test_a_wrong_picture_that_is_nowhere_is_named(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
+def test_a_wrong_image_that_is_nowhere_is_named(root: Path, settings: BrowseStage, tmp_path: Path) -> None:
     shutil.copytree(root / "results/parrot/predictions", tmp_path / "predictions")
     table = read_tsv(tmp_path / "predictions/MMMB_en.shuffled.tsv")
     table.loc[0, "shuffled"] = "99"
     write_tsv(table, tmp_path / "predictions/MMMB_en.shuffled.tsv")
     sign(tmp_path / "predictions", *settings.benchmarks)
-    with pytest.raises(
-        ConfigError, match=r"MMMB_en\.shuffled\.tsv: row 0: shuffled: expected the index of another row"
-    ):
+    with pytest.raises(UserError, match=r"MMMB_en\.shuffled\.tsv: row 0: shuffled: expected the index of another row"):
         write(settings, tmp_path / "predictions", tmp_path / "page.html")
 
 
@@ -440,5 +437,5 @@ def test_grades_of_other_predictions_are_refused(root: Path, settings: BrowseSta
     table.loc[0, "prediction"] = "something else"
     write_tsv(table, predictions / "MMMB_en.tsv")
     sign(predictions, *settings.benchmarks)
-    with pytest.raises(ConfigError, match=r"graded\.csv: parrot, MMMB, en, none: grades other predictions than there"):
+    with pytest.raises(UserError, match=r"graded\.csv: parrot, MMMB, en, none: grades other predictions than there"):
         browse.write(settings, predictions, tmp_path / "parrot/graded.csv", tmp_path / "page.html")

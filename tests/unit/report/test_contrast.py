@@ -12,7 +12,7 @@ import pytest
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
 from parrot.data.tsv import read_tsv, write_tsv
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import Scores, read_scores
 from parrot.report.answer import answer, question
 from parrot.report.build import build
@@ -47,7 +47,7 @@ def test_the_primary_contrast_is_of_four_option_questions_and_stands_apart(made:
     settings, root = made
     scores, items = read(settings, root)
     on = measure(settings, scores)
-    assert (on.benchmark, on.house, on.kind, on.languages) == (
+    assert (on.benchmark, on.image_source, on.kind, on.languages) == (
         "MMMB",
         "twemoji",
         "four_option",
@@ -159,5 +159,5 @@ def test_the_page_says_what_each_comparison_holds_fixed(made: tuple[ReportStage,
 
 def test_bars_of_a_benchmark_that_is_not_asked_are_refused_before_any_job() -> None:
     raw = overlay(load_config("config/config.yaml"), {"evaluate": {"benchmarks": ["mini_mmmb"]}})
-    with pytest.raises(ConfigError, match=r"report.tables: fig7a: expected evaluate.benchmarks with MMBench_dev, "):
+    with pytest.raises(UserError, match=r"report.tables: fig7a: expected evaluate.benchmarks with MMBench_dev, "):
         report_stage(Suite(raw))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from parrot.config.catalog import Benchmark
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import COLUMNS, read_scores
 from parrot.report.comparisons import Items
 from parrot.report.published import COLUMNS as PUBLISHED_COLUMNS
@@ -27,7 +27,7 @@ PUBLISHED = (
     ("Theirs", "14B", "M", "en", "99"),
     ("Others", "7B", "M", "en", "98"),
 )
-SHARED = {"run": "parrot", "seed": "0", "house": "all", "split": "all", "control": "none", "questions": "4"}
+SHARED = {"run": "parrot", "seed": "0", "image_source": "all", "split": "all", "control": "none", "questions": "4"}
 SCORES = (("en", "70", "65", "72"), ("zh", "30", "", ""), ("ru", "60", "", ""))
 
 
@@ -112,7 +112,7 @@ def test_columns_are_those_of_the_catalogue(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_the_paper_has_not_or_twice_is_named(tmp_path: Path, system: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=f"published.csv: {said}"):
+    with pytest.raises(UserError, match=f"published.csv: {said}"):
         shown(tmp_path, columns=["languages"], compare=COMPARE | {"systems": [{"name": "parrot"} | system]})
 
 

@@ -37,7 +37,7 @@ NAME = "=1|2\n& <b> 5 % #{x} \\end{tabular} ~^_$"
 GRID = Grid(
     title=NAME,
     note=NAME,
-    heads=("house", NAME, "run"),
+    heads=("image_source", NAME, "run"),
     groups=((NAME, (NAME, "zh")), ("second", ("en",))),
     rows=(
         ((NAME, NAME, "first"), (Cell(-1.0, -2.0, 3.0), Cell(None), Cell(50.0))),
@@ -132,7 +132,9 @@ def test_html_has_a_scope_for_every_header_and_no_tag_of_a_name() -> None:
 
 
 def test_text_has_a_line_per_column_and_intervals_beside_numbers() -> None:
-    plain = Grid("t", "n", ("house", "run"), (("MMMB", ("en", "zh")),), ((("all", "parrot"), GRID.rows[0][1][:2]),))
+    plain = Grid(
+        "t", "n", ("image_source", "run"), (("MMMB", ("en", "zh")),), ((("all", "parrot"), GRID.rows[0][1][:2]),)
+    )
     title, head, _, *lines = [line for line in to_text(plain).split("\n") if line]
     assert title == "MMMB, all"
     assert [cells(line) for line in (head, *lines)] == [["", "parrot"], ["en", "-1.0 (-2.0 to 3.0)"], ["zh", "missing"]]

@@ -69,7 +69,7 @@ def test_a_model_asked_as_it_is_stands_beside_trained_ones(tmp_path: Path) -> No
     scores = [*tiny_results.score_files(tmp_path), tmp_path / "results/asked/scores.csv"]
     asked = settings.model_copy(update={"runs": (*settings.runs, tiny_results.ASKED)})
     build(asked, scores, tmp_path / "results", tmp_path / "out")
-    where = {"house": "twemoji", "benchmark": "MMMB", "language": "ru"}
+    where = {"image_source": "twemoji", "benchmark": "MMMB", "language": "ru"}
     assert cell(tmp_path / "out/tables/table1.csv", run="asked", **where)["value"] == "25.0000"
     assert "| asked (some/model as it is)" in (tmp_path / "out/tables/table1.md").read_text(encoding="utf-8")
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
@@ -80,40 +80,40 @@ def test_a_model_asked_as_it_is_stands_beside_trained_ones(tmp_path: Path) -> No
     assert "None of these runs was trained." in (tmp_path / "alone/report.html").read_text(encoding="utf-8")
 
 
-def test_table1_has_every_run_language_and_house_once_with_its_known_accuracy(built: Path) -> None:
+def test_table1_has_every_run_language_and_image_source_once_with_its_known_accuracy(built: Path) -> None:
     rows = table(built / "out/tables/table1.csv")
     assert len(rows) == 2 * 3 * 2 * 7
     known = {"parrot": 75.0, "no_experts": 62.5, "english": 25.0}
     for row in rows:
         assert float(row["value"]) == (100.0 if row["language"] == "en" else known[row["run"]])
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-    assert {row["house"] for row in rows} == {"twemoji", "openmoji"}
+    assert {row["image_source"] for row in rows} == {"twemoji", "openmoji"}
 
 
 def test_controls_tell_seeing_from_guessing_and_count_other_languages(built: Path) -> None:
     path = built / "out/tables/controls.csv"
-    where = {"house": "twemoji", "run": "parrot", "language": "ru"}
+    where = {"image_source": "twemoji", "run": "parrot", "language": "ru"}
     assert float(cell(path, **where, measure="none")["value"]) == 75.0
     assert float(cell(path, **where, measure="shuffled")["value"]) == 12.5
     assert float(cell(path, **where, measure="text")["value"]) == 87.5
     assert float(cell(path, **where, measure="other_language")["value"]) == 12.5
-    before = cell(path, house="twemoji", run=f"align/{tiny_results.KEY}", language="ru", measure="text_before")
+    before = cell(path, image_source="twemoji", run=f"align/{tiny_results.KEY}", language="ru", measure="text_before")
     assert float(before["value"]) == 50.0
 
 
 def test_kinds_split_by_category_difficulty_and_unseen_concepts(built: Path) -> None:
     path = built / "out/tables/kinds.csv"
-    where = {"house": "openmoji", "run": "parrot", "language": "tr"}
+    where = {"image_source": "openmoji", "run": "parrot", "language": "tr"}
     assert float(cell(path, **where, kind="naming")["value"]) == 100.0
     assert float(cell(path, **where, kind="fine_naming")["value"]) == 50.0
     assert float(cell(path, **where, kind="unseen_in_language")["value"]) == 0.0
     # Every concept is seen in English.
-    assert cell(path, house="openmoji", run="parrot", language="en", kind="unseen_in_language")["value"] == ""
+    assert cell(path, image_source="openmoji", run="parrot", language="en", kind="unseen_in_language")["value"] == ""
 
 
 def test_a_table_by_ability_or_split_names_what_it_divides_by(built: Path) -> None:
     path = built / "out/tables/l2_categories.csv"
-    where = {"house": "twemoji", "run": "parrot", "benchmark": "MMMB", "language": "tr"}
+    where = {"image_source": "twemoji", "run": "parrot", "benchmark": "MMMB", "language": "tr"}
     assert float(cell(path, **where, **{"l2-category": "recognition"})["value"]) == 75.0
     assert table(built / "out/tables/splits.csv") == []
     assert "None of these benchmarks has more than one split." in (built / "out/tables/splits.md").read_text()
@@ -187,7 +187,7 @@ def test_readers_see_a_benchmark_by_its_title_everywhere(
 
 def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> None:
     path = built / "out/tables/differences.csv"
-    where = {"house": "twemoji", "benchmark": "MMMB", "comparison": "parrot minus english"}
+    where = {"image_source": "twemoji", "benchmark": "MMMB", "comparison": "parrot minus english"}
     found = cell(path, **where, language="non_english", measure="difference")
     assert float(found["value"]) == 50.0
     assert 0 < float(found["low"]) <= 50.0 <= float(found["high"]) <= 100
@@ -198,10 +198,10 @@ def test_differences_are_paired_and_carry_a_detectable_effect(built: Path) -> No
 def test_p_is_exact_where_it_may_be_and_adjusted_for_the_whole_table(built: Path) -> None:
     rows = [row for row in table(built / "out/tables/differences.csv") if row["measure"] == "p_holm"]
     assert len(rows) == 2 * 2 * 2 * 7
-    found = {(r["house"], r["comparison"], r["benchmark"], r["language"]): r["value"] for r in rows}
+    found = {(r["image_source"], r["comparison"], r["benchmark"], r["language"]): r["value"] for r in rows}
     # Four of eight questions that only parrot gets, none that only english does: exact p 2 / 2**4, times 56 claims.
     assert float(found["twemoji", "parrot minus english", "MMMB", "zh"]) == 1.0
-    # All five languages are right or wrong together, about 8 pictures; the least p of the table is multiplied by 56.
+    # All five languages are right or wrong together, about 8 images; the least p of the table is multiplied by 56.
     pooled = [
         float(p) for (_, pair, _, language), p in found.items() if language == "non_english" and "english" in pair
     ]
@@ -228,7 +228,7 @@ def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(t
     settings = settings.model_copy(update={"runs": tuple(runs), "items": items})
     build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", tmp_path / "out")
     tables = tmp_path / "out/tables"
-    where = {"house": "twemoji", "benchmark": "MMMB", "language": "ru"}
+    where = {"image_source": "twemoji", "benchmark": "MMMB", "language": "ru"}
     found = cell(tables / "table1.csv", run="parrot at seeds 0, 1", **where)
     assert float(found["value"]) == 68.75
     assert float(found["low"]) < 62.5
@@ -240,7 +240,7 @@ def test_runs_that_differ_in_their_seed_are_pooled_and_compared_by_their_means(t
     assert "†" not in text.split("p is of no difference")[1].split("marked †")[1]
     page = (tmp_path / "out/report.html").read_text()
     assert "seed 0, 1</p>" in page
-    assert "parrot at seeds 0, 1: their means have intervals over pictures and seeds." in page
+    assert "parrot at seeds 0, 1: their means have intervals over images and seeds." in page
 
 
 def test_a_family_over_the_seed_is_one_run_at_several_seeds() -> None:
@@ -258,7 +258,7 @@ def test_a_missing_cell_is_shown_as_missing_in_every_format(tmp_path: Path) -> N
     path.write_text("".join(line for line in lines if not line.startswith(left_out)))
     settings = settings.model_copy(update={"items": {"table1": settings.items["table1"]}})
     build(settings, tiny_results.score_files(tmp_path), tmp_path / "results", tmp_path / "out")
-    where = {"house": "twemoji", "run": "english", "benchmark": "MMMB"}
+    where = {"image_source": "twemoji", "run": "english", "benchmark": "MMMB"}
     tables = tmp_path / "out/tables"
     assert cell(tables / "table1.csv", **where, language="ru")["value"] == ""
     # A mean over fewer languages would be another quantity.
@@ -295,35 +295,35 @@ def test_markdown_tables_are_rectangular(built: Path) -> None:
             assert len({row.count("|") for row in rows}) <= 1, path.name
 
 
-def test_figures_are_pictures_and_the_svg_is_free_of_dates(built: Path) -> None:
+def test_figures_are_images_and_the_svg_is_free_of_dates(built: Path) -> None:
     for name in ("fig7a", "fig7c", "losses"):
-        with Image.open(built / f"out/figures/{name}.png") as picture:
-            assert picture.width > 500
-            assert not picture.info.get("Software")
+        with Image.open(built / f"out/figures/{name}.png") as image:
+            assert image.width > 500
+            assert not image.info.get("Software")
         assert "<dc:date>" not in (built / f"out/figures/{name}.svg").read_text()
 
 
 class Links(HTMLParser):
-    """Collects what a page fetches or links to, and pictures without a description."""
+    """Collects what a page fetches or links to, and images without a description."""
 
     def __init__(self) -> None:
         super().__init__()
         self.named: list[str] = []
         self.undescribed = 0
-        self.pictures = 0
+        self.images = 0
         self.directions: dict[str, list[str]] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.named += [given[name] or "" for name in ("src", "href") if name in given]
         if tag == "img":
-            self.pictures += 1
+            self.images += 1
             self.undescribed += not given.get("alt")
         if "dir" in given:
             self.directions.setdefault(given.get("lang") or "", []).append(given["dir"] or "")
 
 
-def test_the_page_fetches_nothing_describes_its_pictures_and_turns_arabic_right_to_left(built: Path) -> None:
+def test_the_page_fetches_nothing_describes_its_images_and_turns_arabic_right_to_left(built: Path) -> None:
     text = (built / "out/report.html").read_text()
     page = Links()
     page.feed(text)
@@ -331,7 +331,7 @@ def test_the_page_fetches_nothing_describes_its_pictures_and_turns_arabic_right_
     assert links == [f"{run.name}/predictions.html" for run in tiny_results.RUNS]
     assert "@import" not in text
     assert "<script" not in text
-    assert (page.pictures, page.undescribed) == (10 + 3, 0)
+    assert (page.images, page.undescribed) == (10 + 3, 0)
     assert set(page.directions["ar"]) == {"auto", "rtl"}
     assert page.directions.keys() == set(tiny_results.NAMES)
 
@@ -398,4 +398,4 @@ def test_order_survives_canonical_json():
     assert read == stage
     tables = ["table1", "differences", "controls", "router", "l2_categories", "kinds"]
     assert list(read.items) == ["primary", "fig7a", "losses", "fig7c", *tables]
-    assert list(read.items["table1"].houses) == ["twemoji", "openmoji"]
+    assert list(read.items["table1"].image_sources) == ["twemoji", "openmoji"]

@@ -10,7 +10,7 @@ import pytest
 from parrot.config.catalog import Benchmark
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.scores_csv import COLUMNS, Scores, read_scores
 from parrot.report.comparisons import Items
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
@@ -20,7 +20,7 @@ from tests.helpers.tiny_results import COMMON
 FIELDS = {"folder": "none", "max_new_tokens": 1}
 MME = Benchmark(name="MME", files={"en": "m"}, kind="yes_no", scoring="mme", sums={"perception": ("OCR",)}, **FIELDS)
 FREE = Benchmark(name="Free", files={"zh": "f"}, kind="judged", scoring="relative", **FIELDS)
-SHARED = {"run": "parrot", "seed": "0", "house": "all", "split": "all", "control": "none", "questions": "4"}
+SHARED = {"run": "parrot", "seed": "0", "image_source": "all", "split": "all", "control": "none", "questions": "4"}
 LINES = (
     {"benchmark": "MME", "language": "en", "kind": "all", "scoring": "mme", "accuracy": "175", "uncounted": "1"},
     {"benchmark": "MME", "language": "en", "kind": "OCR", "scoring": "mme", "accuracy": "175", "uncounted": "1"},
@@ -71,7 +71,7 @@ def test_points_and_ratings_stand_in_tables_with_what_they_are(scores: Scores, t
     assert rows[1] == (("all", "parrot1"), [165, 111, 111])
     assert rows[2] == (("all", "parrot at seeds 0, 1"), [170, 106, 106])
     assert "Several seeds' scores of MME, Free are averaged, without an interval." in note
-    assert "MME: 100 x accuracy + 100 x accuracy of pictures with both questions right" in note
+    assert "MME: 100 x accuracy + 100 x accuracy of images with both questions right" in note
     assert "MME in en: 1 pairs that have not two rows do not count." in note
     assert "Free in zh: rated by rater." in note
 
@@ -89,5 +89,5 @@ def test_a_table_that_needs_accuracies_refuses_them(tmp_path: Path) -> None:
     others = [name for name in suite.config.report.tables if name != "table1"]
     tables = "".join(f"{name}: {{title: T, benchmarks: [MMStar, MME]}}\n" for name in others)
     (tmp_path / "tables.yaml").write_text(f"table1: {{kind: bars, title: T, benchmarks: [MMStar, MME]}}\n{tables}")
-    with pytest.raises(ConfigError, match="table1: benchmarks: MME has no accuracies for kind bars to show"):
+    with pytest.raises(UserError, match="table1: benchmarks: MME has no accuracies for kind bars to show"):
         report_stage(suite, catalogues=tmp_path)

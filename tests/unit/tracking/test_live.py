@@ -23,7 +23,7 @@ from parrot.tracking.live import Live, follow, store_of_jobs
 from parrot.tracking.store import connect
 from parrot.tracking.training import read_training
 from parrot.train.checkpoints import keep_metrics, restore_metrics
-from parrot.train.live import shown_live
+from parrot.train.live import live_tracking
 from parrot.train.stages import align
 from parrot.train.trainer import StageTrainer
 from tests.helpers.tiny_server import Record, Server, curves, runs_of
@@ -190,8 +190,8 @@ def test_a_training_that_is_killed_outright_is_told_apart_from_one_that_goes_on(
     code = f"""
 import os, signal
 from pathlib import Path
-from parrot.train.live import shown_live
-with shown_live({identity!r}, {folders}):
+from parrot.train.live import live_tracking
+with live_tracking({identity!r}, {folders}):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     environment = os.environ | {"MLFLOW_TRACKING_URI": server.uri}
@@ -270,7 +270,7 @@ def test_a_server_that_accepts_and_never_answers_is_left_behind(
     monkeypatch.setattr("parrot.train.live.SECONDS_AFTER_END", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with shown_live("tiny/hung/seed0/tune", record.folder, tmp_path / "output"):
+        with live_tracking("tiny/hung/seed0/tune", record.folder, tmp_path / "output"):
             record.grow(range(1, 4))
             record.finish(tmp_path / "output")
     assert capsys.readouterr().err == (

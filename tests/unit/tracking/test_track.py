@@ -17,7 +17,7 @@ from mlflow.utils.validation import _validate_metric_name
 
 from parrot.cluster.doctor.mlflow import check_store
 from parrot.config.runs import Suite
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.report.build import build
 from parrot.tracking.identity import TrackedRun, tracked_run
 from parrot.tracking.importer import import_runs, init_store
@@ -255,7 +255,7 @@ def test_a_file_that_is_no_store_is_named_with_the_cure(make, tmp_path: Path, mo
 def test_a_bad_record_is_an_error_whatever_the_store(tmp_path: Path) -> None:
     tiny_results.make(tmp_path)
     (tmp_path / "results/parrot/metrics.jsonl").write_text('{"loss": 1.0}\n')
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 1: expected a JSON object of numbers, with a step"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1: expected a JSON object of numbers, with a step"):
         import_runs(RUNS, tmp_path / "results")
 
 
@@ -339,7 +339,7 @@ def test_a_name_that_is_too_long_is_refused_before_anything_is_sent(tmp_path: Pa
     tiny_results.make(tmp_path)
     scores = tmp_path / "results/parrot/scores.csv"
     scores.write_text(scores.read_text(encoding="utf-8").replace("twemoji", "x" * 250), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"tiny/parrot/seed0: MLflow takes names of at most 250 characters, found 2"):
+    with pytest.raises(UserError, match=r"tiny/parrot/seed0: MLflow takes names of at most 250 characters, found 2"):
         import_runs(RUNS[:1], tmp_path / "results")
     assert "tiny/parrot/seed0" not in runs_of(store)
 

@@ -14,11 +14,11 @@ from transformers import AutoTokenizer
 from parrot.config.hardware import accumulation_steps
 from parrot.data.collate import Collator, count_truncated
 from parrot.data.conversations import load
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotImageProcessor, ParrotProcessor
 from parrot.train.batches import BatchLayout, GlobalBatches, arrange_micro_batches, optimiser_steps
 from parrot.train.callbacks import Progress
-from parrot.train.checkpoints import keep_metrics, mark_whole, newest_sound, newest_whole, restore_metrics
+from parrot.train.checkpoints import keep_metrics, latest_complete, latest_valid, mark_complete, restore_metrics
 from parrot.train.provenance import data_pins
 from tests.helpers.tiny_training import recipe, write_backbones, write_set
 
@@ -45,13 +45,13 @@ def test_a_global_batch_is_accumulated_from_micro_batches():
 )
 def test_a_micro_batch_that_does_not_divide_is_refused_with_the_nearest_that_do(arguments, nearest):
     with pytest.raises(
-        ConfigError, match=rf"does not divide global_batch {arguments[0]}; the nearest that do: {nearest}$"
+        UserError, match=rf"does not divide global_batch {arguments[0]}; the nearest that do: {nearest}$"
     ):
         accumulation_steps(*arguments)
 
 
 def test_processes_that_do_not_divide_the_global_batch_are_refused():
-    with pytest.raises(ConfigError, match="global_batch 48 cannot be split over 5 processes; .* 4 and 6$"):
+    with pytest.raises(UserError, match="global_batch 48 cannot be split over 5 processes; .* 4 and 6$"):
         accumulation_steps(48, 1, 5)
 
 
@@ -141,17 +141,17 @@ def test_a_set_is_tokenised_once(processor, tmp_path, monkeypatch):
 def test_accepted_losses_are_left_out_and_others_refused(processor, tmp_path):
     entry = write_set(tmp_path, "en", count=6)
     (tmp_path / "images/en-2.png").unlink()
-    with pytest.raises(ConfigError, match=r"en\.json: sample en-2: image: .*images/en-2\.png is missing"):
+    with pytest.raises(UserError, match=r"en\.json: sample en-2: image: .*images/en-2\.png is missing"):
         load((entry,), processor, tmp_path / "cache", 512)
     accepted = entry.model_copy(update={"accepted_losses": ("en-2",)})
     assert "en-2" not in load((accepted,), processor, tmp_path / "cache", 512)["id"]
 
 
-def test_a_picture_that_became_corrupt_is_named(processor, tmp_path):
+def test_an_image_that_became_corrupt_is_named(processor, tmp_path):
     entry = write_set(tmp_path, "en", count=6)
     rows = load((entry,), processor, tmp_path / "cache", 512)
     (tmp_path / "images/en-1.png").write_bytes(b"noise")
-    with pytest.raises(ConfigError, match=r"en\.json: sample en-1: image: .*images/en-1\.png cannot be decoded"):
+    with pytest.raises(UserError, match=r"en\.json: sample en-1: image: .*images/en-1\.png cannot be decoded"):
         Collator(processor, "text", 512)(rows.__getitems__([0, 1]))
 
 
@@ -173,7 +173,7 @@ def test_batches_are_padded_on_the_right(processor, tmp_path):
         assert readable.tolist() == read + [False] * (len(ids) - length)
 
 
-def test_a_batch_of_text_alone_has_no_pictures(processor, tmp_path):
+def test_a_batch_of_text_alone_has_no_images(processor, tmp_path):
     rows = load((write_set(tmp_path, "en", count=6),), processor, tmp_path / "cache", 512)
     assert "pixel_values" not in Collator(processor, "text", 512)(rows.__getitems__([4]))
 
@@ -184,7 +184,7 @@ def test_long_samples_lose_their_end_but_never_visual_tokens(processor, tmp_path
     assert count_truncated(rows, rows[0]["length"] - 1) == sum(length >= rows[0]["length"] for length in rows["length"])
     batch = Collator(processor, "text", last_visual + 1)(rows.__getitems__([0]))
     assert batch["input_ids"].tolist() == [rows[0]["input_ids"][: last_visual + 1]]
-    with pytest.raises(ConfigError, match=rf"sample en-0: its visual tokens do not fit into max_length {last_visual}$"):
+    with pytest.raises(UserError, match=rf"sample en-0: its visual tokens do not fit into max_length {last_visual}$"):
         Collator(processor, "text", last_visual)(rows.__getitems__([0]))
 
 
@@ -194,10 +194,10 @@ def test_long_samples_lose_their_end_but_never_visual_tokens(processor, tmp_path
 def test_only_whole_checkpoints_count(tmp_path):
     for step in (5, 10, 100):
         (tmp_path / f"checkpoint-{step}").mkdir()
-    assert newest_whole(tmp_path) is None
+    assert latest_complete(tmp_path) is None
     for step in (5, 10):
-        mark_whole(tmp_path / f"checkpoint-{step}", "ddp", 1, {})
-    assert newest_whole(tmp_path) == newest_sound(tmp_path) == tmp_path / "checkpoint-10"
+        mark_complete(tmp_path / f"checkpoint-{step}", "ddp", 1, {})
+    assert latest_complete(tmp_path) == latest_valid(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 
 

@@ -14,7 +14,7 @@ from parrot.config.hardware import TrainingHardware
 from parrot.config.runs import Suite
 from parrot.config.settings import ExpertSettings, LoraSettings, load_config, overlay
 from parrot.config.stages import TuneSettings
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, trainable
 from parrot.model.checkpoint import load_parrot
@@ -81,7 +81,7 @@ def frozen(folder: Path) -> Path:
 
 
 def inputs_of(processor, seed: int = 0) -> dict[str, torch.Tensor]:
-    """One question about a random picture."""
+    """One question about a random image."""
     conversation = [{"from": "human", "value": "<image>\nWhich colour is it?"}]
     ids, _ = processor.format_conversation([*conversation, {"from": "gpt", "value": "red"}])
     pixels = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
@@ -247,7 +247,7 @@ def test_an_unknown_layer_is_named(folder):
     lora = LORA.model_copy(update={"target_modules": ("q_proj", "c_attn")})
     model, _ = build(settings_of(folder, "lora"))
     known = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    with pytest.raises(ConfigError, match=rf"^tune\.lora\.target_modules: .* no linear layer c_attn; it has {known}$"):
+    with pytest.raises(UserError, match=rf"^tune\.lora\.target_modules: .* no linear layer c_attn; it has {known}$"):
         add_adapters(model, lora, seed=0)
 
 
@@ -262,7 +262,7 @@ def test_an_unknown_layer_is_named(folder):
     ],
 )
 def test_what_does_not_fit_is_one_line(stage, said, message):
-    with pytest.raises(ConfigError, match=rf"^config: {message}.*$") as error:
+    with pytest.raises(UserError, match=rf"^config: {message}.*$") as error:
         Suite(overlay(load_config(CONFIG), {stage: said}))
     assert "\n" not in str(error.value)
 
@@ -271,9 +271,7 @@ def test_adapters_of_a_run_that_trains_none_are_refused(tmp_path):
     for name in ("datasets", "benchmarks"):
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text("wide: {tune: {lora: {rank: 64}}}\n")
-    with pytest.raises(
-        ConfigError, match=r"runs\.yaml: wide: tune\.lora: expected tune\.language_model lora beside it$"
-    ):
+    with pytest.raises(UserError, match=r"runs\.yaml: wide: tune\.lora: expected tune\.language_model lora beside it$"):
         Suite(load_config(CONFIG), catalogues=tmp_path).run("wide")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.report.build import build
 from parrot.report.settings import ReportStage
 from parrot.tracking.identity import TrackedRun, stage2_id
@@ -44,7 +44,7 @@ def test_a_provenance_that_is_not_the_stage_s_is_named_with_its_cure(
 ) -> None:
     path = tmp_path / "provenance.json"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: {message}")) as caught:
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")) as caught:
         read_provenance(path, "tune", 0)
     assert f"remove {path} and run again" in str(caught.value)
 
@@ -66,7 +66,7 @@ def test_a_provenance_that_is_not_the_stage_s_is_named_with_its_cure(
 def test_a_line_of_metrics_that_is_none_is_named_with_its_cure(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: {message}; remove {path} and run again")):
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}; remove {path} and run again")):
         read_metrics(path)
 
 
@@ -77,7 +77,7 @@ def test_settings_of_no_training_are_named_with_their_cure(
     shutil.copytree(made[1] / "results/parrot", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "provenance.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: settings: expected a training stage's; remove {path}")):
+    with pytest.raises(UserError, match=re.escape(f"{path}: settings: expected a training stage's; remove {path}")):
         read_training(stage2_id("mini", "parrot", 0), tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_the_report_takes_no_other_run_s_scores(made: tuple[ReportStage, Path], 
     shutil.copytree(made[1] / "results", tmp_path / "results")
     path = swap_scores(tmp_path / "results")
     scores = [tmp_path / "results" / name / "scores.csv" for name in ("parrot", "no_experts", "english")]
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         build(made[0], scores, tmp_path / "results", tmp_path / "out")
     expected = "expected the score of parrot at seed 0 on MMMB in en, found none"
     assert str(caught.value) == f"{path}: {expected}; remove {path} and run again"
@@ -101,9 +101,9 @@ def test_tracking_takes_no_other_run_s_records(made: tuple[ReportStage, Path], t
     shutil.copytree(made[1] / "results", tmp_path / "results")
     run = TrackedRun(name="parrot", scale="tiny", seed=0, stage1_key=tiny_results.KEY, params={})
     path = swap_scores(tmp_path / "results")
-    with pytest.raises(ConfigError, match=r"scores\.csv: expected scores of parrot at seed 0, found none; remove "):
+    with pytest.raises(UserError, match=r"scores\.csv: expected scores of parrot at seed 0, found none; remove "):
         plan_run(run, tmp_path / "results", None)
     path.write_bytes((made[1] / "results/parrot/scores.csv").read_bytes())
     (tmp_path / "results/parrot/provenance.json").write_text(json.dumps({}))
-    with pytest.raises(ConfigError, match=r"parrot/provenance\.json: stage: expected a value, found none; remove "):
+    with pytest.raises(UserError, match=r"parrot/provenance\.json: stage: expected a value, found none; remove "):
         plan_run(run, tmp_path / "results", None)

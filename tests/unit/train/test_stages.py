@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from parrot.config.hardware import TrainingHardware
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.build import build
 from parrot.model.checkpoint import load_parrot
 from parrot.train.stages import align, tune
@@ -88,8 +88,8 @@ def test_held_out_loss_is_the_mean_over_the_supervised_tokens_of_a_languages_set
         ids, labels = processor.format_conversation(sample["conversations"])
         inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         if "image" in sample:
-            picture = Image.open(Path(english[0].images, sample["image"])).convert("RGB")
-            inputs["pixel_values"] = processor.image_processor([picture], return_tensors="pt")["pixel_values"]
+            image = Image.open(Path(english[0].images, sample["image"])).convert("RGB")
+            inputs["pixel_values"] = processor.image_processor([image], return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             scores = model(**inputs).logits[0, :-1].log_softmax(-1)
         for position, label in enumerate(labels[1:]):
@@ -118,7 +118,7 @@ def test_crashed_and_resumed_equals_uninterrupted(folder, settings, tuned, tmp_p
         with pytest.raises(RuntimeError, match="power cut"):
             tune(*arguments)
     (work,) = (path for path in (tmp_path / "work/tune").iterdir() if path.is_dir())
-    (work / "checkpoint-10/whole").unlink()  # as if the cut had come while it was written
+    (work / "checkpoint-10/complete").unlink()  # as if the cut had come while it was written
     tune(*arguments)
     assert_equal(tmp_path / "run", tuned, resumed_from=5)
     assert not work.exists()
@@ -143,33 +143,33 @@ def test_provenance_names_what_made_the_model(folder, settings, tuned, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("recorded", "complaint"),
+    ("recorded", "step_fault"),
     [
         ('{"projector_sha256": "0"}', "the projector that was loaded is not the one that .*provenance.json describes$"),
         ("{}", "the projector that was loaded is not the one that .*provenance.json describes$"),
         ("", r"provenance\.json: expected JSON: [^\n]+$"),
     ],
 )
-def test_another_projector_than_stage_1_saved_is_refused(recorded, complaint, folder, settings, tmp_path):
+def test_another_projector_than_stage_1_saved_is_refused(recorded, step_fault, folder, settings, tmp_path):
     shutil.copytree(folder / "aligned", tmp_path / "aligned")
     (tmp_path / "aligned/provenance.json").write_text(recorded)
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(UserError, match=step_fault):
         tune(settings, tmp_path / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
 def test_a_projector_folder_without_weights_is_refused(settings, tmp_path):
-    with pytest.raises(ConfigError, match=r"projector: no model.safetensors; expected a projector"):
+    with pytest.raises(UserError, match=r"projector: no model.safetensors; expected a projector"):
         tune(settings, tmp_path / "projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
 def test_an_output_below_a_file_is_refused(folder, settings, tmp_path):
     (tmp_path / "results").touch()
-    with pytest.raises(ConfigError, match=r"results/run: cannot be made a folder: Not a directory"):
+    with pytest.raises(UserError, match=r"results/run: cannot be made a folder: Not a directory"):
         tune(settings, folder / "aligned/projector", tmp_path / "results/run", tmp_path / "work", BY_4)
 
 
 @pytest.mark.parametrize(
-    ("kept", "role", "complaint"),
+    ("kept", "role", "step_fault"),
     [
         (0, "data", "expected at least one sample, found none"),
         (0, "validation", "expected at least one sample, found none"),
@@ -178,19 +178,19 @@ def test_an_output_below_a_file_is_refused(folder, settings, tmp_path):
     ],
     ids=["no sample", "no held-out sample", "no image", "no other text"],
 )
-def test_nothing_to_learn_from_stops_the_run_before_its_first_step(folder, settings, tmp_path, kept, role, complaint):
+def test_nothing_to_learn_from_stops_the_run_before_its_first_step(folder, settings, tmp_path, kept, role, step_fault):
     few = write_set(tmp_path, "few", count=5)
     samples = json.loads(Path(few.file).read_text())
     Path(few.file).write_text(json.dumps(samples[kept] if kept else []))
     experts = settings.experts.model_copy(update={"router": "shuffled_text"})
     wanting = settings.model_copy(update={"experts": experts, "validation": (), role: (few,)})
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(UserError, match=step_fault):
         tune(wanting, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, settings, tmp_path):
     recipe = settings.recipe.model_copy(update={"learning_rate": 1e30})
     broken = settings.model_copy(update={"recipe": recipe, "validation": ()})
-    with pytest.raises(ConfigError, match=r"step 3: the loss is (nan|inf); the batch's samples are sft_"):
+    with pytest.raises(UserError, match=r"step 3: the loss is (nan|inf); the batch's samples are sft_"):
         tune(broken, folder / "aligned/projector", tmp_path / "run", tmp_path / "work", BY_4)
     assert not (tmp_path / "run/model").exists()

@@ -13,11 +13,11 @@ from transformers import TrainingArguments
 
 from parrot.config.hardware import TrainingHardware
 from parrot.config.staleness import code_of
-from parrot.errors import ConfigError, told
+from parrot.errors import UserError, told
 from parrot.train import stages, trainer
-from parrot.train.callbacks import complaint, suspects
-from parrot.train.checkpoints import check_spread, mark_whole
-from parrot.train.memory import fitting, record_out_of_memory
+from parrot.train.callbacks import non_finite_samples, step_fault
+from parrot.train.checkpoints import check_parallelism, mark_complete
+from parrot.train.memory import record_out_of_memory, reduced_micro_batch
 from parrot.train.stages import align
 from parrot.train.strategy import training_arguments
 from tests.helpers.tiny_runs import at_step, interrupt, metrics, sigterm
@@ -52,7 +52,7 @@ def test_out_of_memory_halves_the_next_attempt_which_goes_on(settings, aligned, 
     with monkeypatch.context() as patch:
         at_step(patch, 4, out_of_memory)
         told = r"^hardware\.align\.micro_batch: 4 ran out of GPU memory; the next attempt goes on .* checkpoint with 2$"
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(UserError, match=told):
             align(*arguments)
     align(*arguments)
     assert "align: micro_batch 2 in place of 4, which ran out of GPU memory" in capsys.readouterr().err
@@ -65,11 +65,11 @@ def test_out_of_memory_halves_the_next_attempt_which_goes_on(settings, aligned, 
 def test_halves_divide_a_process_share_and_end_at_one(tmp_path):
     by_12 = TrainingHardware(micro_batch=12)
     record_out_of_memory(tmp_path, by_12, 2, 24, "tune")
-    assert fitting(tmp_path, by_12, 2, "tune").micro_batch == 6
+    assert reduced_micro_batch(tmp_path, by_12, 2, "tune").micro_batch == 6
     record_out_of_memory(
         tmp_path, TrainingHardware(micro_batch=5), 2, 30, "tune"
     )  # 15 a process: of 2 and 1, only 1 divides it
-    assert fitting(tmp_path, TrainingHardware(micro_batch=5), 2, "tune").micro_batch == 1
+    assert reduced_micro_batch(tmp_path, TrainingHardware(micro_batch=5), 2, "tune").micro_batch == 1
     (tmp_path / "out_of_memory.json").unlink()
     error = record_out_of_memory(tmp_path, TrainingHardware(micro_batch=1), 2, 24, "tune")
     assert "1 ran out of GPU memory; expected another strategy, offload" in str(error)
@@ -82,7 +82,7 @@ def test_halves_divide_a_process_share_and_end_at_one(tmp_path):
 def test_other_hardware_keeps_its_micro_batch(processes, changed, tmp_path):
     record_out_of_memory(tmp_path, BY_4, 2, 24, "tune")
     other = BY_4.model_copy(update=changed)
-    assert fitting(tmp_path, other, processes, "tune") == other
+    assert reduced_micro_batch(tmp_path, other, processes, "tune") == other
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
@@ -143,13 +143,13 @@ def steps(*norms: float) -> list[dict[str, float]]:
     ],
 )
 def test_a_step_is_bad_by_its_loss_and_its_gradient(step, before, found):
-    assert complaint(step, before, clipped_at=1.0) == found
+    assert step_fault(step, before, clipped_at=1.0) == found
 
 
 def test_the_samples_of_a_broken_micro_batch_are_named_else_all():
     fine, broken = torch.tensor(1.0), torch.tensor(math.nan)
-    assert suspects([(fine, ["a", "b"]), (broken, ["c", "d"])]) == ["c", "d"]
-    assert suspects([(fine, ["a", "b"]), (fine, ["c", "d"])]) == ["a", "b", "c", "d"]
+    assert non_finite_samples([(fine, ["a", "b"]), (broken, ["c", "d"])]) == ["c", "d"]
+    assert non_finite_samples([(fine, ["a", "b"]), (fine, ["c", "d"])]) == ["a", "b", "c", "d"]
 
 
 # --- hardware --------------------------------------------------------------------------------------------------------
@@ -167,13 +167,13 @@ def test_the_samples_of_a_broken_micro_batch_are_named_else_all():
     ],
 )
 def test_a_checkpoint_knows_who_can_load_it(saved, here, fits, tmp_path):
-    mark_whole(tmp_path, *saved, files={})
+    mark_complete(tmp_path, *saved, files={})
     if fits:
-        check_spread(tmp_path, *here)
+        check_parallelism(tmp_path, *here)
         return
     told = f"was saved by {saved[1]} processes with strategy {saved[0]}, found {here[1]} with {here[0]}"
-    with pytest.raises(ConfigError, match=told):
-        check_spread(tmp_path, *here)
+    with pytest.raises(UserError, match=told):
+        check_parallelism(tmp_path, *here)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_process_that_sees_several_gpus_trains_on_one(settings, tmp_path, monk
 
 def test_a_strategy_for_several_processes_is_refused_in_one(settings, tmp_path):
     hardware = TrainingHardware(micro_batch=4, strategy="zero2")
-    with pytest.raises(ConfigError, match=r"^hardware\.align\.strategy: zero2 is for processes that `parrot launch"):
+    with pytest.raises(UserError, match=r"^hardware\.align\.strategy: zero2 is for processes that `parrot launch"):
         align(settings, tmp_path / "run", tmp_path / "work", hardware)
     assert not list(tmp_path.iterdir())
 

@@ -121,7 +121,7 @@ def test_a_row_is_the_mean_of_its_samples(tmp_path: Path, monkeypatch: pytest.Mo
             two_rows.set()
         return {"used": value}
 
-    monkeypatch.setattr("parrot.train.system_metrics.SECONDS_A_SAMPLE", 0.0)
+    monkeypatch.setattr("parrot.train.system_metrics.SECONDS_PER_SAMPLE", 0.0)
     monkeypatch.setattr("parrot.train.system_metrics.sampler", lambda folder, gpus: sample)
     with sampled(tmp_path):
         assert two_rows.wait(60)

@@ -1,4 +1,4 @@
-"""What a training's hardware may change: who loads pictures, whose features are read, which kernels run."""
+"""What a training's hardware may change: who loads images, whose features are read, which kernels run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parrot.config.hardware import TrainingHardware
 from parrot.data.collate import Collator
 from parrot.data.conversations import load
 from parrot.data.feature_store import Features, digests_of, remember
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.model.build import build
 from parrot.train import precompute, strategy
 from parrot.train.distributed import workers
@@ -68,7 +68,7 @@ def test_stored_features_change_no_loss_and_are_computed_once(folder, settings, 
 
 
 def contents(settings: Any) -> set[bytes]:
-    """The picture files' bytes, equal ones once."""
+    """The image files' bytes, equal ones once."""
     found = set()
     for entry in (*settings.data, *settings.validation):
         samples = json.loads(Path(entry.file).read_text())
@@ -110,7 +110,7 @@ def test_features_that_do_not_fit_on_disk_are_refused(folder, settings, tmp_path
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(100))
     with pytest.raises(
-        ConfigError, match=r"^features: disk: those of \d+ pictures take 0\.0 GiB in .*features/\w+, where 0\.0 GiB are"
+        UserError, match=r"^features: disk: those of \d+ images take 0\.0 GiB in .*features/\w+, where 0\.0 GiB are"
     ):
         trained(folder, settings, tmp_path / "run", features="disk")
 
@@ -132,7 +132,7 @@ def test_other_encoders_and_settings_have_features_of_their_own(folder, settings
     assert first not in others
 
 
-def test_a_picture_that_changed_has_other_features(tmp_path):
+def test_an_image_that_changed_has_other_features(tmp_path):
     (tmp_path / "a").write_bytes(b"one")
     remember(digests_of([str(tmp_path / "a")], tmp_path / "known"), tmp_path / "known")
     before = digests_of([str(tmp_path / "a")], tmp_path / "known")
@@ -142,7 +142,7 @@ def test_a_picture_that_changed_has_other_features(tmp_path):
     assert after == digests_of([str(tmp_path / "a")], tmp_path / "none")
 
 
-def test_a_batch_of_text_alone_has_features_of_no_picture(folder, settings, tmp_path):
+def test_a_batch_of_text_alone_has_features_of_no_image(folder, settings, tmp_path):
     model, processor = build(settings)
     rows = load(settings.data, processor, tmp_path, 512)
     none = Features({}, (model.config.num_image_tokens, 16), torch.float32)
@@ -178,7 +178,7 @@ def test_a_loading_process_s_error_is_one_line(folder, settings, tmp_path):
     shutil.copytree(folder / "images", broken)
     (broken / "sft_en-1.png").write_bytes(b"noise")
     data = tuple(entry.model_copy(update={"images": str(broken)}) for entry in settings.data)
-    with pytest.raises(ConfigError, match=r"^\S+sft_en\.json: sample sft_en-1: image: \S+ cannot be decoded: unknown"):
+    with pytest.raises(UserError, match=r"^\S+sft_en\.json: sample sft_en-1: image: \S+ cannot be decoded: unknown"):
         trained(folder, settings.model_copy(update={"data": data}), tmp_path / "run", workers=1)
 
 
@@ -217,7 +217,7 @@ def test_attention_is_refused_where_it_cannot_run(settings, attention, on_gpu, i
     monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
     monkeypatch.setattr(strategy, "is_flash_attn_2_available", lambda: installed)
     hardware = TrainingHardware(micro_batch=1, attention=attention)
-    with pytest.raises(ConfigError, match=rf"^hardware\.tune\.attention: {attention} needs {lack}; expected sdpa"):
+    with pytest.raises(UserError, match=rf"^hardware\.tune\.attention: {attention} needs {lack}; expected sdpa"):
         strategy.choose_kernels(model, hardware, precision, "hardware.tune")
 
 

@@ -1,4 +1,4 @@
-"""Reading composed data the way a user would: JSON, TSV and picture files."""
+"""Reading composed data the way a user would: JSON, TSV and image files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asked:
     question: str
     options: tuple[str, ...]
     answer: str
-    picture: Path | None
+    image: Path | None
 
 
 def conversations(path: Path) -> list[dict[str, Any]]:
@@ -38,8 +38,8 @@ def questions(path: Path) -> Iterator[Asked]:
         human, gpt = sample["conversations"]
         lines = human["value"].split("\n")
         options = tuple(line[3:] for line in lines if line[:1] in "ABCD" and line[1:3] == ". ")
-        picture = path.parent / "images" / sample["image"] if "image" in sample else None
-        yield Asked(lines[1], options, gpt["value"], picture)
+        image = path.parent / "images" / sample["image"] if "image" in sample else None
+        yield Asked(lines[1], options, gpt["value"], image)
 
 
 def table(data: Path, benchmark: str, language: str) -> pd.DataFrame:
@@ -55,6 +55,6 @@ def right_text(row: pd.Series) -> str:
     return row[row["answer"]]
 
 
-def picture_of(row: pd.Series, rows: pd.DataFrame) -> Image.Image:
+def image_of(row: pd.Series, rows: pd.DataFrame) -> Image.Image:
     image = row["image"] if len(row["image"]) > 64 else rows.loc[row["image"], "image"]
     return Image.open(io.BytesIO(base64.b64decode(image)))

@@ -1,4 +1,4 @@
-"""The data as composed from the shipped resources, and from resources whose pictures tell what they show."""
+"""The data as composed from the shipped resources, and from resources whose images tell what they show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.mini.compose.material import Material, load_material
 from parrot.mini.compose.write import compose
-from tests.unit.mini.compose.marked_pictures import SHIPPED, make_resources
+from tests.unit.mini.compose.marked_images import SHIPPED, make_resources
 
 INSTRUCTION = load_catalogue(SHIPPED.parents[2] / "config" / "benchmarks.yaml", Benchmark)["mini_mmmb"].instruction
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ import yaml
 from PIL import Image
 
 from parrot.config.catalog import Benchmark, load_catalogue
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.matching import infer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import KINDS, is_reserved
@@ -27,19 +28,20 @@ from tests.unit.mini.compose.composed_files import (
     LANGUAGES,
     Asked,
     conversations,
+    image_of,
     options_of,
-    picture_of,
     questions,
     right_text,
     table,
 )
-from tests.unit.mini.compose.marked_pictures import SHIPPED
+from tests.unit.mini.compose.marked_images import SHIPPED
 
 pytestmark = pytest.mark.slow
 
 COLUMNS = [
     *("index", "question", "hint", "A", "B", "C", "D", "answer", "category", "l2-category", "split", "image"),
-    *("house", "difficulty", "concept", "picture_text", "shuffled", "pair_id", "unseen_in_language", "answer_names"),
+    *("image_source", "difficulty", "concept", "image_text", "shuffled", "pair_id"),
+    *("unseen_in_language", "answer_names"),
 ]
 ROOT = SHIPPED.parents[2]
 INSTRUCTION = load_catalogue(ROOT / "config" / "benchmarks.yaml", Benchmark)["mini_mmmb"].instruction
@@ -49,7 +51,7 @@ SAMPLES = {"en": 5000, "zh": 2200, "pt": 2200, "ar": 2200, "tr": 2200, "ru": 220
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
-def test_conversations_are_llava_samples_whose_pictures_exist(shipped: Path) -> None:
+def test_conversations_are_llava_samples_whose_images_exist(shipped: Path) -> None:
     files = {shipped / "align" / "captions.json": 3000}
     files |= {shipped / "sft" / f"sft_{language}.json": count for language, count in SAMPLES.items()}
     files |= {shipped / "validation" / f"val_{language}.json": 100 for language in LANGUAGES}
@@ -64,12 +66,12 @@ def test_conversations_are_llava_samples_whose_pictures_exist(shipped: Path) -> 
             assert "image" not in sample or (path.parent / "images" / sample["image"]).is_file()
 
 
-def test_pictures_are_forty_pixels_square_and_few_enough_for_dvc(shipped: Path) -> None:
-    pictures = list(shipped.rglob("*.png"))
-    assert len(pictures) < 16_000
-    for path in pictures[::97]:
-        with Image.open(path) as picture:
-            assert (picture.size, picture.mode) == ((40, 40), "RGB")
+def test_images_are_forty_pixels_square_and_few_enough_for_dvc(shipped: Path) -> None:
+    images = list(shipped.rglob("*.png"))
+    assert len(images) < 16_000
+    for path in images[::97]:
+        with Image.open(path) as image:
+            assert (image.size, image.mode) == ((40, 40), "RGB")
     assert sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file()) < 70e6
 
 
@@ -87,7 +89,7 @@ def test_stage_one_is_english_script_only(shipped: Path) -> None:
         assert all(turn["value"].isascii() for turn in sample["conversations"]), sample
 
 
-def test_one_sample_in_twenty_has_words_for_a_picture(shipped: Path) -> None:
+def test_one_sample_in_twenty_has_words_for_an_image(shipped: Path) -> None:
     for language, count in SAMPLES.items():
         samples = conversations(shipped / "sft" / f"sft_{language}.json")
         assert sum("image" not in sample for sample in samples) == count // 20
@@ -99,7 +101,7 @@ def test_benchmarks_are_parallel_in_six_languages(shipped: Path, benchmark: str)
     assert list(reference.columns) == COLUMNS
     for language in LANGUAGES[1:]:
         rows = table(shipped, benchmark, language)
-        same = ["index", "answer", "category", "image", "house", "difficulty", "concept", "shuffled", "pair_id"]
+        same = ["index", "answer", "category", "image", "image_source", "difficulty", "concept", "shuffled", "pair_id"]
         pd.testing.assert_frame_equal(rows[same], reference[same])
         for index, row in rows.iterrows():
             names = json.loads(row["answer_names"])
@@ -107,7 +109,7 @@ def test_benchmarks_are_parallel_in_six_languages(shipped: Path, benchmark: str)
             assert names[language] == right_text(row)
             assert names["en"] == right_text(reference.loc[index])
     assert set(reference["unseen_in_language"]) == {"0"}
-    assert {picture_of(row, reference).size for _, row in reference.iterrows()} == {(40, 40)}
+    assert {image_of(row, reference).size for _, row in reference.iterrows()} == {(40, 40)}
 
 
 def test_circular_rows_turn_their_options(shipped: Path) -> None:
@@ -126,7 +128,7 @@ def test_circular_rows_turn_their_options(shipped: Path) -> None:
             assert Counter(group["answer"]) == Counter("ABCD"[: len(options)])
 
 
-def test_yes_no_rows_come_in_pairs_about_one_picture(shipped: Path) -> None:
+def test_yes_no_rows_come_in_pairs_about_one_image(shipped: Path) -> None:
     rows = table(shipped, "MMMB", "en")
     assert (
         set(rows["category"][rows["pair_id"] != ""])
@@ -155,11 +157,11 @@ def test_the_matcher_maps_every_option_to_its_letter(
         }
 
 
-def test_kinds_houses_and_difficulties_are_even(shipped: Path) -> None:
+def test_kinds_emoji_sets_and_difficulties_are_even(shipped: Path) -> None:
     rows = table(shipped, "MMMB", "en")
     assert len(rows) >= 300
-    assert Counter(zip(rows["house"], rows["category"], strict=True)) == {
-        (house, kind): count for house, count in (("twemoji", 28), ("openmoji", 12)) for kind in KINDS
+    assert Counter(zip(rows["image_source"], rows["category"], strict=True)) == {
+        (emoji_set, kind): count for emoji_set, count in (("twemoji", 28), ("openmoji", 12)) for kind in KINDS
     }
     assert len(KINDS) >= 8
     for kind in ("position", "same_different", "yes_no"):
@@ -183,7 +185,7 @@ def _by_text(rows: pd.DataFrame) -> list[Counter[str]]:
 
 @pytest.mark.parametrize("benchmark", ["MMMB", "MMMB_val"])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_even_the_best_answerer_of_a_blank_picture_is_at_chance(shipped: Path, benchmark: str, language: str) -> None:
+def test_even_the_best_answerer_of_a_blank_image_is_at_chance(shipped: Path, benchmark: str, language: str) -> None:
     for counts in _by_text(table(shipped, benchmark, language)):
         assert len(set(counts.values())) == 1, counts
 
@@ -198,14 +200,14 @@ def test_a_guesser_fitted_on_the_training_answers_is_within_three_points_of_chan
         offered.update(asked.options)
         right[asked.answer] += 1
     rows = table(shipped, "MMMB", language)
-    for _, of_house in rows.groupby("house"):
+    for _, of_emoji_set in rows.groupby("image_source"):
         hits = chance = 0.0
-        for _, row in of_house.iterrows():
+        for _, row in of_emoji_set.iterrows():
             options = options_of(row)
             guess = max(options, key=lambda text: right[text] / offered[text] if offered[text] else 0)
             hits += guess == right_text(row)
             chance += 1 / len(options)
-        assert abs(hits - chance) / len(of_house) < 0.03
+        assert abs(hits - chance) / len(of_emoji_set) < 0.03
 
 
 def test_training_answers_favour_no_option(shipped: Path) -> None:
@@ -235,17 +237,17 @@ def test_no_training_question_is_a_benchmark_question_in_any_language_or_order(
         for file in (shipped / "sft" / f"sft_{language}.json", shipped / "validation" / f"val_{language}.json")
         for asked in questions(file)
     }
-    asked_in = defaultdict(set)
+    keys_by_language = defaultdict(set)
     for benchmark in BENCHMARKS:
         for language in LANGUAGES:
             for _, row in table(shipped, benchmark, language).iterrows():
                 asked = Asked(row["question"], tuple(options_of(row)), right_text(row), None)
-                asked_in[language].add(_key(asked, readers[language]))
+                keys_by_language[language].add(_key(asked, readers[language]))
     assert len(training) > 2000
-    assert len(asked_in["en"]) > 90
-    assert all(keys == asked_in["en"] for keys in asked_in.values())
-    assert not training & asked_in["en"]
-    assert all(is_reserved(key) for key in asked_in["en"])
+    assert len(keys_by_language["en"]) > 90
+    assert all(keys == keys_by_language["en"] for keys in keys_by_language.values())
+    assert not training & keys_by_language["en"]
+    assert all(is_reserved(key) for key in keys_by_language["en"])
 
 
 # --- the folder as a whole -------------------------------------------------------------------------------------------
@@ -267,14 +269,32 @@ def test_composing_again_in_another_process_gives_the_same_bytes(shipped: Path, 
     assert _digests(tmp_path / "again") == _digests(shipped)
 
 
-def test_the_pin_is_that_of_the_composed_folder(shipped: Path) -> None:
+def _pin(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
     """By DVC's rule: the MD5 of the sorted listing of the files' MD5s."""
-    files = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*") if path.is_file())
-    listing = [{"md5": hashlib.md5((shipped / name).read_bytes()).hexdigest(), "relpath": name} for name in files]
-    digest = hashlib.md5(json.dumps(listing).encode()).hexdigest()
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    listing = [{"md5": hashlib.md5(read(folder / name)).hexdigest(), "relpath": name} for name in files]
+    return hashlib.md5(json.dumps(listing).encode()).hexdigest() + ".dir"
+
+
+def test_the_pin_is_that_of_the_composed_folder(shipped: Path) -> None:
     pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
     assert pinned["path"] == "data/mini"
-    assert pinned["md5"] == f"{digest}.dir", "data.dvc is stale: python -m parrot.mini.compose renews it"
+    assert pinned["md5"] == _pin(shipped), "data.dvc is stale: python -m parrot.mini.compose renews it"
+
+
+def test_nothing_but_names_differs_from_the_data_of_version_0_1(shipped: Path) -> None:
+    """Under that version's names of columns and counts every file has that version's bytes."""
+
+    def under_former_names(path: Path) -> bytes:
+        head, line_end, rest = path.read_bytes().partition(b"\n")
+        if path.suffix == ".tsv":
+            head = head.replace(b"image_source", b"house").replace(b"image_text", b"picture_text")
+        if path.name == "filters.json":
+            rest = rest.replace(b"images_by_emoji_set", b"pictures_by_house")
+            rest = rest.replace(b'"images"', b'"pictures"').replace(b'"image_files"', b'"picture_files"')
+        return head + line_end + rest
+
+    assert _pin(shipped, under_former_names) == "a4a1e465c974653d7edf26e4c0bf498d.dir"
 
 
 def test_incomplete_resources_leave_the_folder_as_it_was(tmp_path: Path) -> None:
@@ -284,7 +304,7 @@ def test_incomplete_resources_leave_the_folder_as_it_was(tmp_path: Path) -> None
         (resources / name).write_bytes((SHIPPED / name).read_bytes())
     output.mkdir()
     (output / "old").write_text("as it was")
-    with pytest.raises(ConfigError, match=r"noto.*\.zip: expected an archive of pictures"):
+    with pytest.raises(UserError, match=r"noto.*\.zip: expected an archive of images"):
         compose(resources, output, INSTRUCTION)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".mini", "mini"))] == ["mini"]
     assert (output / "old").read_text() == "as it was"
@@ -292,7 +312,7 @@ def test_incomplete_resources_leave_the_folder_as_it_was(tmp_path: Path) -> None
 
 def test_the_filters_file_counts_what_is_there(shipped: Path) -> None:
     counts = json.loads((shipped / "filters.json").read_text(encoding="utf-8"))
-    assert counts["picture_files"] == len(list(shipped.rglob("*.png")))
+    assert counts["image_files"] == len(list(shipped.rglob("*.png")))
     assert counts["instructions"] == SAMPLES
     assert counts["benchmarks"]["MMMB"]["questions"] == len(table(shipped, "MMMB", "en"))
     assert len(counts["concepts"]["unseen_in_language"]) == counts["concepts"]["used"] // 5

@@ -1,4 +1,4 @@
-"""Wordings, keys, colours and picture files, one by one."""
+"""Wordings, keys, colours and image files, one by one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from parrot.constants import PAPER_LANGUAGES
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.mini.compose.colours import absent_colours, colour_of, main_colour
 from parrot.mini.compose.concepts import Concepts, load_concepts
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import Scene, encode
 from parrot.mini.compose.questions import KINDS, Key, Question, is_reserved, make_key, word
+from parrot.mini.compose.scenes import Scene, encode
 from tests.helpers.prompt_reader import PromptReader
-from tests.unit.mini.compose.marked_pictures import SHIPPED
+from tests.unit.mini.compose.marked_images import SHIPPED
 
 
 def test_a_question_is_worded_in_every_language(material: Material) -> None:
@@ -29,9 +29,9 @@ def test_a_question_is_worded_in_every_language(material: Material) -> None:
     )
     english = word(question, "en", material.phrases)
     assert english.prompt("Say it.") == "How many of this: dog?\nA. 1\nB. 2\nC. 3\nD. 4\nSay it."
-    assert (english.answer, english.picture_text) == ("2", "dog, dog")
+    assert (english.answer, english.image_text) == ("2", "dog, dog")
     russian = word(question, "ru", material.phrases)
-    assert (russian.question, russian.picture_text) == ("Сколько раз это изображено: собака?", "собака, собака")
+    assert (russian.question, russian.image_text) == ("Сколько раз это изображено: собака?", "собака, собака")
 
 
 @pytest.mark.parametrize(
@@ -149,19 +149,19 @@ def test_a_colour_that_some_would_see_is_not_absent() -> None:
 
 
 def test_png_files_hold_the_pixels_uncompressed() -> None:
-    picture = Image.frombytes("RGB", (40, 40), random.Random(0).randbytes(40 * 40 * 3))
-    data = encode(picture)
+    image = Image.frombytes("RGB", (40, 40), random.Random(0).randbytes(40 * 40 * 3))
+    data = encode(image)
     with Image.open(io.BytesIO(data)) as decoded:
-        assert decoded.tobytes() == picture.tobytes()
+        assert decoded.tobytes() == image.tobytes()
     assert len(data) == len(encode(Image.new("RGB", (40, 40)))) == 8 + 25 + 12 + (2 + 5 + 40 * 121 + 4) + 12
     start = data.index(b"IDAT") + 4
-    assert zlib.decompress(data[start : start + 2 + 5 + 40 * 121 + 4])[1:121] == picture.tobytes()[:120]
+    assert zlib.decompress(data[start : start + 2 + 5 + 40 * 121 + 4])[1:121] == image.tobytes()[:120]
 
 
-def test_large_pictures_take_several_stored_blocks() -> None:
-    picture = Image.frombytes("RGB", (200, 200), random.Random(1).randbytes(200 * 200 * 3))
-    with Image.open(io.BytesIO(encode(picture))) as decoded:
-        assert decoded.tobytes() == picture.tobytes()
+def test_large_images_take_several_stored_blocks() -> None:
+    image = Image.frombytes("RGB", (200, 200), random.Random(1).randbytes(200 * 200 * 3))
+    with Image.open(io.BytesIO(encode(image))) as decoded:
+        assert decoded.tobytes() == image.tobytes()
 
 
 def test_the_unseen_fifth_is_spread_over_the_categories(material: Material) -> None:
@@ -178,9 +178,9 @@ def test_names_must_be_unique_and_there(tmp_path, material: Material) -> None:
     path = tmp_path / "concepts.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
     assert isinstance(load_concepts(tmp_path, 3, None), Concepts)
-    with pytest.raises(ConfigError, match=r"concepts\.json: expected at least 4 concepts, found 3"):
+    with pytest.raises(UserError, match=r"concepts\.json: expected at least 4 concepts, found 3"):
         load_concepts(tmp_path, 4, None)
     entries[2]["names"]["tr"] = entries[0]["names"]["tr"]
     path.write_text(json.dumps(entries), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"names\.tr: .* is also the name of"):
+    with pytest.raises(UserError, match=r"names\.tr: .* is also the name of"):
         load_concepts(tmp_path, 3, None)

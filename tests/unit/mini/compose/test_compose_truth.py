@@ -1,4 +1,4 @@
-"""What the files say about a picture is what its pixels show."""
+"""What the files say about an image is what its pixels show."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from parrot.mini.compose.concepts import FAR_HOUSE, NEAR_HOUSE, TRAIN_HOUSES, VALIDATION_HOUSE
+from parrot.mini.compose.concepts import FAR_EMOJI_SET, NEAR_EMOJI_SET, TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET
 from tests.unit.mini.compose.composed_files import (
     BENCHMARKS,
     LANGUAGES,
     conversations,
-    picture_of,
+    image_of,
     questions,
     right_text,
     table,
 )
-from tests.unit.mini.compose.marked_pictures import SHIPPED, Shown, main_colour, read_marks
+from tests.unit.mini.compose.marked_images import SHIPPED, Shown, main_colour, read_marks
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +37,12 @@ POSITIONS: dict[str, Callable[[list[Shown]], Shown]] = {
 
 @cache
 def shown_in(path: Path) -> list[Shown]:
-    with Image.open(path) as picture:
-        return read_marks(picture)
+    with Image.open(path) as image:
+        return read_marks(image)
 
 
 def one_each(shown: list[Shown]) -> list[str]:
-    """The concepts of a picture, a large sprite that reaches into several cells counted once."""
+    """The concepts of an image, a large sprite that reaches into several cells counted once."""
     return sorted({s.concept for s in shown})
 
 
@@ -65,7 +65,7 @@ def _worded(language: str) -> dict[str, tuple[str, str]]:
 
 
 def truth(question: str, language: str, shown: list[Shown]) -> str:
-    """The right answer's text to a question in `language` about a picture."""
+    """The right answer's text to a question in `language` about an image."""
     subject, concept = subject_and_concept(question, language)
     concepts = one_each(shown)
     if subject in POSITIONS:
@@ -87,36 +87,36 @@ def truth(question: str, language: str, shown: list[Shown]) -> str:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_training_and_held_out_answers_are_what_the_pictures_show(marked: Path, language: str) -> None:
+def test_training_and_held_out_answers_are_what_the_images_show(marked: Path, language: str) -> None:
     for file in (marked / "sft" / f"sft_{language}.json", marked / "validation" / f"val_{language}.json"):
         checked = 0
         for asked in questions(file):
-            if asked.picture is not None:
-                assert asked.answer == truth(asked.question, language, shown_in(asked.picture)), asked
+            if asked.image is not None:
+                assert asked.answer == truth(asked.question, language, shown_in(asked.image)), asked
                 assert asked.answer in asked.options
                 checked += 1
         assert checked >= 100
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_benchmark_answers_are_what_the_pictures_show(marked: Path, benchmark: str) -> None:
+def test_benchmark_answers_are_what_the_images_show(marked: Path, benchmark: str) -> None:
     for language in LANGUAGES:
         rows = table(marked, benchmark, language)
         for _, row in rows.iterrows():
-            shown = read_marks(picture_of(row, rows))
+            shown = read_marks(image_of(row, rows))
             assert right_text(row) == truth(row["question"], language, shown), row["index"]
             assert row["concept"] in {s.concept for s in shown}
-            assert {s.house for s in shown} == {row["house"]}
+            assert {s.emoji_set for s in shown} == {row["image_source"]}
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_a_shuffled_picture_has_another_right_answer(marked: Path, benchmark: str) -> None:
+def test_a_shuffled_image_has_another_right_answer(marked: Path, benchmark: str) -> None:
     rows = table(marked, benchmark, "en")
     for _, row in rows.iterrows():
         other = rows.loc[row["shuffled"]]
-        assert (other["house"], other["category"]) == (row["house"], row["category"])
+        assert (other["image_source"], other["category"]) == (row["image_source"], row["category"])
         assert other["image"] != row["image"]
-        shown = read_marks(picture_of(other, rows))
+        shown = read_marks(image_of(other, rows))
         subject, concept = subject_and_concept(row["question"], "en")
         if subject == "same_different" or subject == "counting":
             assert concept in one_each(shown)
@@ -126,26 +126,24 @@ def test_a_shuffled_picture_has_another_right_answer(marked: Path, benchmark: st
 
 
 @pytest.mark.parametrize(
-    ("folder", "houses"), [("align", TRAIN_HOUSES), ("sft", TRAIN_HOUSES), ("validation", [VALIDATION_HOUSE])]
+    ("folder", "emoji_sets"),
+    [("align", TRAIN_EMOJI_SETS), ("sft", TRAIN_EMOJI_SETS), ("validation", [VALIDATION_EMOJI_SET])],
 )
-def test_houses_stay_on_their_side_of_the_split(marked: Path, folder: str, houses: list[str]) -> None:
-    seen = {shown.house for path in (marked / folder / "images").iterdir() for shown in shown_in(path)}
-    assert seen == set(houses)
+def test_emoji_sets_stay_on_their_side_of_the_split(marked: Path, folder: str, emoji_sets: list[str]) -> None:
+    seen = {shown.emoji_set for path in (marked / folder / "images").iterdir() for shown in shown_in(path)}
+    assert seen == set(emoji_sets)
 
 
-def test_benchmarks_show_only_their_houses(marked: Path) -> None:
-    for benchmark, houses in {"MMMB": {NEAR_HOUSE, FAR_HOUSE}, "MMMB_val": {VALIDATION_HOUSE}}.items():
+def test_benchmarks_show_only_their_emoji_sets(marked: Path) -> None:
+    for benchmark, emoji_sets in {"MMMB": {NEAR_EMOJI_SET, FAR_EMOJI_SET}, "MMMB_val": {VALIDATION_EMOJI_SET}}.items():
         rows = table(marked, benchmark, "en")
-        assert {s.house for _, row in rows.iterrows() for s in read_marks(picture_of(row, rows))} == houses
+        assert {s.emoji_set for _, row in rows.iterrows() for s in read_marks(image_of(row, rows))} == emoji_sets
 
 
 def test_a_fifth_of_the_concepts_is_shown_in_english_training_only(marked: Path) -> None:
     shown = {
         language: {
-            s.concept
-            for a in questions(marked / "sft" / f"sft_{language}.json")
-            if a.picture
-            for s in shown_in(a.picture)
+            s.concept for a in questions(marked / "sft" / f"sft_{language}.json") if a.image for s in shown_in(a.image)
         }
         for language in LANGUAGES
     }
@@ -160,7 +158,7 @@ def test_a_fifth_of_the_concepts_is_shown_in_english_training_only(marked: Path)
     assert set(table(marked, "MMMB", "en")["unseen_in_language"]) == {"0"}
 
 
-def test_captions_name_what_the_pictures_show(marked: Path) -> None:
+def test_captions_name_what_the_images_show(marked: Path) -> None:
     samples = conversations(marked / "align" / "captions.json")
     layouts = set()
     for sample in samples:

@@ -15,35 +15,35 @@ from pydantic import FiniteFloat, Json
 from parrot.config.base import validate
 from parrot.config.catalog import KINDS, Benchmark, Control, Language, prediction_file
 from parrot.data.tsv import ROTATION, options, records
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.evaluate.graded_csv import of_predictions, read_graded
-from parrot.evaluate.grading import asked_in
+from parrot.evaluate.grading import prompt_language_of
 from parrot.evaluate.predictions import read_predictions
 from parrot.report.settings import BrowseStage
 
-REQUIRED = ("question", "prediction", "prompt_sha256", "picture", "router_weights")
+REQUIRED = ("question", "prediction", "prompt_sha256", "image_sha256", "router_weights")
 # A rating, which is neither right nor wrong, is told in the run's scores alone.
 Outcome = Literal["right", "wrong", "unmatched", "judged"]
-# What a control puts in the picture's place.
-NEEDED: dict[Control, tuple[str, ...]] = {"none": (), "shuffled": ("shuffled",), "text": ("picture_text",)}
+# What a control puts in the image's place.
+NEEDED: dict[Control, tuple[str, ...]] = {"none": (), "shuffled": ("shuffled",), "text": ("image_text",)}
 
 
 @dataclass(frozen=True)
-class Answer:
+class BrowseRow:
     """One row of a prediction file.
 
-    `picture` is the id of the picture that the model was shown, "" for none, and `scene` that picture in words, where
+    `image` is the id of the image that the model was shown, "" for none, and `scene` that image in words, where
     the benchmark has them. `options` are () where none were offered, `weights` (of the router) for a run without any.
     """
 
     benchmark: str
     language: Language
-    asked_in: Language  # what the texts are in: English where they were translated
+    text_language: Language  # what the texts are in: English where they were translated
     control: Control
     index: int
     number: int  # of the question, whichever its rotation
     category: str
-    house: str
+    image_source: str
     question: str
     hint: str
     options: tuple[tuple[str, str], ...]
@@ -51,15 +51,15 @@ class Answer:
     prediction: str
     outcome: Outcome
     weights: tuple[float, ...]
-    picture: str
+    image: str
     scene: str
 
 
-def read_answers(settings: BrowseStage, predictions: Path, graded: Path) -> list[Answer]:
+def read_browse_rows(settings: BrowseStage, predictions: Path, graded: Path) -> list[BrowseRow]:
     """List all answers in a run's folder of predictions, control after control, those to one question side by side.
 
     Raises:
-        ConfigError: a file is missing or malformed, or `graded`, the run's graded.csv, grades other predictions.
+        UserError: a file is missing or malformed, or `graded`, the run's graded.csv, grades other predictions.
     """
     grades = read_graded(graded, settings.run)
     answers = []
@@ -74,7 +74,7 @@ def read_answers(settings: BrowseStage, predictions: Path, graded: Path) -> list
     return answers
 
 
-def choose(answers: Sequence[Answer], most: int) -> list[Answer]:
+def choose(answers: Sequence[BrowseRow], most: int) -> list[BrowseRow]:
     """At most `most` answers, in their order: whole questions, drawn by a digest of benchmark and number.
 
     The draw does not depend on the run, whose pages can so be compared. One question is shown whatever its size.
@@ -105,7 +105,7 @@ def _read(
     folder: Path,
     grades: pd.DataFrame,
     graded: Path,
-) -> Iterator[Answer]:
+) -> Iterator[BrowseRow]:
     paths = {control: prediction_file(folder, benchmark.files[language], control) for control in controls}
     required = (*REQUIRED, KINDS[benchmark.kind].expected)
     tables = {
@@ -123,8 +123,8 @@ def _read(
         for row, outcome, experts in zip(records(table), outcomes, weights, strict=True):
             seen = rows.get(row["shuffled"]) if control == "shuffled" else row
             if seen is None:
-                raise ConfigError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
-            words = asked_in(language, settings)
+                raise UserError(f"{path}: row {row['index']}: shuffled: expected the index of another row")
+            words = prompt_language_of(language, settings)
             yield _answer(benchmark, language, words, control, row, seen, outcome, experts)
 
 
@@ -145,18 +145,18 @@ def _answer(
     seen: Mapping[str, str],
     outcome: Outcome,
     weights: tuple[float, ...],
-) -> Answer:
-    """The answer of `row`, when the picture was that of the row `seen`."""
+) -> BrowseRow:
+    """The answer of `row`, when the image was that of the row `seen`."""
     index = int(row["index"])
-    return Answer(
+    return BrowseRow(
         benchmark=benchmark.name,
         language=language,
-        asked_in=words,
+        text_language=words,
         control=control,
         index=index,
         number=index % ROTATION if benchmark.scoring == "circular" else index,
         category=row.get("category", ""),
-        house=row.get("house", ""),
+        image_source=row.get("image_source", ""),
         question=row["question"],
         hint=row.get("hint", ""),
         options=tuple(options(row).items()),
@@ -164,6 +164,6 @@ def _answer(
         prediction=row["prediction"],
         outcome=outcome,
         weights=weights,
-        picture="" if control == "text" else seen["picture"],
-        scene=seen.get("picture_text", ""),
+        image="" if control == "text" else seen["image_sha256"],
+        scene=seen.get("image_text", ""),
     )

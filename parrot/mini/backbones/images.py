@@ -1,4 +1,4 @@
-"""Pictures of scenes with their captions, as the vision encoders are trained on them: training houses only."""
+"""Images of scenes with their captions, as the vision encoders are trained on them: training emoji sets only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from parrot.config.catalog import Language
 from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
-from parrot.mini.compose.pictures import SIDE, Scene
+from parrot.mini.compose.scenes import SIDE, Scene
 
 # Single objects teach what things are; pairs and counts teach where they are and how many.
 _MIX = (("naming", 0.45), ("position", 0.25), ("counting", 0.12), ("same_different", 0.08), ("colour", 0.10))
@@ -23,7 +23,7 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class Captioned:
-    """Pictures (B, S, S, 3) uint8 with a caption each, and the scenes that they show."""
+    """Images (B, S, S, 3) uint8 with a caption each, and the scenes that they show."""
 
     pixels: np.ndarray
     captions: list[str]
@@ -31,7 +31,7 @@ class Captioned:
 
 
 class Sampler:
-    """Draws batches of augmented pictures of `houses`, captioned in one language; seed and step decide them.
+    """Draws batches of augmented images of `emoji sets`, captioned in one language; seed and step decide them.
 
     Every second scene is of the `favoured` concepts, the others of all: variety makes features, practice makes names.
     """
@@ -40,45 +40,45 @@ class Sampler:
         self,
         material: Material,
         favoured: Sequence[str],
-        houses: tuple[str, ...],
+        emoji_sets: tuple[str, ...],
         language: Language,
         size: int,
         seed: int,
     ):
         self._material = material
-        self._houses = houses
+        self._emoji_sets = emoji_sets
         self._language: Language = language
         self._size = size
         self._seed = seed
         self._pools = (tuple(favoured), material.concepts.ids)
-        self._drawers = [Drawer(material, houses, pool) for pool in self._pools]
+        self._drawers = [Drawer(material, emoji_sets, pool) for pool in self._pools]
 
     def __call__(self, step: int) -> Captioned:
         rng = random.Random(f"{self._seed} {step}")
-        few = [Drawer(self._material, self._houses, rng.sample(pool, _FEW)) for pool in self._pools]
+        few = [Drawer(self._material, self._emoji_sets, rng.sample(pool, _FEW)) for pool in self._pools]
         pixels, captions, scenes = [], [], []
         for kind, share in _MIX:
             drawers = self._drawers if kind in ("naming", "colour") else few
             for number in range(round(share * self._size)):
-                house, scene = drawers[number % 2].scene(kind, rng)
-                picture = np.asarray(self._material.houses[house].draw(scene, rng))
+                emoji_set, scene = drawers[number % 2].scene(kind, rng)
+                image = np.asarray(self._material.emoji_sets[emoji_set].draw(scene, rng))
                 if rng.random() < 0.5:
-                    picture, scene = mirror(picture, scene)
-                colour = self._material.houses[house].colour(scene.concepts[0]) if kind == "colour" else None
-                pixels.append(picture)
+                    image, scene = mirror(image, scene)
+                colour = self._material.emoji_sets[emoji_set].colour(scene.concepts[0]) if kind == "colour" else None
+                pixels.append(image)
                 scenes.append(scene)
                 captions.append(self._material.phrases.scene(scene, self._language, colour or ""))
         return Captioned(augment(np.stack(pixels), rng), captions, scenes)
 
 
-def mirror(picture: np.ndarray, scene: Scene) -> tuple[np.ndarray, Scene]:
-    """The picture (S, S, 3) seen in a mirror: what stood on the left now stands on the right."""
+def mirror(image: np.ndarray, scene: Scene) -> tuple[np.ndarray, Scene]:
+    """The image (S, S, 3) seen in a mirror: what stood on the left now stands on the right."""
     concepts = scene.concepts[::-1] if scene.layout == "horizontal" else scene.concepts
-    return picture[:, ::-1], Scene(scene.layout, concepts)
+    return image[:, ::-1], Scene(scene.layout, concepts)
 
 
 def augment(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Turn, scale, shift and recolour pictures (B, S, S, 3) uint8 a little, each its own way; white stays white.
+    """Turn, scale, shift and recolour images (B, S, S, 3) uint8 a little, each its own way; white stays white.
 
     An unseen artist differs in proportion, outline and palette; hue is left alone, since colours are asked about.
     """

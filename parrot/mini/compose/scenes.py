@@ -1,4 +1,4 @@
-"""Scenes of one or more concepts, and their pictures as one house of artists draws them."""
+"""Scenes of one or more concepts, and their images as one emoji set draws them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 from PIL import Image
 
-from parrot.errors import ConfigError
+from parrot.errors import UserError
 from parrot.mini.compose.colours import absent_colours, main_colour
 
 SIDE = 40
@@ -35,26 +35,26 @@ _SLACK: dict[Layout, int] = {"single": 12, "count": 4, "horizontal": 3, "vertica
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: ids of concepts, from left to right or from top to bottom; copies of one in ``count``."""
+    """What an image shows: ids of concepts, from left to right or from top to bottom; copies of one in ``count``."""
 
     layout: Layout
     concepts: tuple[str, ...]
 
 
-class House:
-    """The sprites of one house of artists, read once from `resources`/pictures/{name}.zip.
+class EmojiSet:
+    """The sprites of one emoji set, read once from `resources`/images/{name}.zip.
 
-    ConfigError when the archive is missing or not one.
+    UserError when the archive is missing or not one.
     """
 
     def __init__(self, resources: Path, name: str):
         self.name = name
-        path = resources / "pictures" / f"{name}.zip"
+        path = resources / "images" / f"{name}.zip"
         try:
             with zipfile.ZipFile(path) as archive:
                 self._files = {Path(file).stem: archive.read(file) for file in archive.namelist()}
         except (OSError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"{path}: expected an archive of pictures: {error}") from None
+            raise UserError(f"{path}: expected an archive of images: {error}") from None
         self.sprite = cache(self._sprite)
         self._resized = cache(self._resize)
         self.colour = cache(lambda concept: main_colour(self._resized(concept, SIDE)))
@@ -70,7 +70,7 @@ class House:
         return self.sprite(concept).resize((size, size), Image.Resampling.BOX)
 
     def draw(self, scene: Scene, rng: random.Random) -> Image.Image:
-        """A 40 x 40 RGB picture of `scene` on white; sizes, places and free cells are drawn from `rng`."""
+        """A 40 x 40 RGB image of `scene` on white; sizes, places and free cells are drawn from `rng`."""
         canvas = Image.new("RGB", (SIDE, SIDE), WHITE)
         cells = _CELLS[scene.layout]
         if scene.layout == "count":
@@ -83,27 +83,27 @@ class House:
         return canvas
 
 
-class Houses:
-    """The houses of artists, each read when it is first asked for."""
+class EmojiSets:
+    """The emoji sets, each read when it is first asked for."""
 
     def __init__(self, resources: Path):
-        self._house = cache(lambda name: House(resources, name))
+        self._emoji_set = cache(lambda name: EmojiSet(resources, name))
 
-    def __getitem__(self, name: str) -> House:
-        return self._house(name)
+    def __getitem__(self, name: str) -> EmojiSet:
+        return self._emoji_set(name)
 
 
 _LONGEST_BLOCK = 65535
 
 
-def encode(picture: Image.Image) -> bytes:
-    """An RGB picture as PNG in stored (uncompressed) deflate blocks.
+def encode(image: Image.Image) -> bytes:
+    """An RGB image as PNG in stored (uncompressed) deflate blocks.
 
     Compressors differ between zlib builds; without compression the same pixels give the same bytes on every machine.
     """
-    assert picture.mode == "RGB"
-    header = struct.pack(">IIBBBBB", *picture.size, 8, 2, 0, 0, 0)
-    pixels, stride = picture.tobytes(), 3 * picture.width
+    assert image.mode == "RGB"
+    header = struct.pack(">IIBBBBB", *image.size, 8, 2, 0, 0, 0)
+    pixels, stride = image.tobytes(), 3 * image.width
     lines = b"".join(b"\0" + pixels[start : start + stride] for start in range(0, len(pixels), stride))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", _stored(lines)) + _chunk(b"IEND", b"")
 
