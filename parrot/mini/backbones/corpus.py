@@ -17,9 +17,9 @@ from transformers import Qwen2Tokenizer
 from parrot.config.catalog import Language
 from parrot.constants import IMAGE_TOKEN, PAPER_LANGUAGES
 from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS
-from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import KINDS, Question, word
+from parrot.mini.compose.training_questions import Drawer
 from parrot.model.chat_template import QWEN
 
 # By kind of text, for each language: category facts must be memorised, the rest is read off the prompt.

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from parrot.config.catalog import Language
-from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.scenes import SIDE, Scene
+from parrot.mini.compose.training_questions import Drawer
 
 # Single objects teach what things are; pairs and counts teach where they are and how many.
 _MIX = (("naming", 0.45), ("position", 0.25), ("counting", 0.12), ("same_different", 0.08), ("colour", 0.10))

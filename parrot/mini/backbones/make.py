@@ -22,7 +22,7 @@ from parrot.mini import RESOURCES
 from parrot.mini.backbones import contrastive, corpus, language
 from parrot.mini.backbones.corpus import train_tokenizer
 from parrot.mini.backbones.images import Sampler
-from parrot.mini.compose.blocks import BlockMaker
+from parrot.mini.compose.benchmark_questions import BlockMaker
 from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET
 from parrot.mini.compose.material import Material, load_material
 from parrot.mini.compose.questions import KINDS

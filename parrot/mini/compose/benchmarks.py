@@ -14,7 +14,7 @@ import pandas as pd
 from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import ROTATION, write_tsv
-from parrot.mini.compose.blocks import Block, BlockMaker
+from parrot.mini.compose.benchmark_questions import Block, BlockMaker
 from parrot.mini.compose.concepts import FAR_EMOJI_SET, NEAR_EMOJI_SET, VALIDATION_EMOJI_SET
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word

@@ -12,10 +12,10 @@ from parrot.config.catalog import Language
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.files import write_json
 from parrot.mini.compose.concepts import TRAIN_EMOJI_SETS, VALIDATION_EMOJI_SET
-from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import FIXED_OPTIONS, KINDS, Question, word
 from parrot.mini.compose.scenes import Scene, encode
+from parrot.mini.compose.training_questions import Drawer
 
 # Seen about three times in stage 1's 200 steps of 48.
 CAPTIONS = 3000

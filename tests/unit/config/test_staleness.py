@@ -179,7 +179,7 @@ def test_wording_changes_nothing(package, file, old, new):
         ("train/adapters.py", {"tune, adapters"}),
         ("model/experts.py", {"tune", "tune, adapters", *PREDICTIONS}),
         ("model/modeling_parrot.py", {"align", *TUNINGS, *PREDICTIONS}),
-        ("mini/compose/draw.py", {"fetch"}),
+        ("mini/compose/training_questions.py", {"fetch"}),
         ("report/page.css", {"report"}),
         ("languages.csv", {"predict, translated", "report", "predictions_page"}),
         ("report/browse.js", {"predictions_page"}),

@@ -15,10 +15,10 @@ from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import UserError
 from parrot.mini.compose.colours import absent_colours, colour_of, main_colour
 from parrot.mini.compose.concepts import Concepts, load_concepts
-from parrot.mini.compose.draw import Drawer
 from parrot.mini.compose.material import Material
 from parrot.mini.compose.questions import KINDS, Key, Question, is_reserved, make_key, word
 from parrot.mini.compose.scenes import Scene, encode
+from parrot.mini.compose.training_questions import Drawer
 from tests.helpers.prompt_reader import PromptReader
 from tests.unit.mini.compose.marked_images import SHIPPED
 

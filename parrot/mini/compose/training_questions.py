@@ -1,4 +1,7 @@
-"""Drawing questions at random, for training text and held-out loss; never one of the benchmarks' own."""
+"""Questions for training and held-out loss, drawn at random; never one of the benchmarks' own.
+
+Distractors, the wrong options, are other concepts: of the same category where the question is hard (`Drawer._choice`).
+"""
 
 from __future__ import annotations
 
@@ -172,11 +175,13 @@ class Drawer:
             "yes_no", emoji_set, scene, "no", rng.choice(alike if alike and rng.random() < 0.5 else able), rng
         )
 
-    # --- options ----------------------------------------------------------------------------------------------------
+    # --- distractors ------------------------------------------------------------------------------------------------
 
     def _choice(self, bare: Question, others: Sequence[str], rng: random.Random) -> Question | None:
-        """`bare` with options from `others` added up to four, shuffled; None where every such question is reserved or
-        has options that cannot be told apart."""
+        """Add distractors from `others` to `bare`, up to four options, and shuffle.
+
+        None where every such question is reserved or has options that cannot be told apart.
+        """
         missing = 4 - len(bare.options)
         for _ in range(_TRIES if len(others) >= missing else 0):
             options = [*bare.options, *rng.sample(others, missing)]

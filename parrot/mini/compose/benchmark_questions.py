@@ -1,7 +1,8 @@
 """Benchmark questions in blocks that a blank image answers exactly at chance.
 
-A block asks one and the same text, options in the same order, about several images, and each option is right equally
-often; whatever the text suggests is right for one of the images only. (Yes/no asks two texts about two images.)
+A block has one text, options in the same order, and several images, and each option is right equally often: the
+distractors of one image are the right options of the others. Whatever the text suggests is right for one of the images
+only. (Yes/no has two texts and two images.)
 """
 
 from __future__ import annotations
