@@ -1,4 +1,4 @@
-"""The `parrot` command. Every command is a thin call of its stage's module, imported when the command runs."""
+"""The `parrot` command. Every subcommand calls its stage's module, which it imports when it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parrot.errors import in_one_line
 from parrot.report.compare import compare
 
 app = typer.Typer(
-    help="Parrot from data to paper tables. Settings come from a named run or a JSON file.",
+    help="Train and evaluate Parrot. Settings come from a run of config/runs.yaml or from a JSON file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,13 +29,13 @@ app.add_typer(cluster.commands)
 
 
 def main() -> None:
-    """Run the command; what is wrong is one line on stderr: exit code 2 for a malformed command line, else 1."""
+    """Run the command; report an error in one line on stderr, with exit code 2 for a malformed command line, else 1."""
     with in_one_line():
         try:
             code = app(prog_name="parrot", standalone_mode=False)  # else Typer draws a box of five lines
         except typer.TyperException as error:
             message = " ".join(error.format_message().split())
-            if message:  # none where the help was shown in place of a command
+            if message:  # empty after the help text, shown when no command is given
                 print(f"parrot: error: {message.removesuffix('.')}; see {_command(error)} --help", file=sys.stderr)
             code = error.exit_code
         sys.exit(code or 0)

@@ -1,4 +1,4 @@
-"""`parrot chat`: where questions come from and how answers are shown."""
+"""`parrot chat`: read questions, show replies."""
 
 from __future__ import annotations
 
@@ -28,29 +28,32 @@ def chat(
     model: Annotated[Path, typer.Option(help="model folder, e.g. results/mini/parrot/model")],
     image: Annotated[Path, typer.Option(help="image file")],
     questions: Annotated[list[str] | None, typer.Argument(help="questions about the image")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; may be given again")] = None,
-    instruction: Annotated[str | None, typer.Option(help="a sentence to close with, such as a benchmark's")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="an answer option; repeat it for each option")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="a closing sentence, such as a benchmark's instruction")
+    ] = None,
     language: Annotated[
-        str | None, typer.Option(help="the questions' language, such as en, where the router is told it")
+        str | None,
+        typer.Option(help="language of the questions, such as en; only for a run whose router reads the language"),
     ] = None,
     interactive: Annotated[
         bool,
         typer.Option(
             "--interactive",
-            help="read questions from standard input, one a line, until it ends; a line may be a JSON object with "
-            "question and, in place of --option and --instruction, options and instruction",
+            help="read questions from standard input, one per line; a line may be a JSON object with the key question "
+            "and, optionally, options and instruction in place of --option and --instruction",
         ),
     ] = False,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="one JSON object a line for each answer, router weights included")
+        bool, typer.Option("--json", help="print one JSON object per reply, with the router weights")
     ] = False,
-    router: Annotated[bool, typer.Option("--router", help="show the experts' shares below each answer")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens that an answer may have")] = 256,
+    router: Annotated[bool, typer.Option("--router", help="show each expert's weight below the reply")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="maximum number of tokens per reply")] = 256,
 ) -> None:
-    """Ask a trained run about an image; answers appear as they are generated.
+    """Chat with a trained model about an image; replies appear as they are generated.
 
-    Every question is asked on its own: the model remembers neither earlier questions nor its answers to them.
-    Without a question, on a terminal, questions are read as with --interactive.
+    Questions are independent: the model sees neither earlier questions nor its replies to them. Without a question on
+    the command line, a terminal prompts for questions, as with --interactive.
     """
     given, options = questions or [], option or []
     if not given and not interactive and not sys.stdin.isatty():
@@ -58,16 +61,16 @@ def chat(
     reading = interactive or not given
     for question in given:
         one = _question(question, options, instruction)
-        _query(one.question, one.options, one.instruction)  # what is wrong with it is said before the model is loaded
+        _query(one.question, one.options, one.instruction)  # report errors before the model is loaded
     from parrot.evaluate.chat import Chat
 
-    asked = Chat(model, image, None if language is None else validate(Language, language, "--language"))
+    assistant = Chat(model, image, None if language is None else validate(Language, language, "--language"))
 
     def answer(text: str, heading: bool) -> None:
         one = _question(text, options, instruction)
         question, query = one.question, _query(one.question, one.options, one.instruction)
         if json_lines:
-            reply = asked.ask(query, max_new_tokens)
+            reply = assistant.ask(query, max_new_tokens)
             line = {
                 "question": question,
                 "query": query,
@@ -77,12 +80,12 @@ def chat(
                 "image": str(image),
                 "model": str(model),
             }
-            utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"  # elsewhere JSON has escapes of its own
+            utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"  # other encodings: JSON's escapes
             print(json.dumps(line, ensure_ascii=not utf8), flush=True)
         else:
             if heading:
                 print(f"> {question}", flush=True)
-            _stream(asked, query, max_new_tokens, router)
+            _stream(assistant, query, max_new_tokens, router)
 
     for question in given:
         answer(question, heading=reading or len(given) > 1)
@@ -91,7 +94,7 @@ def chat(
 
 
 class Question(StrictModel):
-    """A question with the options to choose from and the sentence to close with."""
+    """A question with its answer options and its closing instruction."""
 
     question: str
     options: Several[str] = ()
@@ -99,17 +102,22 @@ class Question(StrictModel):
 
 
 def _question(text: str, options: Sequence[str], instruction: str | None) -> Question:
-    """A question as it is given, or the one that is written as a JSON object; UserError for one that is none."""
+    """Return the question of `text`, which is plain text or a JSON object.
+
+    Raises:
+        UserError: a malformed JSON object.
+    """
     if text.startswith("{"):
         return validate(Question, parse_json(text, "question"), "question")
-    # Not validated: `_query` holds its texts to the same, and names the options that they come from.
+    # Not validated: `_query` applies the same checks and names the option in its messages.
     return Question.model_construct(question=text, options=tuple(options), instruction=instruction)
 
 
 def _query(question: str, options: Sequence[str], instruction: str | None) -> str:
-    """The user's turn: the image, the question, options as a benchmark lists them, the closing sentence.
+    """Return the user's turn: image, question, lettered options as a benchmark lists them, instruction.
 
-    UserError for more options than letters, and for a text that is blank, holds `<image>` or is no UTF-8.
+    Raises:
+        UserError: more options than letters; a text that is blank, contains `<image>` or is not UTF-8.
     """
     if len(options) > len(string.ascii_uppercase):
         raise UserError(f"--option: expected at most {len(string.ascii_uppercase)}, found {len(options)}")
@@ -121,7 +129,7 @@ def _query(question: str, options: Sequence[str], instruction: str | None) -> st
         if not text.strip():
             raise UserError(f"{name}: expected some text, found none")
         if IMAGE_TOKEN in text:
-            raise UserError(f"{name}: expected no {IMAGE_TOKEN} in the text; it stands for the image")
+            raise UserError(f"{name}: expected no {IMAGE_TOKEN} in the text; it marks the image's position")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -130,19 +138,19 @@ def _query(question: str, options: Sequence[str], instruction: str | None) -> st
     return "\n".join([IMAGE_TOKEN, question, *lettered, *closing])
 
 
-def _stream(asked: Chat, query: str, max_new_tokens: int, router: bool) -> None:
-    reply = asked.ask(query, max_new_tokens, lambda piece: print(piece, end="", flush=True))
+def _stream(assistant: Chat, query: str, max_new_tokens: int, router: bool) -> None:
+    reply = assistant.ask(query, max_new_tokens, lambda piece: print(piece, end="", flush=True))
     print()
     if router:
         shares = (f"{100 * weight:.1f} %" for weight in reply.router_weights)
         print("experts:", ", ".join(shares) or "none")
     sys.stdout.flush()
     if reply.stop_reason == "length":
-        print(f"parrot: answer cut off at {max_new_tokens} tokens; --max-new-tokens allows more", file=sys.stderr)
+        print(f"parrot: reply cut off at {max_new_tokens} tokens; --max-new-tokens sets the limit", file=sys.stderr)
 
 
 def _answer_lines(answer: Callable[[str], None]) -> bool:
-    """Answer the lines of standard input as they come; whether every one of them was a question that can be asked."""
+    """Answer the lines of standard input as they arrive; return True if every line was a valid question."""
     all_answered = True
     for question in _lines():
         try:
@@ -154,11 +162,11 @@ def _answer_lines(answer: Callable[[str], None]) -> bool:
 
 
 def _lines() -> Iterator[str]:
-    """Lines of standard input without the blank ones; on a terminal each is asked for."""
+    """Yield the non-blank lines of standard input; prompt for each on a terminal."""
     if _on_terminal():
-        import readline  # noqa: F401  lets input() edit the line and bring back earlier ones
+        import readline  # noqa: F401  gives input() line editing and a history
 
-        print("One question a line, each asked on its own; Ctrl-D ends.", file=sys.stderr)
+        print("One question per line; questions are independent. Ctrl-D ends.", file=sys.stderr)
     while True:
         try:
             line = input("> " if _on_terminal() else "").strip()

@@ -1,4 +1,4 @@
-"""`parrot clean`: list, or remove, what no run of a config can use any more."""
+"""`parrot clean`: list or remove files that no run of a config can use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def clean(
     configfile: Annotated[
         list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="remove what is listed; default: list it")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove the listed files; default: only list them")] = False,
 ) -> None:
-    """List checkpoints, caches and partial files that no run of the config can use any more.
+    """List checkpoints, caches and partial files that no run of the config can use.
 
-    Results and data are never removed, nor is what another process holds or may be writing.
+    Results and data are never removed, nor are files that another process has locked or may still be writing.
     """
     suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
     limits.use(suite.config.limits)
@@ -36,9 +36,10 @@ def clean(
 
 
 def tidy(suite: Suite, yes: bool) -> tuple[list[int], int]:
-    """Print a line for each leftover, and with `yes` remove it.
+    """Print a line for each leftover, and remove it if `yes`.
 
-    Returns the sizes, in bytes, of those that go, and the number of those that could not be removed.
+    Returns:
+        The sizes in bytes of the removed (or removable) ones, and the number of those that could not be removed.
     """
     sizes, failed = [], 0
     for found in leftovers(suite):
@@ -54,13 +55,13 @@ def tidy(suite: Suite, yes: bool) -> tuple[list[int], int]:
 
 
 def readable(size: int) -> str:
-    """A number of bytes in the largest unit of which there is one, as disks are sold."""
+    """Format a number of bytes in the largest decimal unit that gives at least 1."""
     power = min((len(str(size)) - 1) // 3, 4)
     return f"{size / 1000**power:.{1 if power else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def _remove(found: Leftover) -> str:
-    """Remove a leftover; why it cannot be, or ""."""
+    """Remove a leftover; return why it cannot be removed, or ""."""
     try:
         if found.path.suffix == ".lock":
             remove_lock(found.path)

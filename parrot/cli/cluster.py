@@ -1,4 +1,4 @@
-"""Commands that look ahead: plan, what targets take, and doctor, what would stop them."""
+"""Commands to run before a workflow: plan (its cost) and doctor (its prerequisites)."""
 
 from __future__ import annotations
 
@@ -20,24 +20,22 @@ commands = typer.Typer()
 
 @commands.command()
 def plan(
-    targets: Annotated[
-        list[str], typer.Argument(help="runs, families, all, stage1: what snakemake would be asked for")
-    ],
+    targets: Annotated[list[str], typer.Argument(help="targets as for snakemake: runs, families, all, stage1")],
     configfile: ConfigFiles = None,
     profile: Annotated[
-        str | None, typer.Option(help="Snakemake profile whose config file and number of jobs are taken, e.g. slurm")
+        str | None, typer.Option(help="Snakemake profile, e.g. slurm; sets the config file and the number of jobs")
     ] = None,
-    gpu: Annotated[str | None, typer.Option(help="in place of hardware.gpu_model, e.g. h100")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="nodes of a training, in place of hardware.nodes")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs a node, in place of hardware.gpus")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="jobs at a time; default: the profile's, else 1")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU model, e.g. h100; overrides hardware.gpu_model")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="nodes per training; overrides hardware.nodes")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs per node; overrides hardware.gpus")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="concurrent jobs; default: the profile's, else 1")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Print jobs, GPU-hours, wall-clock, disk and memory of targets, less what is done."""
+    """Estimate the remaining jobs, GPU-hours, wall-clock time, disk space and memory of targets."""
     listed = list_jobs(targets, profile, configfile or [])
     suite, facts = Suite.load((*DEFAULT_CONFIG, *listed.configfiles)), read_facts()
     on = planned_hardware(suite.config.hardware, facts, gpu, nodes, gpus, jobs or listed.at_a_time)
-    gc.disable()  # while torch is imported: nothing of it goes, and looking for what might takes a second
+    gc.disable()  # collecting while torch is imported frees nothing and takes a second
     from parrot.cluster.plan.cost import Costs
     from parrot.cluster.plan.goals import goal_utilisations, implied_utilisations
     from parrot.cluster.plan.memory import fits
@@ -57,13 +55,13 @@ def plan(
 @commands.command()
 def doctor(
     profile: Annotated[
-        str | None, typer.Option(help="Snakemake profile whose cluster is checked too; default: this machine alone")
+        str | None, typer.Option(help="Snakemake profile of a Slurm cluster to check; default: check this machine only")
     ] = None,
     configfile: ConfigFiles = None,
-    no_job: Annotated[bool, typer.Option("--no-job", help="leave out the two checks that need a job")] = False,
-    wait: Annotated[int, typer.Option(help="seconds that a node may take to come free for such a job", min=1)] = 60,
+    no_job: Annotated[bool, typer.Option("--no-job", help="skip the two checks that submit a job")] = False,
+    wait: Annotated[int, typer.Option(help="seconds to wait for a free node for such a job", min=1)] = 60,
 ) -> None:
-    """Check what would stop a run before it starts; one line a check, exit code 1 if any failed."""
+    """Check that runs can start; print one line per check and exit with code 1 if any failed."""
     from parrot.cluster.doctor.examine import examine
 
     found: Counter[str] = Counter()

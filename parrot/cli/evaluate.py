@@ -26,27 +26,33 @@ commands = typer.Typer()
 def predict(
     output: Output,
     model: Annotated[Path | None, typer.Option(help="model folder")] = None,
-    stage1: Annotated[Path | None, typer.Option(help="stage 1's projector folder, to ask before stage 2")] = None,
-    stage1_settings: Annotated[Path | None, typer.Option(help="stage 1's settings as a JSON file")] = None,
-    work: Annotated[Path, typer.Option(help="where answers are kept until all are given")] = Path("work"),
-    batch: Annotated[
-        int | None, typer.Option(help="questions at once; default with --run: hardware.predict_batch", min=1)
+    stage1: Annotated[
+        Path | None, typer.Option(help="stage 1's projector folder, to evaluate the stage-1 model")
     ] = None,
-    gpus: Annotated[int, typer.Option(help="GPUs that have to be visible; 0: whatever is", min=0)] = 0,
-    processes: Annotated[int | None, typer.Option(help="default: one for each GPU", min=1)] = None,
+    stage1_settings: Annotated[
+        Path | None, typer.Option(help="stage 1's settings as a JSON file; default: those of --run")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="where predictions are cached until all are complete")] = Path("work"),
+    batch: Annotated[
+        int | None, typer.Option(help="batch size; default with --run: hardware.predict_batch", min=1)
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="number of GPUs that must be visible; 0: any number", min=0)] = 0,
+    processes: Annotated[int | None, typer.Option(help="number of processes; default: one per GPU", min=1)] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Answer every benchmark and control of a run."""
+    """Generate predictions for every benchmark and control of a run."""
     if gpus:
         check_gpus(gpus)
-    asked = stage_settings(
+    requested = stage_settings(
         PredictSettings, "predict" if stage1 is None else "predict_stage1", run, configfile, settings
     )
-    if [asked.model, model, stage1].count(None) != 2:
-        what = "none of --model and --stage1: the run asks" if asked.model else "exactly one of --model and --stage1"
-        raise UserError(f"expected {what}{f' {asked.model.path}' if asked.model else ''}")
+    if requested.model is not None and (model is not None or stage1 is not None):
+        subject = settings if run is None else f"run {run}"
+        raise UserError(f"{subject} evaluates the pretrained model {requested.model.path}: drop --model and --stage1")
+    if requested.model is None and (model is None) == (stage1 is None):
+        raise UserError("expected exactly one of --model and --stage1")
     if batch is None:
         if run is None:
             raise UserError("expected --batch with --settings")
@@ -56,28 +62,28 @@ def predict(
     from parrot.evaluate import model_source
     from parrot.evaluate.predict import predict as stage
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.dtype]
-    if asked.model is not None:
-        source = model_source.pretrained(Path(asked.model.path), dtype)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[requested.dtype]
+    if requested.model is not None:
+        source = model_source.pretrained(Path(requested.model.path), dtype)
     elif model is not None:
         source = model_source.trained(model, dtype)
     else:
         assert stage1 is not None
         aligned = stage_settings(AlignSettings, "align", run, configfile, stage1_settings)
         source = model_source.stage1(aligned, stage1, dtype)
-    stage(asked, source, output, work, batch, processes or max(1, torch.cuda.device_count()))
+    stage(requested, source, output, work, batch, processes or max(1, torch.cuda.device_count()))
 
 
 @commands.command()
 def score(
     predictions: Annotated[Path, typer.Option(help="folder of the run's predictions")],
     output: Output,
-    before: Annotated[Path | None, typer.Option(help="folder of the predictions before stage 2")] = None,
+    before: Annotated[Path | None, typer.Option(help="folder of the stage-1 model's predictions")] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Grade a run's predictions and write its scores.csv, with graded.csv beside it."""
+    """Grade a run's predictions; write scores.csv to --output and graded.csv next to it."""
     from parrot.evaluate.score import score as stage
 
     stage(stage_settings(ScoreSettings, "score", run, configfile, settings), predictions, before, output)
@@ -87,14 +93,18 @@ def score(
 def export_predictions(
     predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
     output: Annotated[Path, typer.Argument(help="work directory for VLMEvalKit's run.py")],
-    model: Annotated[str | None, typer.Option(help="what the model is called there; default: as the run")] = None,
-    file_format: Annotated[Literal["xlsx", "tsv"], typer.Option("--format", help="tsv: for PRED_FORMAT=tsv")] = "xlsx",
-    prefix: Annotated[str, typer.Option(help="before the data sets' names, where the published ones are others")] = "",
+    model: Annotated[str | None, typer.Option(help="model name in VLMEvalKit; default: the run's name")] = None,
+    file_format: Annotated[
+        Literal["xlsx", "tsv"], typer.Option("--format", help="file format; tsv is for PRED_FORMAT=tsv")
+    ] = "xlsx",
+    prefix: Annotated[
+        str, typer.Option(help="prefix of the data set names, to keep them apart from the published ones")
+    ] = "",
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Write predictions as files that VLMEvalKit scores."""
+    """Write predictions as files that VLMEvalKit can score."""
     from parrot.integrations.predictions import export_predictions as export
 
     stage = stage_settings(ScoreSettings, "score", run, configfile, settings)
@@ -105,10 +115,10 @@ def export_predictions(
 @commands.command("import-released")
 def import_released(
     source: Annotated[Path, typer.Argument(help="folder of a released checkpoint")],
-    destination: Annotated[Path, typer.Argument(help="where the model folder goes")],
-    vision_tower: Annotated[Path | None, typer.Option(help="the vision encoder's folder, if not beside SRC")] = None,
+    destination: Annotated[Path, typer.Argument(help="model folder to write")],
+    vision_tower: Annotated[Path | None, typer.Option(help="vision encoder's folder; default: next to SOURCE")] = None,
 ) -> None:
-    """Turn a released checkpoint into a model folder."""
+    """Convert a released checkpoint to a model folder."""
     from parrot.model.convert.convert import import_released as convert
 
     convert(source, destination, vision_tower)
@@ -118,9 +128,9 @@ def import_released(
 @commands.command("export-released")
 def export_released(
     source: Annotated[Path, typer.Argument(help="model folder, e.g. results/mini/parrot/model")],
-    destination: Annotated[Path, typer.Argument(help="where the released layout goes")],
+    destination: Annotated[Path, typer.Argument(help="folder to write, in the released layout")],
 ) -> None:
-    """Write a model folder in the layout of the released checkpoints."""
+    """Convert a model folder to the layout of the released checkpoints."""
     from parrot.model.convert.convert import export_released as convert
 
     convert(source, destination)

@@ -1,7 +1,7 @@
-"""What earlier starts left behind: checkpoints, caches and partial files that no run of a config can use any more.
+"""Leftovers of earlier runs: checkpoints, caches and partial files that no run of a config can use.
 
-Each is found by its name, which is a digest of all that it depends on. Where a name that a run would look for cannot be
-known, as data or a projector is not there, everything that might have it counts as used. Links are not followed.
+A name holds a digest of everything that its content depends on. If the name that a run would use cannot be computed,
+because data or a projector is missing, every candidate counts as used. Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from parrot.config.staleness import key
 from parrot.errors import UserError
 from parrot.io.lock import lock_of, unless_held
 
-HOUR = 3600  # seconds without a write after which whoever wrote a partial file is taken to have ended
+HOUR = 3600  # seconds without a write after which a partial file's writer is assumed dead
 PARTIAL_FILE = re.compile(r"\..*\.[0-9a-f]{32}\.partial(\..*)?")  # `parrot.io.files.atomic_path`
 ARROW = re.compile(r".+\.[0-9a-f]{12}\.arrow(\.sha256\.json)?")
 PARTIAL_FOLDER = re.compile(r"\..+\.(partial|fresh|hub)")
 
 
 class Leftover(NamedTuple):
-    """A file or folder, why no run can use it, and why it stays all the same; "" where it may go."""
+    """A file or folder, why no run can use it, and why it is kept nevertheless ("" if removable)."""
 
     path: Path
     why: str
@@ -37,7 +37,7 @@ class Leftover(NamedTuple):
 
 
 class Scale:
-    """The runs of a config that resolve at its scale, and the folders where they leave things."""
+    """The runs of a config that resolve at its scale, and the folders that they write to."""
 
     def __init__(self, suite: Suite):
         self.suite = suite
@@ -51,15 +51,15 @@ class Scale:
 
 
 def leftovers(suite: Suite) -> list[Leftover]:
-    """Whatever no run of `suite` can use; in the folders that its scale writes, and beside data that is fetched."""
+    """Return the leftovers in the folders that the suite's scale writes to and next to fetched data."""
     scale = Scale(suite)
-    whole = [*_checkpoints(scale), *_caches(scale), *_answers(scale), *_translations(scale)]
-    loose = [*_stamps(scale), *_partial(scale, {each.path for each in whole})]
-    return [_unless_in_use(each) for each in (*whole, *loose)] + [*_results(scale)]
+    complete = [*_checkpoints(scale), *_caches(scale), *_predictions(scale), *_translations(scale)]
+    loose = [*_stamps(scale), *_partial(scale, {each.path for each in complete})]
+    return [_unless_in_use(each) for each in (*complete, *loose)] + [*_results(scale)]
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     return sum(found.st_size for found in _states(path))
 
 
@@ -82,23 +82,23 @@ def _checkpoints(scale: Scale) -> Iterator[Leftover]:
 
 
 def _caches(scale: Scale) -> Iterator[Leftover]:
-    """Tokenised sets and features, which whoever trains may have open."""
+    """Yield tokenised sets and cached features, which a running training may have open."""
     trainings = chain(_entries(scale.work / "align"), _entries(scale.work / "tune"))
-    kept = next((f"{path} is held, a training may read it" for path in trainings if _is_held(path)), "")
+    kept = next((f"{path} is locked, a training may read it" for path in trainings if _is_held(path)), "")
     arrows = [path for path in _entries(scale.work / "datasets") if ARROW.fullmatch(path.name)]
     used = _tokenised(scale) if arrows else ()
     for path in arrows:
         if not path.name.startswith((".", *used)):
-            yield Leftover(path, "a tokenised set as no run reads it", kept)
+            yield Leftover(path, "a tokenised set that no run reads", kept)
     hardware = [stage for run in scale.trained for stage in (run.config.hardware.align, run.config.hardware.tune)]
     if all(stage.features != "disk" for stage in hardware):
         for path in _entries(scale.work / "features"):
             if not path.name.startswith("."):
-                yield Leftover(path, "the encoder's features, which no run keeps on disk", kept)
+                yield Leftover(path, "vision features, which no run caches on disk", kept)
 
 
 def _tokenised(scale: Scale) -> set[str]:
-    """What the names of the Arrow files start with that runs look for."""
+    """Return the name prefixes of the Arrow files that runs read."""
     from parrot.data.conversations import file_name
     from parrot.model.processing_parrot import processor_of
 
@@ -120,16 +120,16 @@ def _tokenised(scale: Scale) -> set[str]:
     return set(names.values())
 
 
-def _answers(scale: Scale) -> Iterator[Leftover]:
+def _predictions(scale: Scale) -> Iterator[Leftover]:
     folders = [path for path in _entries(scale.work / "predict") if path.is_dir()]
     if not folders:
         return
     from parrot.evaluate.predict import settings_key
 
-    used = {settings_key(asked) for run in scale.runs for asked in (run.predict, run.predict_stage1)}
+    used = {settings_key(settings) for run in scale.runs for settings in (run.predict, run.predict_stage1)}
     for path in folders:
         if not path.name.startswith((".", *(f"{name}-" for name in used))):
-            yield Leftover(path, "answers by settings or code that no run has")
+            yield Leftover(path, "predictions of settings or code that no run has")
 
 
 def _translations(scale: Scale) -> Iterator[Leftover]:
@@ -142,17 +142,17 @@ def _translations(scale: Scale) -> Iterator[Leftover]:
     used = {translator_key(model) for model in models.values()}
     for path in folders:
         if not path.name.startswith((".", *used)):
-            yield Leftover(path, "translations by a model or code that no run has", _recent(path))
+            yield Leftover(path, "translations of a model or code that no run has", _recent(path))
 
 
 def _stamps(scale: Scale) -> Iterator[Leftover]:
     for path in (*scale.results.glob("tracking"), *scale.results.glob("*/tracked")):
         if path.is_file() and not path.is_symlink():
-            yield Leftover(path, "a stamp of an older layout, which nothing reads")
+            yield Leftover(path, "a stamp file of an older layout, which nothing reads")
 
 
 def _partial(scale: Scale, gone: set[Path]) -> Iterator[Leftover]:
-    """What was cut off while it was written, and locks that nobody holds; not inside of what is `gone` anyway."""
+    """Yield interrupted writes and free locks, except inside the folders `gone`."""
     from parrot.fetch.fetch import staging_name
     from parrot.mini import COMPOSED
 
@@ -167,15 +167,15 @@ def _partial(scale: Scale, gone: set[Path]) -> Iterator[Leftover]:
             ours = path.is_relative_to(scale.work) or name.endswith((".hub.lock", ".fresh.lock"))
             held = path.with_name(name.removesuffix(".lock"))
             if ours and not _is_held(held):
-                yield Leftover(path, "a lock that nobody holds")
+                yield Leftover(path, "a lock that no process holds")
         elif path.is_dir() and PARTIAL_FOLDER.fullmatch(name) and name not in staged:
-            yield Leftover(path, "a folder that was not finished", _recent(path))
+            yield Leftover(path, "an incomplete folder", _recent(path))
         elif path.is_file() and PARTIAL_FILE.fullmatch(name):
-            yield Leftover(path, "a file that was not finished", _recent(path))
+            yield Leftover(path, "an incomplete file", _recent(path))
 
 
 def _place(entry: ConversationSet | BackboneFolder | Benchmark) -> Path:
-    """The folder into which the entry is fetched."""
+    """Return the folder that an entry is fetched to."""
     match entry:
         case ConversationSet():
             return Path(entry.file).parent
@@ -186,22 +186,22 @@ def _place(entry: ConversationSet | BackboneFolder | Benchmark) -> Path:
 
 
 def _results(scale: Scale) -> Iterator[Leftover]:
-    """Results of stages and runs that the config does not have; they stay."""
+    """Yield results of stages and runs that are not in the config; they are kept."""
     aligned = {run.stage1_key for run in scale.trained}
     unknown = [path for path in _entries(scale.results / "align") if path.name not in aligned]
     unknown += [path for path in _entries(scale.results) if path.name not in (*RESERVED, *scale.suite.overrides)]
     for path in unknown:
         if path.is_dir() and not path.name.startswith("."):
-            yield Leftover(path, "results of no run of the config", "results are never removed")
+            yield Leftover(path, "results of a run that is not in the config", "results are never removed")
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, links left out; nothing where there is none."""
+    """Return a folder's entries without symbolic links; none for a missing folder."""
     return sorted(path for path in folder.iterdir() if not path.is_symlink()) if folder.is_dir() else []
 
 
 def _walk(folder: Path, without: set[Path]) -> Iterator[Path]:
-    """Everything below `folder` but what is in folders that are partial or `without`."""
+    """Yield everything below `folder`, except inside partial folders and those in `without`."""
     for path in _entries(folder):
         if path not in without:
             yield path
@@ -222,7 +222,7 @@ def _recent(path: Path) -> str:
 
 
 def _states(path: Path) -> Iterator[os.stat_result]:
-    """What the system says of a file, or of a folder's files; those that go meanwhile are left out."""
+    """Yield the stat result of a file or of a folder's files; skip files that vanish meanwhile."""
     files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
     for file in files:
         with suppress(FileNotFoundError):

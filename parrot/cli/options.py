@@ -1,4 +1,4 @@
-"""Options that commands share, and what they are read into."""
+"""Options that commands share, and the objects that they are parsed into."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from parrot.config.runs import DEFAULT_CONFIG, Run, Suite
 from parrot.errors import UserError
 from parrot.io.files import read_json
 
-RunName = Annotated[str | None, typer.Option("--run", help="run of config/runs.yaml")]
+RunName = Annotated[str | None, typer.Option("--run", help="name of a run in config/runs.yaml")]
 ConfigFiles = Annotated[
     list[str] | None, typer.Option("--configfile", help="config files laid over config/config.yaml, in order")
 ]
 Json = Annotated[Path | None, typer.Option("--settings", help="the stage's settings as a JSON file, in place of --run")]
-Output = Annotated[Path, typer.Option(help="where results go")]
-Work = Annotated[Path, typer.Option(help="where checkpoints and tokenised data are kept")]
+Output = Annotated[Path, typer.Option(help="where to write results")]
+Work = Annotated[Path, typer.Option(help="folder of checkpoints and tokenised data")]
 MicroBatch = Annotated[
     int | None,
-    typer.Option(help="samples a process takes at once, in place of the hardware's", min=1),
+    typer.Option(help="samples per process and step; overrides the hardware's micro_batch", min=1),
 ]
 HardwareFile = Annotated[
     Path | None,
     typer.Option("--hardware", help="the stage's hardware as a JSON file; default with --run: the config's"),
 ]
 TrackedAs = Annotated[
-    str | None, typer.Option(help="show the training in MLflow while it goes on, as the run of this tag parrot.id")
+    str | None, typer.Option(help="log the training to MLflow while it runs, under this parrot.id tag")
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh/--resume", help="start anew, or go on from the latest checkpoint of the same settings")
+    bool,
+    typer.Option(
+        "--fresh/--resume", help="start from scratch, or resume from the latest checkpoint with the same settings"
+    ),
 ]
 
 
 def load_suite(configfile: list[str] | None) -> Suite:
-    """Return the suite of the config files, whose limits hold from here on."""
+    """Return the suite of the config files, and apply its limits to this process."""
     suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
     limits.use(suite.config.limits)
     return suite
@@ -79,7 +82,7 @@ def training_hardware(
     run: str | None,
     configfile: list[str] | None,
 ) -> TrainingHardware:
-    """Return the file's or the config's hardware, with another micro-batch where one is given.
+    """Return the hardware of the file or the config, with `micro_batch` in place of its own if given.
 
     Raises:
         UserError: settings come from a file, which holds no hardware, and `file` is missing.

@@ -1,4 +1,4 @@
-"""Commands that show results: report and track."""
+"""Commands that present results: report and track."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from parrot.cli.options import (
 )
 from parrot.config.catalog import Benchmark, Control, load_catalogue
 
-report = typer.Typer(help="Show scores.", no_args_is_help=True)
-track = typer.Typer(help="Import records into MLflow.", no_args_is_help=True)
+report = typer.Typer(help="Write tables, figures and pages of scores and predictions.", no_args_is_help=True)
+track = typer.Typer(help="Set up the MLflow store and import runs into it.", no_args_is_help=True)
 
 
 @report.command("scores")
 def report_scores(
     scores: Annotated[list[Path], typer.Argument(help="scores.csv files of runs")], output: Output
 ) -> None:
-    """Lay scores.csv files one below the other."""
+    """Concatenate scores.csv files."""
     from parrot.evaluate.score import join
 
     join(scores, output)
@@ -35,13 +35,13 @@ def report_scores(
 @report.command("build")
 def report_build(
     scores: Annotated[list[Path], typer.Option(help="scores.csv files")],
-    results: Annotated[Path, typer.Option(help="the scale's results folder")],
+    results: Annotated[Path, typer.Option(help="results folder of the scale, e.g. results/mini")],
     output: Output,
-    target: Annotated[str | None, typer.Option(help="a run or a family; default: the config's report")] = None,
+    target: Annotated[str | None, typer.Option(help="run or family; default: the config's report")] = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Write tables, figures and the page."""
+    """Write the tables, figures and HTML page of a report."""
     from parrot.report.build import build
     from parrot.report.settings import ReportStage, report_stage
 
@@ -54,15 +54,15 @@ def report_build(
 @report.command("predictions")
 def report_predictions(
     predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
-    output: Annotated[Path, typer.Option(help="the page, an HTML file")],
+    output: Annotated[Path, typer.Option(help="HTML file to write")],
     graded: Annotated[
-        Path | None, typer.Option(help="the run's graded.csv; default: beside the folder of predictions")
+        Path | None, typer.Option(help="the run's graded.csv; default: next to the predictions folder")
     ] = None,
     run: RunName = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Write one page to browse a run's answers; it opens from the file."""
+    """Write a self-contained HTML page to browse a run's predictions."""
     from parrot.report.browse import write
     from parrot.report.settings import BrowseStage, browse_stage
 
@@ -73,9 +73,11 @@ def report_predictions(
 @report.command("router")
 def report_router(
     predictions: Annotated[Path, typer.Argument(help="folder of a run's predictions")],
-    control: Annotated[Control, typer.Option(help="what was asked: questions as they are, or a control")] = "none",
+    control: Annotated[
+        Control, typer.Option(help="control of the predictions; none: the unmodified questions")
+    ] = "none",
 ) -> None:
-    """Print the router's entropy, and what its choice tells of language and question kind."""
+    """Print the router's entropy and its mutual information with language and question kind."""
     from parrot.report.router import text
 
     print(text(predictions, load_catalogue("config/benchmarks.yaml", Benchmark).values(), control))
@@ -83,7 +85,7 @@ def report_router(
 
 @track.command("init")
 def track_init() -> None:
-    """Make the store where it is missing."""
+    """Create the MLflow store if it does not exist."""
     from parrot.tracking.importer import init_store
 
     init_store()
@@ -91,13 +93,15 @@ def track_init() -> None:
 
 @track.command("import")
 def track_import(
-    results: Annotated[Path, typer.Option(help="the scale's results folder")],
-    run: Annotated[list[str] | None, typer.Option(help="runs to import")] = None,
-    report: Annotated[Path | None, typer.Option(help="folder of tables and figures that the runs get")] = None,
+    results: Annotated[Path, typer.Option(help="results folder of the scale, e.g. results/mini")],
+    run: Annotated[
+        list[str] | None, typer.Option(help="run to import; repeat it for more; default: the report's runs")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="folder of tables and figures to attach to the runs")] = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Import runs into MLflow; importing again changes nothing."""
+    """Import runs into MLflow; importing twice changes nothing."""
     from parrot.tracking.identity import TrackedRun, tracked_run
     from parrot.tracking.importer import import_runs
 

@@ -1,4 +1,4 @@
-"""`parrot runs`: the runs and families of a scale, what each is compared with, and which do not fit; nothing is run."""
+"""`parrot runs`: list a scale's runs and families, their baselines, and the reasons why some cannot run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from parrot.report.settings import report_stage
 
 def runs(
     configfile: ConfigFiles = None,
-    check: Annotated[bool, typer.Option("--check", help="print what does not fit alone; exit code 1 if any")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="print only the runs and families that cannot run at this scale; exit with code 1 if any"
+        ),
+    ] = False,
 ) -> None:
-    """List runs and families with what they are compared with, and what of them does not fit this scale."""
+    """List runs and families with their baselines, and those that cannot run at this scale with the reason."""
     suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
     report_stage(suite)
     found = {name: misfit(suite, name) for name in (*suite.overrides, *suite.families)}
@@ -38,7 +43,7 @@ def runs(
 
 
 def misfit(suite: Suite, target: str) -> str:
-    """Why a run or family would stop before any job at this scale; "" where it would not."""
+    """Return why a run or family would stop before any job at this scale; "" if it would not."""
     try:
         suite.check(target)
         for name in (*suite.target(target), *suite.against(target)):

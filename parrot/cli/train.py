@@ -25,23 +25,25 @@ from parrot.cli.options import (
 from parrot.config.stages import AlignSettings, FetchSettings, TuneSettings
 
 commands = typer.Typer()
-train = typer.Typer(help="Train a stage.", no_args_is_help=True)
+train = typer.Typer(help="Train stage 1 (align) or stage 2 (tune).", no_args_is_help=True)
 commands.add_typer(train, name="train")
 
 
 @commands.command()
 def fetch(
-    run: Annotated[list[str] | None, typer.Option(help="runs whose data is meant; default: the report's")] = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="run whose data to fetch; repeat it for more; default: the report's runs")
+    ] = None,
     configfile: ConfigFiles = None,
     settings: Json = None,
-    check: Annotated[bool, typer.Option("--check", help="check what is there; write nothing")] = False,
-    pin: Annotated[Path | None, typer.Option(help="DVC file that the data must agree with")] = None,
+    check: Annotated[bool, typer.Option("--check", help="only check the data; write nothing")] = False,
+    pin: Annotated[Path | None, typer.Option(help="DVC file whose checksums the data must match")] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="where findings go; default without --check: results/{scale}/data.json"),
+        typer.Option(help="JSON report to write; default without --check: results/{scale}/data.json"),
     ] = None,
 ) -> None:
-    """Make or download the data that runs name, and check it."""
+    """Generate or download the data and models of runs, and check them."""
     from parrot.fetch.fetch import fetch as stage
 
     if settings is not None:
@@ -75,7 +77,7 @@ def train_align(
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Stage 1: the projector alone, on captions."""
+    """Train stage 1: the projector, on image captions."""
     stage = stage_settings(AlignSettings, "align", run, configfile, settings)
     parallelism = training_hardware("align", hardware, micro_batch, run, configfile)
     from parrot.train.stages import align
@@ -96,7 +98,7 @@ def train_tune(
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Stage 2: projector, experts and language model, on instructions."""
+    """Train stage 2: projector, experts and language model, on instructions."""
     stage = stage_settings(TuneSettings, "tune", run, configfile, settings)
     parallelism = training_hardware("tune", hardware, micro_batch, run, configfile)
     from parrot.train.stages import tune
@@ -106,13 +108,17 @@ def train_tune(
 
 @commands.command(context_settings={"ignore_unknown_options": True})
 def launch(
-    command: Annotated[list[str], typer.Argument(help="what each process runs: `train align ...`, `train tune ...`")],
-    nodes: Annotated[int, typer.Option(help="nodes of the job", min=1)] = 1,
-    gpus: Annotated[int, typer.Option(help="GPUs of a node; 0: one process, on what there is", min=0)] = 0,
-    threads: Annotated[int, typer.Option(help="processor cores of a node", min=1)] = 1,
-    device: Annotated[Literal["cuda", "cpu"], typer.Option(help="cpu: processes on cores in place of GPUs")] = "cuda",
+    command: Annotated[
+        list[str], typer.Argument(help="parrot command of each process: `train align ...` or `train tune ...`")
+    ],
+    nodes: Annotated[int, typer.Option(help="number of nodes", min=1)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs per node; 0: one process on the available device", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU cores per node", min=1)] = 1,
+    device: Annotated[
+        Literal["cuda", "cpu"], typer.Option(help="cpu: CPU ranks in place of GPUs, for testing the launcher")
+    ] = "cuda",
 ) -> None:
-    """Start a training's processes, one a GPU, on this node and, inside a Slurm job, on its others."""
+    """Start a training with one process per GPU, on this node or on all nodes of a Slurm job."""
     from parrot.cluster.launch import launch as start
 
     start(command, nodes, gpus, threads, device)

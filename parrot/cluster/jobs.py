@@ -1,7 +1,7 @@
-"""The jobs of some targets, as Snakemake has them: what they wait for, what they ask for, and why they would run.
+"""The Snakemake jobs of some targets: their dependencies, their resources and why they would run.
 
-`list_jobs` has a child process build Snakemake's DAG through its API, as a dry run does: the workflow's own checks run,
-and nothing is locked, executed or recorded. The workflow itself hands its DAG to `jobs_of`.
+`list_jobs` builds Snakemake's DAG through its API in a child process, as a dry run does: the workflow's own checks run,
+and nothing is locked, executed or recorded. The workflow itself passes its DAG to `jobs_of`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SECONDS = 180
 ERROR = "parrot: error: "
 MISSING = "missing"
 AFTER_OTHERS = "after others"
-# Why a job runs, by the names of the fields of Snakemake's `Reason`, the first of which a job with several is told by.
+# Why a job runs, by the fields of Snakemake's `Reason`; of several reasons the first in this order is reported.
 REASONS = {
     "missing_output": MISSING,
     "incomplete_output": "incomplete",
@@ -43,12 +43,12 @@ REASONS = {
 
 @dataclass(frozen=True, order=True)
 class Job:
-    """A job that writes files; rule and `name` tell it from others.
+    """A job that writes files, identified by its rule and `name`.
 
     `name` is the value of the rule's wildcard (a run, a target, a stage-1 or a data key), "" for a rule without one.
-    `after` has the jobs that it waits for, by rule and name alone. `reason` says why it would run, in the words of
-    `REASONS` as far as they reach; "" for a job that is done. `is_local`: it runs beside Snakemake. Threads are not
-    capped by any machine's cores.
+    `after` holds its dependencies, with rule and name only. `reason` is why it would run, a value of `REASONS` or
+    Snakemake's own text; "" for a finished job. `is_local`: it runs on Snakemake's machine. Threads are not capped by
+    any machine's cores.
     """
 
     rule: str
@@ -61,16 +61,17 @@ class Job:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Job:
-        """Read what `dataclasses.asdict` made of a job."""
+        """Return the job that `dataclasses.asdict` turned into `fields`."""
         return cls(**fields | {"after": tuple(map(cls.from_json, fields["after"]))})
 
     @property
     def is_done(self) -> bool:
+        """True for a job without a reason to run."""
         return not self.reason
 
 
 class Listing(NamedTuple):
-    """Jobs, each behind those that it waits for; the config files that were read, and how many run at a time."""
+    """Jobs in topological order, the config files of the workflow, and the number of concurrent jobs."""
 
     jobs: list[Job]
     configfiles: list[str]
@@ -78,14 +79,14 @@ class Listing(NamedTuple):
 
 
 def list_jobs(targets: Sequence[str], profile: str | None = None, configfiles: Sequence[str] = ()) -> Listing:
-    """List all jobs of `targets`, done or not, as ``snakemake --profile PROFILE --configfile FILES TARGETS`` has them.
+    """List the jobs of ``snakemake --profile PROFILE --configfile FILES TARGETS``, finished ones included.
 
     Raises:
-        UserError: for a profile that is not there, and where the workflow or Snakemake refuses; it is their line.
+        UserError: a missing profile, or an error of the workflow or Snakemake, with its message.
     """
-    words = ["--profile", profile] if profile else []
-    words += ["--configfile", *configfiles] if configfiles else []
-    command = [sys.executable, "-m", "parrot.cluster.jobs", *words, "--dry-run", "--", *targets]
+    arguments = ["--profile", profile] if profile else []
+    arguments += ["--configfile", *configfiles] if configfiles else []
+    command = [sys.executable, "-m", "parrot.cluster.jobs", *arguments, "--dry-run", "--", *targets]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=SECONDS, stdin=subprocess.DEVNULL
@@ -93,14 +94,14 @@ def list_jobs(targets: Sequence[str], profile: str | None = None, configfiles: S
     except subprocess.TimeoutExpired:
         raise UserError(f"Snakemake did not list its jobs within {SECONDS} s") from None
     if done.returncode != 0:
-        raise UserError(_refusal(done.stderr) or f"Snakemake ended with exit code {done.returncode}")
+        raise UserError(_error_line(done.stderr) or f"Snakemake ended with exit code {done.returncode}")
     listed = json.loads(done.stdout.splitlines()[-1])
     return Listing(list(map(Job.from_json, listed.pop("jobs"))), **listed)
 
 
-def _refusal(said: str) -> str:
-    """The error line among what the child said, else its last one."""
-    lines = [line for line in said.splitlines() if re.search(r"\w", line)]
+def _error_line(output: str) -> str:
+    """Return the error line in the child's output, else its last line."""
+    lines = [line for line in output.splitlines() if re.search(r"\w", line)]
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     return (errors or lines or [""])[-1]
 
@@ -109,7 +110,7 @@ def find_profile(name: str) -> Path:
     """Return the YAML file that ``snakemake --profile NAME`` reads.
 
     Raises:
-        UserError: where there is none.
+        UserError: there is none.
     """
     from snakemake.cli import get_profile_dir
 
@@ -125,14 +126,14 @@ def to_do(jobs: Iterable[Job]) -> list[Job]:
 
 
 def count(jobs: Iterable[Job]) -> str:
-    """Say how many jobs and trainings there are."""
+    """Format the numbers of jobs and trainings."""
     jobs = list(jobs)
     trainings = sum(job.rule in TRAININGS for job in jobs)
     return f"{len(jobs)} job{'s' * (len(jobs) != 1)} ({trainings} training{'s' * (trainings != 1)})"
 
 
 def jobs_of(workflow: Any) -> list[Job]:
-    """Return the jobs of a Snakemake workflow whose DAG is built, each behind those that it waits for."""
+    """Return the jobs of a Snakemake workflow whose DAG is built, in topological order."""
     return [_job(workflow, job) for job in _in_order(workflow.dag)]
 
 
@@ -148,7 +149,7 @@ def _job(workflow: Any, job: Any) -> Job:
 
 
 def _why(reason: Any) -> str:
-    return next((words for name, words in REASONS.items() if getattr(reason, name)), str(reason))
+    return next((text for name, text in REASONS.items() if getattr(reason, name)), str(reason))
 
 
 def _wildcard(job: Any) -> str:
@@ -156,21 +157,21 @@ def _wildcard(job: Any) -> str:
 
 
 def _in_order(dag: Any) -> list[Any]:
-    """The jobs of Snakemake's that write files; those that one waits for stand before it, in its inputs' order."""
-    found: dict[Any, None] = {}
+    """Return Snakemake's jobs that write files, each after its dependencies, which are in its inputs' order."""
+    ordered: dict[Any, None] = {}
 
     def add(job: Any) -> None:
-        if job not in found:
+        if job not in ordered:
             place = {file: number for number, file in enumerate(job.input)}
-            before = dag.dependencies[job]
-            for other in sorted(before, key=lambda other: min(place[file] for file in before[other])):
+            dependencies = dag.dependencies[job]
+            for other in sorted(dependencies, key=lambda other: min(place[file] for file in dependencies[other])):
                 add(other)
-            found[job] = None
+            ordered[job] = None
 
     requested = list(dag.workflow.dag_settings.targets)
     for job in sorted(dag.targetjobs, key=lambda job: (job.rule.name not in requested, *_place(job, requested))):
         add(job)
-    return [job for job in found if job.output]
+    return [job for job in ordered if job.output]
 
 
 def _place(job: Any, requested: list[str]) -> tuple[int, str]:
@@ -179,52 +180,52 @@ def _place(job: Any, requested: list[str]) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Print the jobs that Snakemake's command line, without its executor, asks for, as one line of JSON."""
-    words = sys.argv[1:]
-    gc.disable()  # nothing that is made here goes before the process does
-    # By these the workflow checks what it is asked for.
-    sys.argv = ["snakemake", *words]
+    """Print the jobs of a Snakemake command line as one line of JSON, without executing them."""
+    arguments = sys.argv[1:]
+    gc.disable()  # every object lives as long as this short process
+    # The workflow reads its requested targets from here.
+    sys.argv = ["snakemake", *arguments]
     from snakemake.api import SnakemakeApi
     from snakemake.cli import parse_args, parse_config
     from snakemake.exceptions import print_exception
     from snakemake.settings.enums import Quietness
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
-    if "--profile" in words:
-        find_profile(words[words.index("--profile") + 1])
-    asked = parse_args(words)[1]
-    configfiles = [os.path.relpath(file) for file in asked.configfile]
-    load_config(*DEFAULT_CONFIG, *configfiles)  # for our own line on a file that is not there
+    if "--profile" in arguments:
+        find_profile(arguments[arguments.index("--profile") + 1])
+    parsed = parse_args(arguments)[1]
+    configfiles = [os.path.relpath(file) for file in parsed.configfile]
+    load_config(*DEFAULT_CONFIG, *configfiles)  # for our own message on a missing file
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         try:
             workflow = api.workflow(
                 resource_settings=ResourceSettings(
-                    nodes=asked.jobs,
-                    resources=asked.resources,
-                    overwrite_threads=asked.set_threads,
-                    overwrite_resources=asked.set_resources,
-                    overwrite_resource_scopes=asked.set_resource_scopes,
-                    default_resources=asked.default_resources,
+                    nodes=parsed.jobs,
+                    resources=parsed.resources,
+                    overwrite_threads=parsed.set_threads,
+                    overwrite_resources=parsed.set_resources,
+                    overwrite_resource_scopes=parsed.set_resource_scopes,
+                    default_resources=parsed.default_resources,
                 ),
-                config_settings=ConfigSettings(config=parse_config(asked.config), configfiles=asked.configfile),
+                config_settings=ConfigSettings(config=parse_config(parsed.config), configfiles=parsed.configfile),
             )
             settings = DAGSettings(
-                targets=asked.targets, force_incomplete=asked.rerun_incomplete, rerun_triggers=asked.rerun_triggers
+                targets=parsed.targets, force_incomplete=parsed.rerun_incomplete, rerun_triggers=parsed.rerun_triggers
             )
-            jobs = _listed(workflow.dag(settings).workflow_api._workflow, asked.executor or "local")
+            jobs = _listed(workflow.dag(settings).workflow_api._workflow, parsed.executor or "local")
         except Exception as error:
             print_exception(error, {})
             sys.exit(1)
-    print(json.dumps({"jobs": jobs, "configfiles": configfiles, "at_a_time": asked.jobs or 1}))
+    print(json.dumps({"jobs": jobs, "configfiles": configfiles, "at_a_time": parsed.jobs or 1}))
 
 
 def _listed(workflow: Any, executor: str) -> list[dict[str, Any]]:
-    """Build the DAG as Snakemake's own `Workflow.execute` does, and stop where it would lock the folder."""
+    """Build the DAG as Snakemake's own `Workflow.execute` does, up to the point where it would lock the folder."""
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-    workflow._executor_plugin = ExecutorPluginRegistry().get_plugin(executor)  # which decides what is local
+    workflow._executor_plugin = ExecutorPluginRegistry().get_plugin(executor)  # it decides which rules are local
     workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
-    workflow.persistence.drop_iocache = lambda: None  # the inventory that a dry run left
+    workflow.persistence.drop_iocache = lambda: None  # keep the inventory of earlier dry runs
     workflow._build_dag()
     jobs = []
     for job in _in_order(workflow.dag):

@@ -1,7 +1,7 @@
-"""Start a training job's processes: one a GPU, by torchrun, on every node of the job.
+"""Start a training job's processes with torchrun, one per GPU, on every node of the job.
 
-A job on one node starts torchrun right away. On several nodes the launcher first starts itself once a node by `srun`;
-inside that step Slurm's variables, which Snakemake takes from the job, are there to tell where the processes meet.
+A job on one node starts torchrun directly. On several nodes the launcher first starts itself once per node with `srun`:
+the step has the Slurm variables that torchrun's rendezvous needs and that Snakemake removes from the job.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Literal, NoReturn
 from parrot.errors import INTERRUPTED, UserError
 from parrot.train.preemption import STOPPED, requeue, slurm_says
 
-# torchrun passes a SIGTERM on and kills what is left after half a minute. How long a checkpoint may take is Slurm's
-# to say: it kills everything when the grace period is over.
+# torchrun forwards a SIGTERM and kills remaining processes after 30 s. Slurm already limits the time for a checkpoint:
+# it kills the job at the end of the grace period.
 SHUTDOWN_SECONDS = 3600
 
 
 def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: Literal["cuda", "cpu"]) -> NoReturn:
-    """Run `parrot` with the arguments `command`, in one process a GPU, and end as the processes do.
+    """Run `parrot` with the arguments `command` in one process per GPU, and exit with the processes' code.
 
-    `gpus` and `threads` (processor cores) are those of a node. Without GPUs there is one process and no torchrun. On
-    `device` cpu as many processes on cores, which talk by gloo, stand in for the GPUs.
+    `gpus` and `threads` (CPU cores) are per node. Without GPUs there is one process and no torchrun. With `device` cpu
+    as many CPU ranks, which communicate through gloo, take the place of the GPUs.
 
-    Raises UserError where other than `gpus` GPUs are visible, and where several nodes are asked for outside of Slurm
-    or without GPUs.
+    Raises:
+        UserError: other than `gpus` GPUs are visible; several nodes outside of a Slurm job or without GPUs.
     """
     if nodes > 1 and gpus == 0:
-        raise UserError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 a node")
+        raise UserError(f"hardware.gpus: {nodes} nodes need processes; expected at least 1 per node")
     if nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         raise UserError(f"hardware.nodes: {nodes} nodes need a Slurm job; expected 1 outside of one")
     if nodes > 1 and os.environ.get("SLURM_STEP_NUM_NODES") != str(nodes):
-        # Without its number of cores a step gets one a task, whatever the job has.
+        # By default a step gets one core per task, however many the job has.
         layout = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
         again = [f"--nodes={nodes}", f"--gpus={gpus}", f"--threads={threads}", f"--device={device}", "--"]
         _become(["srun", "--kill-on-bad-exit=1", *layout, sys.executable, "-m", "parrot", "launch", *again, *command])
@@ -48,18 +48,22 @@ def launch(command: Sequence[str], nodes: int, gpus: int, threads: int, device: 
         check_gpus(gpus)
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // gpus))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
-    meet = _meeting_point() if nodes > 1 else ["--standalone"]
-    # Behind "--" torchrun's parser does not take our options for abbreviations of its own.
-    sys.exit(_torchrun([f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *meet, "-m", "--", "parrot", *command]))
+    rendezvous = _rendezvous() if nodes > 1 else ["--standalone"]
+    # After "--" torchrun's parser does not read our options as abbreviations of its own.
+    sys.exit(_torchrun([f"--nnodes={nodes}", f"--nproc-per-node={gpus}", *rendezvous, "-m", "--", "parrot", *command]))
 
 
-def check_gpus(asked: int) -> None:
-    """UserError where other than `asked` GPUs are visible to this process."""
+def check_gpus(expected: int) -> None:
+    """Check the number of GPUs that are visible to this process.
+
+    Raises:
+        UserError: it is not `expected`.
+    """
     import torch
 
     visible = torch.cuda.device_count()
-    if visible != asked:
-        raise UserError(f"hardware.gpus: expected {asked} visible GPUs on {os.uname().nodename}, found {visible}")
+    if visible != expected:
+        raise UserError(f"hardware.gpus: expected {expected} visible GPUs on {os.uname().nodename}, found {visible}")
 
 
 def _become(command: list[str]) -> NoReturn:
@@ -68,8 +72,8 @@ def _become(command: list[str]) -> NoReturn:
     os.execvp(command[0], command)
 
 
-def _meeting_point() -> list[str]:
-    """torchrun's rendezvous on the step's first node; jobs that share a node differ in their ids, so in their ports."""
+def _rendezvous() -> list[str]:
+    """Return torchrun's rendezvous options: the step's first node, and a port that the job's id determines."""
     job, nodes = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_NODELIST"]
     first = slurm_says("scontrol", "show", "hostnames", nodes).split()[0]
     endpoint = f"{_address(first)}:{20000 + int(job) % 10000}"
@@ -79,13 +83,13 @@ def _meeting_point() -> list[str]:
 
 
 def _address(node: str) -> str:
-    """Where Slurm itself reaches a node; its name need not be one that the network knows."""
+    """Return the address at which Slurm reaches a node, since its name need not resolve."""
     found = re.search(r"\bNodeAddr=(\S+)", slurm_says("scontrol", "show", "node", node))
     return found[1] if found else node
 
 
 def _torchrun(arguments: list[str]) -> int:
-    """The exit code of a node's processes; one line says which of them failed first, in place of torchrun's report."""
+    """Run torchrun and return its exit code; report the first failed process in one line."""
     import psutil
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -110,9 +114,9 @@ def _torchrun(arguments: list[str]) -> int:
         if failure.exitcode == INTERRUPTED:
             return INTERRUPTED
         how = f"exit code {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()
-        print(f"parrot: error: process {rank}, on {node}, ended with {how}; see what it said above", file=sys.stderr)
+        print(f"parrot: error: process {rank}, on {node}, ended with {how}; see its output above", file=sys.stderr)
         return 1
     except RendezvousError as error:
-        print(f"parrot: error: {node} does not meet the job's other nodes: {error}", file=sys.stderr)
+        print(f"parrot: error: {node} cannot connect to the job's other nodes: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""How Snakemake was started in this folder: what it was asked for, and whether another one works here."""
+"""Snakemake's command line in this folder: its targets and flags, and other Snakemake processes at work here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from parrot.config.runs import Run
 from parrot.errors import UserError, nearest
 
 RENAMED = {"align": "stage1"}  # targets by their former names
-# Of a flag that is given twice Snakemake keeps the last, without a word.
+# If a flag is given twice, Snakemake silently keeps the last.
 ONCE = {"--configfile": ("--configfile", "--configfiles"), "--config": ("--config", "-C")}
-# What Snakemake does without locking the folder.
+# Modes in which Snakemake does not lock the folder.
 WITHOUT_LOCK = (
     *("dryrun", "nolock", "unlock", "lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph"),
     *("filegraph", "d3dag", "summary", "detailed_summary", "list_changes", "list_input_changes", "list_params_changes"),
@@ -27,29 +27,38 @@ WITHOUT_LOCK = (
 
 @cache
 def command_line() -> Namespace | None:
-    """What Snakemake was asked for, by its own parser; None where another program runs it.
+    """Return Snakemake's parsed command line; None if another program runs the workflow.
 
-    Snakemake reads the workflow before it tells anybody which targets were asked for.
+    Snakemake reads the workflow before it publishes the requested targets.
     """
     if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
         return None
     from snakemake.cli import parse_args
 
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # it names the profile, a second time
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # it reports the profile a second time
         return parse_args(sys.argv[1:])[1]
 
 
-def check_flags(words: Sequence[str]) -> None:
-    """UserError for a flag of configuration that the `words` of a command line give twice."""
-    options = [word for word in words[: words.index("--") if "--" in words else None] if word.startswith("-")]
+def check_flags(arguments: Sequence[str]) -> None:
+    """Check that the arguments contain each configuration flag at most once.
+
+    Raises:
+        UserError: a flag is given twice.
+    """
+    end = arguments.index("--") if "--" in arguments else None
+    options = [argument for argument in arguments[:end] if argument.startswith("-")]
     for flag, spellings in ONCE.items():
         if sum(option.partition("=")[0] in spellings for option in options) > 1:
             kind = "FILE" if flag == "--configfile" else "KEY=VALUE"
-            raise UserError(f"{flag} is given twice; expected one, all that it names behind it: {flag} {kind} {kind}")
+            raise UserError(f"{flag} is given twice; expected one with all its values: {flag} {kind} {kind}")
 
 
 def check_inputs(run: Run) -> None:
-    """UserError for a file of the run that Snakemake would take for a pattern."""
+    """Check that Snakemake can take the run's input files literally.
+
+    Raises:
+        UserError: a file name with braces.
+    """
     for file in (run.config.data_pin or "", *run.fetch.given):
         if "{" in file or "}" in file:
             raise UserError(f"run {run.name}: {file}: expected a file name without braces, Snakemake's wildcards")
@@ -59,10 +68,10 @@ def check_targets(known: Iterable[str], rules: Container[str]) -> None:
     """Check that the command line's targets exist; paths are left to Snakemake.
 
     Raises:
-        UserError: a word that is none of the `rules`, with the `known` targets like it; a target's former name.
+        UserError: an unknown target, with the most similar of the `known` ones, or a target's former name.
     """
-    asked = command_line()
-    for target in asked.targets if asked else ():
+    parsed = command_line()
+    for target in parsed.targets if parsed else ():
         if target in RENAMED:
             raise UserError(f"target {target} is called {RENAMED[target]}: stage 1 of the report's runs")
         if os.sep not in target and target not in rules:
@@ -70,15 +79,16 @@ def check_targets(known: Iterable[str], rules: Container[str]) -> None:
 
 
 def work_here(folder: Path = Path(".snakemake")) -> None:
-    """Hold `folder` beside the other Snakemakes that work here; the kernel lets go when this one ends, however it ends.
+    """Hold a shared lock on `folder` until this process ends.
 
-    Two may work side by side, as far as their files differ, and a line tells of the other. Where a file system has no
-    locks, or the file is another user's, nothing is held.
+    Several Snakemakes may work side by side if their files differ; one line reports another one. Nothing is locked if
+    the file system has no locks or the lock file belongs to another user.
 
-    Raises UserError where a killed one left its own lock, which Snakemake cannot tell from that of a living one.
+    Raises:
+        UserError: a killed Snakemake left its own lock, which Snakemake cannot tell from that of a running one.
     """
-    asked = command_line()
-    if asked is None or asked.mode.name != "DEFAULT" or any(getattr(asked, name, None) for name in WITHOUT_LOCK):
+    parsed = command_line()
+    if parsed is None or parsed.mode.name != "DEFAULT" or any(getattr(parsed, name, None) for name in WITHOUT_LOCK):
         return
     try:
         folder.mkdir(exist_ok=True)
@@ -86,14 +96,16 @@ def work_here(folder: Path = Path(".snakemake")) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         other = os.read(descriptor, 200).decode()
-        print(f"parrot: another snakemake works in this folder: {other}; no --unlock meanwhile", file=sys.stderr)
+        print(
+            f"parrot: another snakemake works in this folder: {other}; do not use --unlock meanwhile", file=sys.stderr
+        )
     except OSError:
         return
     else:
         if any((folder / "locks").glob("*.lock")):
             raise UserError(
-                "a snakemake that was killed left this folder locked, and none works here now; "
-                "type `snakemake --unlock`, then the same command again"
+                "a killed snakemake left this folder locked, and no other one works here; "
+                "run `snakemake --unlock`, then repeat the command"
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())

@@ -36,7 +36,8 @@ def test_what_would_stop_a_training(project):
     assert [line for line in lines if line.startswith("failed ") and " tune: " in line] == [
         "failed   resources   tune: GPU model h100 is not known on partition gpu, which has no models named; "
         "hardware.gpu_model: leave it out and choose nodes by `constraint` in the profile",
-        "failed   resources   tune: asks 4 nodes, partition gpu has 2; lower hardware.nodes, or name another partition",
+        "failed   resources   tune: requests 4 nodes, partition gpu has 2; "
+        "lower hardware.nodes, or name another partition",
     ]
 
 
@@ -57,5 +58,6 @@ def test_gpus_that_are_none_and_a_full_queue(project):
         subprocess.run(["scancel", job], check=True)
     assert code == 0, lines
     assert [line.partition(";")[0] for line in lines if not line.startswith("ok ")] == [
-        f"warning  {check:<12}not checked: no node came free and answered within 3 s" for check in ("shared", "imports")
+        f"warning  {check:<12}not checked: no node became free and answered within 3 s"
+        for check in ("shared", "imports")
     ]

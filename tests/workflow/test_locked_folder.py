@@ -45,7 +45,7 @@ def test_a_second_snakemake_and_one_after_a_kill(project, target):
     third = project.snakemake(target)
     assert third.returncode == 1
     (line,) = [line for line in third.stderr.splitlines() if line.startswith("parrot: ")]
-    assert line.endswith("type `snakemake --unlock`, then the same command again")
+    assert line.endswith("run `snakemake --unlock`, then repeat the command")
     assert project.snakemake("--dry-run", target).returncode == 0
     assert project.snakemake("--unlock").returncode == 0
     project.edit("workflow/rules/fetch.smk", "sleep 60", "sleep 0")

@@ -1,1 +1,1 @@
-"""`parrot doctor`: what would stop a run, found before it starts. Nothing here imports torch or changes anything."""
+"""`parrot doctor`: find problems before a run starts. Nothing here imports torch or changes any file."""

@@ -1,4 +1,4 @@
-"""All checks, in the order in which one failure explains another."""
+"""All checks, ordered so that a failure comes before those that it causes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from parrot.tracking.store import store_uri
 
 
 def examine(profile: str | None, configfiles: list[str], wait: int | None) -> Iterator[Finding]:
-    """Check this machine, and with the name of a Snakemake `profile` also its cluster.
+    """Check this machine and, given a Snakemake `profile`, its Slurm cluster.
 
-    `wait` is how many seconds a node may take to come free; None leaves out what only jobs can tell.
+    `wait` is how many seconds to wait for a free node; None skips the checks that need a job.
     """
     settings: dict[str, Any] = {}
     read = "profile"
@@ -47,20 +47,24 @@ def examine(profile: str | None, configfiles: list[str], wait: int | None) -> It
         yield nodes.check_imports_here(suite.config.hardware)
         yield check_store(store_uri(), elsewhere=False)
         return
-    answers = slurm.controller()
-    yield answers
-    if answers.status == "failed":
+    reachable = slurm.controller()
+    yield reachable
+    if reachable.status == "failed":
         return
     if isinstance(listed, UserError):
         yield failed("workflow", str(listed), "correct it")
         return
-    asked = requests(listed.jobs, str(settings.get("slurm-qos", "")))
-    yield ok("workflow", f"jobs of {', '.join(dict.fromkeys(request.rule for request in asked))}")
-    yield from _examine_cluster(settings, asked, suite, wait)
+    requested = requests(listed.jobs, str(settings.get("slurm-qos", "")))
+    yield ok("workflow", f"jobs of {', '.join(dict.fromkeys(request.rule for request in requested))}")
+    yield from _examine_cluster(settings, requested, suite, wait)
 
 
 def _read_profile(path: Path) -> dict[str, Any]:
-    """What the profile says; UserError where it is not YAML or not for Slurm."""
+    """Return the profile's settings.
+
+    Raises:
+        UserError: the profile is not YAML or not for Slurm.
+    """
     profile = read_yaml(path)
     if profile.get("executor") != "slurm":
         raise UserError(f"{path}: executor: expected slurm, found {profile.get('executor', 'none')}")
@@ -68,7 +72,7 @@ def _read_profile(path: Path) -> dict[str, Any]:
 
 
 def _files_of(profile: dict[str, Any]) -> list[str]:
-    """The config files that the profile names."""
+    """Return the config files that the profile names."""
     named = profile.get("configfile", profile.get("configfiles", []))
     return [named] if isinstance(named, str) else [str(each) for each in named]
 
@@ -81,7 +85,7 @@ def _load(configfiles: list[str]) -> Suite:
 
 
 def _listed(profile: str | None, configfiles: list[str]) -> Listing | UserError:
-    """All jobs of the report, or why the workflow does not list them."""
+    """Return all jobs of the report, or the error that prevents listing them."""
     try:
         return list_jobs(["all"], profile, configfiles)
     except UserError as error:
@@ -89,7 +93,7 @@ def _listed(profile: str | None, configfiles: list[str]) -> Listing | UserError:
 
 
 def _disk(listed: Listing | UserError, suite: Suite) -> dict[str, int] | UserError:
-    """Bytes that are still to be written, by kind, or why that is not known."""
+    """Return the bytes still to be written, by kind, or the error that prevents an estimate."""
     if isinstance(listed, UserError):
         return listed
     try:
@@ -99,36 +103,36 @@ def _disk(listed: Listing | UserError, suite: Suite) -> dict[str, int] | UserErr
 
 
 def _examine_cluster(
-    settings: dict[str, Any], asked: list[Request], suite: Suite, wait: int | None
+    settings: dict[str, Any], requested: list[Request], suite: Suite, wait: int | None
 ) -> Iterator[Finding]:
     known = slurm.partitions()
-    yield from slurm.check_partitions({request.partition for request in asked}, known)
-    where = {request.partition: slurm.named(request.partition, known) for request in asked}
+    yield from slurm.check_partitions({request.partition for request in requested}, known)
+    where = {request.partition: slurm.named(request.partition, known) for request in requested}
     satisfiable = []
-    for request in asked:
+    for request in requested:
         findings = fit(request, where[request.partition]) if where[request.partition] else []
         yield from findings
         if findings and findings[0].status != "failed":
             satisfiable.append(request)
     yield from submission.check_submission(satisfiable)
-    yield from submission.check_account(asked)
+    yield from submission.check_account(requested)
     yield submission.check_status(settings)
     hosts = {node.host for partitions in where.values() for partition in partitions for node in partition.nodes}
     elsewhere = {host.partition(".")[0] for host in hosts} - {os.uname().nodename.partition(".")[0]}
     yield check_store(store_uri(), bool(elsewhere))
     if wait is not None:
-        yield from _examine_nodes(asked, satisfiable, suite, wait)
+        yield from _examine_nodes(requested, satisfiable, suite, wait)
 
 
-def _examine_nodes(asked: list[Request], satisfiable: list[Request], suite: Suite, wait: int) -> Iterator[Finding]:
-    """What the nodes of every partition see, and what those import that the largest of the jobs `asked` runs on."""
+def _examine_nodes(requested: list[Request], satisfiable: list[Request], suite: Suite, wait: int) -> Iterator[Finding]:
+    """Check every partition's shared folders, and the imports on the nodes of the largest requested job."""
     by_size = sorted(satisfiable, key=_size)
     for request in {each.partition: each for each in by_size}.values():
         yield nodes.check_shared(request, wait)
-    if by_size and _size(by_size[-1]) == max(map(_size, asked)):
+    if by_size and _size(by_size[-1]) == max(map(_size, requested)):
         yield from nodes.check_imports(by_size[-1], suite.config.hardware, wait)
     else:
-        yield warning("imports", "not checked: no nodes have what a training asks for", "see above")
+        yield warning("imports", "not checked: no nodes have what a training requests", "see above")
 
 
 def _size(request: Request) -> tuple[int, int]:

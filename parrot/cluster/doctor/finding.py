@@ -1,4 +1,4 @@
-"""What a check finds, as one line, and asking other programs, never for longer than a given time."""
+"""The finding of a check, as one line, and commands run with a time limit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 SECONDS = 30
-SECONDS_TO_STOP = 10  # srun gives its job back on SIGTERM; killed at once it would leave it running
+SECONDS_TO_STOP = 10  # srun cancels its job on SIGTERM; after SIGKILL the job would stay
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: what was looked at, what was found and, unless all is well, what to do."""
+    """The outcome of one check: its name, what it found and, unless all is well, what to do."""
 
     status: Literal["ok", "warning", "failed"]
     check: str
@@ -28,29 +28,29 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """All is well."""
+    """Report a passed check."""
     return Finding("ok", check, found)
 
 
 def warning(check: str, found: str, advice: str) -> Finding:
-    """A run may go well all the same, or the check could not be made."""
+    """Report a problem that need not stop a run, or a check that could not be made."""
     return Finding("warning", check, found, advice)
 
 
 def failed(check: str, found: str, advice: str) -> Finding:
-    """A run would not go well."""
+    """Report a problem that stops a run."""
     return Finding("failed", check, found, advice)
 
 
 def listed(names: list[str], most: int = 4) -> str:
-    """The first of `names`, and how many there are besides."""
+    """Format the first `most` names and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command said; `code` is None where it took too long, 127 where there is no such command."""
+class Outcome:
+    """A command's exit code and output; `code` is None after a timeout, 127 for a missing command."""
 
     code: int | None
     out: str = ""
@@ -58,15 +58,15 @@ class Answer:
 
     @property
     def why(self) -> str:
-        """The command's last word."""
+        """The reason of a failure: the last line of the output."""
         if self.code is None:
             return "it did not answer in time"
-        said = re.findall(r"^.*\w.*$", self.err.strip() or self.out, re.MULTILINE)
-        return said[-1].strip("│ ") if said else f"exit code {self.code}"
+        lines = re.findall(r"^.*\w.*$", self.err.strip() or self.out, re.MULTILINE)
+        return lines[-1].strip("│ ") if lines else f"exit code {self.code}"
 
 
-def ask(*command: str, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> Answer:
-    """Run `command` and wait `seconds` at most; nothing that it does is an exception."""
+def execute(*command: str, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run `command` for at most `seconds`; failures are in the outcome, never raised."""
     try:
         process = subprocess.Popen(
             command,
@@ -78,12 +78,12 @@ def ask(*command: str, seconds: float = SECONDS, environment: Mapping[str, str] 
             env=os.environ if environment is None else environment,
         )
     except OSError as error:
-        return Answer(127, err=f"{command[0]}: {error.strerror}")
+        return Outcome(127, err=f"{command[0]}: {error.strerror}")
     try:
         out, err = process.communicate(timeout=seconds)
-        return Answer(process.returncode, out, err)
+        return Outcome(process.returncode, out, err)
     except subprocess.TimeoutExpired:
-        return Answer(None)
+        return Outcome(None)
     finally:
         _stop(process)
 

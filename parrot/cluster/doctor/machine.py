@@ -1,4 +1,4 @@
-"""The machine that the doctor runs on: its Python, packages and cores, the data that is there, and room on disk."""
+"""Checks of the local machine: Python, packages, cores, data and disk space."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ INSTALL = "pip install -c constraints.txt -e ."
 
 
 def check_python() -> Finding:
-    """Whether this Python is one that the package asks for."""
+    """Check that the package supports this Python version."""
     wanted = importlib.metadata.metadata("parrot")["Requires-Python"]
     here = platform.python_version()
-    # A build from between two releases ends in a plus, which is no part of a version.
+    # A build between two releases ends in a plus, which is not part of a version.
     if SpecifierSet(wanted).contains(here.rstrip("+"), prereleases=True):
         return ok("python", here)
-    return failed("python", f"{here}, expected {wanted}", "make the environment anew with that Python")
+    return failed("python", f"{here}, expected {wanted}", "rebuild the environment with that Python")
 
 
 def check_threads(hardware: Hardware) -> Finding:
-    """Whether a job's threads fit this machine's cores."""
+    """Check that a job's threads fit this machine's cores."""
     cores = len(os.sched_getaffinity(0))
     if hardware.threads > cores:
         found = f"a job takes {hardware.threads}, this machine has {cores} cores"
@@ -42,7 +42,7 @@ def check_threads(hardware: Hardware) -> Finding:
 
 
 def check_packages() -> Finding:
-    """Check that everything parrot needs is installed, in versions that were run."""
+    """Check that everything parrot needs is installed, in versions that were tested."""
     ranges, missing, others = _ranges(), [], []
     for name, versions in ranges.items():
         try:
@@ -55,12 +55,12 @@ def check_packages() -> Finding:
     if missing:
         return failed("packages", f"missing: {listed(missing)}", INSTALL)
     if others:
-        return warning("packages", f"in versions that were not tried: {listed(others)}", INSTALL)
-    return ok("packages", f"{len(ranges)} in versions that were tried")
+        return warning("packages", f"in untested versions: {listed(others)}", INSTALL)
+    return ok("packages", f"{len(ranges)} in tested versions")
 
 
 def needed(hardware: Hardware) -> list[str]:
-    """Modules that a training of this hardware imports."""
+    """Return the modules that a training on this hardware imports."""
     stages = (hardware.align, hardware.tune)
     modules = ["torch", "transformers"]
     if any(stage.strategy in ("zero2", "zero3") for stage in stages):
@@ -71,7 +71,7 @@ def needed(hardware: Hardware) -> list[str]:
 
 
 def misfits(versions: Mapping[str, str]) -> list[str]:
-    """Return the ranges of those modules whose version is outside."""
+    """Return the version ranges of the modules whose version is outside its range."""
     ranges = _ranges("gpu", "flash")
     wanted = {module: ranges[name] for module in versions if (name := module.replace("_", "-")) in ranges}
     return [f"{module} {expected}" for module, expected in wanted.items() if _release(versions[module]) not in expected]
@@ -80,8 +80,10 @@ def misfits(versions: Mapping[str, str]) -> list[str]:
 def _ranges(*extras: str) -> dict[str, SpecifierSet]:
     """Return the versions that parrot itself and its `extras` accept, by package."""
     lines = [Requirement(line) for line in importlib.metadata.requires("parrot") or []]
-    asked = [line for line in lines if not line.marker or any(line.marker.evaluate({"extra": one}) for one in extras)]
-    return {line.name: line.specifier for line in asked}
+    required = [
+        line for line in lines if not line.marker or any(line.marker.evaluate({"extra": one}) for one in extras)
+    ]
+    return {line.name: line.specifier for line in required}
 
 
 def _release(version: str) -> Version:
@@ -90,7 +92,7 @@ def _release(version: str) -> Version:
 
 
 def check_data(runs: Iterable[Run]) -> Finding:
-    """What `runs` name: there; made or downloaded by the rule `fetch`, which runs on this machine; or missing."""
+    """Check which data of `runs` is here, which the rule `fetch` will generate or download, and which is missing."""
     named: dict[str, Dataset | Benchmark] = {}
     for run in runs:
         named |= {**run.fetch.datasets, **run.fetch.benchmarks}
@@ -106,16 +108,16 @@ def check_data(runs: Iterable[Run]) -> Finding:
         return failed("data", f"missing: {listed(given)}", "put them there, or name others in the config")
     if online and os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         found = f"to be downloaded: {listed(online)}, but HF_HUB_OFFLINE is set"
-        return failed("data", found, "unset it; compute nodes never download, whatever it is")
+        return failed("data", found, "unset it; compute nodes never download, whatever its value")
     if online:
         advice = "get them with `parrot fetch`, on a machine with network: compute nodes never download"
         return warning("data", f"to be downloaded: {listed(online)}", advice)
-    later = ", some of which the first run makes" if made else " are here"
+    later = ", some of which the first run generates" if made else " are here"
     return ok("data", f"{len(named)} data sets, backbones and benchmarks{later}")
 
 
 def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
-    """What must be there, and where it comes from: a download brings no images."""
+    """Yield an entry's required paths and the source of each; images are never downloaded."""
     source = entry.source if isinstance(entry.source, str) else "download"
     match entry:
         case ConversationSet():
@@ -128,14 +130,14 @@ def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
 
 
 def check_room(sizes: Mapping[str, int] | UserError) -> list[Finding]:
-    """Compare free space with the bytes that are still to be written, by kind, or say why these are not known.
+    """Compare free space with the bytes that are still to be written, by kind, or report why these are not known.
 
-    Quotas are not known either.
+    Quotas are not considered.
     """
     if isinstance(sizes, UserError):
         free = shutil.disk_usage(".").free
         found = f"{_size(free)} free at {Path.cwd()}; how much is needed is not known: {sizes}"
-        return [warning("disk", found, "correct it, or see to it that there is room for data and checkpoints")]
+        return [warning("disk", found, "correct it, or make sure that there is room for data and checkpoints")]
     others = sizes["total"] - sizes["data"] - sizes["models"]
     by_disk: dict[int, dict[Path, int]] = {}
     # Each of these folders may be a link to a file system of its own.
@@ -148,7 +150,7 @@ def _enough(folders: list[Path], needed: int) -> Finding:
     free = shutil.disk_usage(_there(folders[0])).free
     found = f"{', '.join(map(str, folders))}: {_size(needed)} still to be written, {_size(free)} free"
     if needed > free:
-        return failed("disk", found, "make room, link a folder to a larger file system, or ask for fewer runs")
+        return failed("disk", found, "free space, link a folder to a larger file system, or request fewer runs")
     return ok("disk", found)
 
 

@@ -1,5 +1,4 @@
-"""Run where jobs run: a line of JSON tells which of the named modules import, which GPUs torch sees, and whether
-MLflow's server, where there is one, answers."""
+"""Print one JSON line on a compute node: the modules that import, torch's GPUs and MLflow's server."""
 
 from __future__ import annotations
 
@@ -13,12 +12,12 @@ from parrot.tracking.store import store_uri
 
 
 def main() -> None:
-    """Import the modules that the command line names."""
+    """Import the modules of the command line and print the report."""
     versions, broken, gpus = {}, {}, []
     for name in sys.argv[1:]:
         try:
             versions[name] = str(importlib.import_module(name).__version__)
-        # A package that was compiled for another torch or driver fails in ways of its own.
+        # A package that was compiled for another torch or driver can fail in any way.
         except Exception as error:
             broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if "torch" in versions:
@@ -26,10 +25,10 @@ def main() -> None:
 
         gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
     host = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
-    told = {"host": host, "versions": versions, "broken": broken, "gpus": gpus}
+    report = {"host": host, "versions": versions, "broken": broken, "gpus": gpus}
     if store_uri().startswith("http"):
-        told["server"] = vars(check_store(store_uri(), elsewhere=False))
-    print(json.dumps(told), flush=True)
+        report["server"] = vars(check_store(store_uri(), elsewhere=False))
+    print(json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What jobs ask Slurm for, and whether it fits the nodes of their partition and its time limit."""
+"""The resources that jobs request from Slurm, compared with their partition's nodes and time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parrot.config.hardware import GPU_MODEL
 
 @dataclass(frozen=True)
 class Request:
-    """What jobs of one rule ask for; GPUs, cores and memory are a node's, memory in MB."""
+    """The resources that jobs of one rule request; GPUs, cores and memory (in MB) are per node."""
 
     rule: str
     partition: str  # "": the cluster's default
@@ -29,18 +29,18 @@ class Request:
 
     @property
     def places(self) -> list[str]:
-        """Partition, account and the like, as far as they are named, as Slurm's commands take them."""
+        """Partition, account, QOS and constraint as options of Slurm's commands, if set."""
         named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
         return [f"--{name}={value}" for name, value in named.items() if value]
 
     @property
     def gpu_options(self) -> list[str]:
-        """A node's GPUs, as Slurm's commands take them."""
+        """The GPUs per node as options of Slurm's commands."""
         return [f"--gres=gpu:{f'{self.gpu_model}:' if self.gpu_model else ''}{self.gpus}"] if self.gpus else []
 
 
 def requests(jobs: Iterable[Job], qos: str) -> list[Request]:
-    """Return what those of `jobs` ask for that are submitted, done or not, without repeats.
+    """Return the distinct requests of those `jobs` that Slurm runs, finished ones included.
 
     `qos` is the profile's for all jobs, "" for none.
     """
@@ -70,21 +70,21 @@ def _request(job: Job, qos: str) -> Request:
 
 
 def fit(request: Request, where: list[Partition]) -> list[Finding]:
-    """One line for each thing of `request` that no partition of `where` gives, else one that says what fits."""
+    """Return a finding for each resource that no partition of `where` offers, else one on the nodes that fit."""
     nodes = list({node.name: node for partition in where for node in partition.nodes}.values())
     name = ", ".join(partition.name for partition in where)
     problems = [*_too_much(request, nodes, name), *_too_long(request, where, name)]
     if problems:
         return problems
     suitable = [node for node in nodes if _fits(request, node)]
-    what = f"{request.rule}: {_told(request)}"
+    what = f"{request.rule}: {_described(request)}"
     if len(suitable) < request.nodes:
         found = f"{what}; of partition {name} {_count(len(suitable))} all of that"
-        return [failed("resources", found, "ask for less of what few nodes have, or for fewer nodes")]
+        return [failed("resources", found, "request less of the scarce resources, or fewer nodes")]
     usable = sum(node.usable for node in suitable)
     if usable < request.nodes:
         found = f"{what}; of partition {name} {_count(len(suitable))} that, {usable} of them usable"
-        return [warning("resources", found, "jobs wait until more come back (sinfo -R says why they are away)")]
+        return [warning("resources", found, "jobs wait until more are available (sinfo -R shows why they are not)")]
     return [ok("resources", f"{what}; {_count(len(suitable))} that")]
 
 
@@ -97,19 +97,19 @@ def _too_much(request: Request, nodes: list[Node], partition: str) -> Iterator[F
         other = "name one of them, or " if any(map(GPU_MODEL.fullmatch, kinds)) else ""
         advice = f"hardware.gpu_model: {other}leave it out and choose nodes by `constraint` in the profile"
         yield failed("resources", found + (", ".join(kinds) or "no models named"), advice)
-    asked = [
+    amounts = [
         (f"{model or ''} GPUs".strip(), request.gpus if known else 0, [node.gpus_of(model) for node in nodes]),
         ("cores", request.cpus, [node.cpus for node in nodes]),
         ("MB of memory", request.memory, [node.memory for node in nodes]),
     ]
     lower = {"cores": "hardware.threads", "MB of memory": f"set-resources: {request.rule}: mem_mb"}
-    for unit, amount, there in asked:
+    for unit, amount, there in amounts:
         enough = sum(each >= amount for each in there)
         if amount and not enough:
-            found = f"{request.rule}: asks {amount} {unit} a node, partition {partition} has at most {max(there)}"
+            found = f"{request.rule}: requests {amount} {unit} per node, partition {partition} has at most {max(there)}"
             yield failed("resources", found, f"lower {lower.get(unit, 'hardware.gpus')}, or name another partition")
     if len(nodes) < request.nodes:
-        found = f"{request.rule}: asks {request.nodes} nodes, partition {partition} has {len(nodes)}"
+        found = f"{request.rule}: requests {request.nodes} nodes, partition {partition} has {len(nodes)}"
         yield failed("resources", found, "lower hardware.nodes, or name another partition")
 
 
@@ -117,8 +117,8 @@ def _too_long(request: Request, where: list[Partition], name: str) -> Iterator[F
     limits = [partition.limit for partition in where]
     longest = max((limit for limit in limits if limit is not None), default=0)
     if None not in limits and request.minutes > longest:
-        found = f"{request.rule}: asks {_hours(request.minutes)}, partition {name} gives at most {_hours(longest)}"
-        advice = f"lower set-resources: {request.rule}: runtime (a training goes on where it was stopped)"
+        found = f"{request.rule}: requests {_hours(request.minutes)}, partition {name} allows at most {_hours(longest)}"
+        advice = f"lower set-resources: {request.rule}: runtime (a stopped training resumes from its checkpoint)"
         yield failed("resources", found, advice)
 
 
@@ -127,7 +127,7 @@ def _fits(request: Request, node: Node) -> bool:
     return enough and node.gpus_of(request.gpu_model) >= request.gpus
 
 
-def _told(request: Request) -> str:
+def _described(request: Request) -> str:
     model = f"{request.gpu_model} " if request.gpu_model else ""
     gpus = f"{_plural(request.gpus, f'{model}GPU')}, " if request.gpus else ""
     nodes = f"{request.nodes} nodes with " if request.nodes > 1 else ""

@@ -7,17 +7,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from parrot.cluster.doctor.finding import Finding, ask, failed, ok
+from parrot.cluster.doctor.finding import Finding, execute, failed, ok
 
 COMMANDS = ("sbatch", "srun", "scontrol", "sinfo", "squeue", "scancel")
-# Of %t, without the mark behind it. "*" marks a node that does not answer; saving power ("~") it is there on demand.
+# Values of %t without their suffix; "*" marks a node that does not answer, "~" one that powers up on demand.
 GONE = ("down", "drain", "drng", "fail", "failg", "futr", "inval", "maint", "resv", "unk")
 GPU = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)(?=[,(]|$)")  # gpu:2, gpu:h100:8(S:0-1), gpu:1g.10gb:7
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node as a partition has it; memory in MB."""
+    """A node of a partition; memory in MB."""
 
     name: str
     host: str
@@ -27,13 +27,13 @@ class Node:
     gpus: dict[str, int] = field(hash=False)  # by model, "" where the cluster names none
 
     def gpus_of(self, model: str) -> int:
-        """GPUs of `model`, which may be "" for any one model."""
+        """Return the number of GPUs of `model`; "" takes the most frequent model."""
         return self.gpus.get(model, 0) if model else max(self.gpus.values(), default=0)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition; its limit in minutes, None for none."""
+    """A partition; `limit` is its time limit in minutes, None for none."""
 
     name: str
     default: bool
@@ -43,22 +43,22 @@ class Partition:
 
 
 def controller() -> Finding:
-    """Whether Slurm's commands are here and its controller answers."""
+    """Check that Slurm's commands are on PATH and its controller answers."""
     missing = [command for command in COMMANDS if shutil.which(command) is None]
     if missing:
-        return failed("slurm", f"no {', '.join(missing)} on PATH", "start on a node from which jobs are submitted")
-    ping = ask("scontrol", "ping")
+        return failed("slurm", f"no {', '.join(missing)} on PATH", "start on a node that can submit jobs")
+    ping = execute("scontrol", "ping")
     answering = re.findall(r" at (\S+) is UP", ping.out)
     if not answering:
-        return failed("slurm", f"the controller does not answer: {ping.why}", "ask who runs the cluster")
+        return failed("slurm", f"the controller does not answer: {ping.why}", "ask the cluster's administrators")
     return ok("slurm", f"the controller on {answering[0]} answers")
 
 
 def partitions() -> dict[str, Partition]:
-    """The cluster's partitions that may be used from here, by name."""
-    told = ask("sinfo", "--noheader", "--Node", "--format=%P|%a|%l|%N|%n|%t|%c|%m|%G").out
+    """Return the cluster's partitions that are available here, by name."""
+    output = execute("sinfo", "--noheader", "--Node", "--format=%P|%a|%l|%N|%n|%t|%c|%m|%G").out
     found: dict[str, Partition] = {}
-    for line in told.splitlines():
+    for line in output.splitlines():
         name, up, limit, node, host, state, cpus, memory, gres = (part.strip() for part in line.split("|"))
         partition = Partition(name.rstrip("*"), name.endswith("*"), up == "up", minutes(limit), [])
         gpus: dict[str, int] = {}
@@ -72,14 +72,14 @@ def partitions() -> dict[str, Partition]:
 
 
 def named(partition: str, known: dict[str, Partition]) -> list[Partition]:
-    """The partitions that `partition` (a list with commas, or "" for the default) names, as far as there are any."""
+    """Return the `known` partitions in `partition`, a comma-separated list or "" for the default one."""
     if not partition:
         return [each for each in known.values() if each.default]
     return [known[name] for name in partition.split(",") if name in known]
 
 
 def check_partitions(wanted: Iterable[str], known: dict[str, Partition]) -> list[Finding]:
-    """Whether every partition that jobs name is there and up."""
+    """Check that every partition that jobs name exists and is up."""
     where = "slurm_partition in the profile's default-resources or set-resources"
     findings = []
     for name in sorted({part for each in wanted for part in each.split(",")}):
@@ -88,18 +88,20 @@ def check_partitions(wanted: Iterable[str], known: dict[str, Partition]) -> list
             findings.append(failed("partition", "none named, and the cluster has no default", f"name one: {where}"))
         elif not found:
             there = ", ".join(known) or "none"
-            findings.append(failed("partition", f"{name}: there is none, only {there}", f"name one of them: {where}"))
+            findings.append(
+                failed("partition", f"{name}: no such partition; there are {there}", f"name one of them: {where}")
+            )
         elif not found[0].up:
             findings.append(failed("partition", f"{found[0].name}: not up", f"name another: {where}, or wait"))
         else:
             usable = sum(node.usable for node in found[0].nodes)
-            said = f"up, {usable} of {len(found[0].nodes)} nodes usable"
-            findings.append(ok("partition", f"{found[0].name}{'' if name else ', the default'}: {said}"))
+            state = f"up, {usable} of {len(found[0].nodes)} nodes usable"
+            findings.append(ok("partition", f"{found[0].name}{'' if name else ', the default'}: {state}"))
     return findings
 
 
 def minutes(limit: str) -> int | None:
-    """Slurm's [days-]hours:minutes:seconds or minutes:seconds in minutes; None for no limit."""
+    """Convert Slurm's [days-]hours:minutes:seconds or minutes:seconds to minutes; None for no limit."""
     if not re.fullmatch(r"(\d+-)?[\d:]+", limit):
         return None
     days, _, clock = limit.rpartition("-")

@@ -175,7 +175,7 @@ def test_experts_shares_are_printed_on_request(parrot_chat, predicted):
 
 def test_an_answer_that_is_cut_off_says_so(parrot_chat):
     said = parrot_chat(TR, "--max-new-tokens", "1")
-    assert said.err == "parrot: answer cut off at 1 tokens; --max-new-tokens allows more\n"
+    assert said.err == "parrot: reply cut off at 1 tokens; --max-new-tokens sets the limit\n"
     assert said.code == 0
 
 

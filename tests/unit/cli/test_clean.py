@@ -156,7 +156,7 @@ def test_nothing_goes_while_it_is_held(suite, capsys):
         first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"kept {folder}: 10 B: ")
     assert f"; held by process {holder.pid} on " in first
-    assert second.endswith(f"; {folder} is held, a training may read it")
+    assert second.endswith(f"; {folder} is locked, a training may read it")
     assert tidy(suite, yes=True)[0][:2] == [10, 10]
     assert not list(WORK.rglob("*.lock"))
 

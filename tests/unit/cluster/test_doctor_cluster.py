@@ -5,7 +5,7 @@ import getpass
 import pytest
 
 from parrot.cluster.doctor import slurm as cluster
-from parrot.cluster.doctor.finding import Finding, ask, listed
+from parrot.cluster.doctor.finding import Finding, execute, listed
 from parrot.cluster.doctor.requests import Request, fit, requests
 from parrot.cluster.doctor.submission import check_account, check_status, check_submission
 from parrot.cluster.jobs import Job
@@ -39,12 +39,12 @@ def test_a_finding_is_one_line():
 
 
 def test_a_command_that_hangs_is_left_behind():
-    answer = ask("sleep", "60", seconds=0.1)
+    answer = execute("sleep", "60", seconds=0.1)
     assert (answer.code, answer.why) == (None, "it did not answer in time")
 
 
 def test_a_command_that_is_missing_is_said_so():
-    assert ask("no-such-command").why == "no-such-command: No such file or directory"
+    assert execute("no-such-command").why == "no-such-command: No such file or directory"
 
 
 def test_controller(slurm):
@@ -55,7 +55,7 @@ def test_controller_that_is_down(slurm):
     slurm.says("scontrol", "Slurmctld(primary) at head is DOWN", code=1)
     assert str(cluster.controller()) == (
         "failed   slurm       the controller does not answer: Slurmctld(primary) at head is DOWN; "
-        "ask who runs the cluster"
+        "ask the cluster's administrators"
     )
 
 
@@ -63,7 +63,7 @@ def test_no_slurm_commands(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert str(cluster.controller()) == (
         "failed   slurm       no sbatch, srun, scontrol, sinfo, squeue, scancel on PATH; "
-        "start on a node from which jobs are submitted"
+        "start on a node that can submit jobs"
     )
 
 
@@ -79,7 +79,7 @@ def test_partitions(slurm):
 
 def test_partition_that_is_not_there(slurm):
     assert lines(cluster.check_partitions(["gpuu"], cluster.partitions())) == [
-        "failed   partition   gpuu: there is none, only gpu, small, closed; "
+        "failed   partition   gpuu: no such partition; there are gpu, small, closed; "
         "name one of them: slurm_partition in the profile's default-resources or set-resources"
     ]
 
@@ -135,15 +135,16 @@ def test_what_fits(slurm):
 
 def test_too_much_of_everything(slurm):
     assert fitted(gpus=16, cpus=64, memory=800000, nodes=4, minutes=4320) == [
-        "failed   resources   tune: asks 16 GPUs a node, partition gpu has at most 8; "
+        "failed   resources   tune: requests 16 GPUs per node, partition gpu has at most 8; "
         "lower hardware.gpus, or name another partition",
-        "failed   resources   tune: asks 64 cores a node, partition gpu has at most 32; "
+        "failed   resources   tune: requests 64 cores per node, partition gpu has at most 32; "
         "lower hardware.threads, or name another partition",
-        "failed   resources   tune: asks 800000 MB of memory a node, partition gpu has at most 500000; "
+        "failed   resources   tune: requests 800000 MB of memory per node, partition gpu has at most 500000; "
         "lower set-resources: tune: mem_mb, or name another partition",
-        "failed   resources   tune: asks 4 nodes, partition gpu has 3; lower hardware.nodes, or name another partition",
-        "failed   resources   tune: asks 72 h, partition gpu gives at most 48 h; "
-        "lower set-resources: tune: runtime (a training goes on where it was stopped)",
+        "failed   resources   tune: requests 4 nodes, partition gpu has 3; "
+        "lower hardware.nodes, or name another partition",
+        "failed   resources   tune: requests 72 h, partition gpu allows at most 48 h; "
+        "lower set-resources: tune: runtime (a stopped training resumes from its checkpoint)",
     ]
 
 
@@ -164,7 +165,7 @@ def test_unknown_gpu_model_where_no_known_one_can_be_named(slurm):
 
 def test_too_few_gpus_of_a_model(slurm):
     assert fitted("small", gpu_model="a100", gpus=4, minutes=60) == [
-        "failed   resources   tune: asks 4 a100 GPUs a node, partition small has at most 2; "
+        "failed   resources   tune: requests 4 a100 GPUs per node, partition small has at most 2; "
         "lower hardware.gpus, or name another partition"
     ]
 
@@ -172,14 +173,14 @@ def test_too_few_gpus_of_a_model(slurm):
 def test_no_node_has_all_of_it(slurm):
     assert fitted("small", gpus=7, gpu_model="1g.10gb", cpus=16, memory=1000, minutes=60) == [
         "failed   resources   tune: 7 1g.10gb GPUs, 16 cores, 1000 MB for 1 h; of partition small 0 nodes have "
-        "all of that; ask for less of what few nodes have, or for fewer nodes"
+        "all of that; request less of the scarce resources, or fewer nodes"
     ]
 
 
 def test_nodes_that_are_away_make_jobs_wait(slurm):
     assert fitted(nodes=3) == [
         "warning  resources   tune: 3 nodes with 8 GPUs, 16 cores, 400000 MB for 48 h; of partition gpu 3 nodes have "
-        "that, 2 of them usable; jobs wait until more come back (sinfo -R says why they are away)"
+        "that, 2 of them usable; jobs wait until more are available (sinfo -R shows why they are not)"
     ]
 
 
@@ -189,7 +190,7 @@ def test_what_slurm_takes(slurm, tmp_path):
     )
     score = Request(**{**vars(REQUEST), "gpus": 0, "minutes": 0, "partition": "small", "account": "lab", "qos": "long"})
     assert lines(check_submission([REQUEST, score])) == [
-        "ok       submission  Slurm takes each of these; the last would start at 2026-01-20"
+        "ok       submission  Slurm accepts each of these; the last would start at 2026-01-20"
     ]
     size = "--test-only --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=400000"
     assert (tmp_path / "asked").read_text().splitlines() == [
@@ -201,15 +202,15 @@ def test_what_slurm_takes(slurm, tmp_path):
 def test_what_slurm_refuses(slurm):
     slurm.says("sbatch", error="allocation failure: Job violates accounting/QOS policy", code=1)
     assert lines(check_submission([REQUEST])) == [
-        "failed   submission  tune: Slurm refuses it: allocation failure: Job violates accounting/QOS policy; "
-        "correct the profile, or ask who runs the cluster"
+        "failed   submission  tune: Slurm rejects it: allocation failure: Job violates accounting/QOS policy; "
+        "correct the profile, or ask the cluster's administrators"
     ]
 
 
 def test_account_without_accounting(slurm):
     asked = [REQUEST, Request(**{**vars(REQUEST), "account": "mine", "qos": "long"})]
     assert lines(check_account(asked)) == [
-        "ok       account     none named, and no accounting that would ask for one",
+        "ok       account     none named, and no accounting that requires one",
         "warning  account     account mine, qos long: cannot be checked, accounting does not answer; "
         "try: srun --account=... --qos=... true",
     ]
@@ -223,13 +224,14 @@ def test_account_without_accounting(slurm):
         (
             "labs",
             "",
-            "failed   account     labs: not an account of yours, which are guests, lab; "
+            "failed   account     labs: not one of your accounts, which are guests, lab; "
             "name one of them: slurm_account in the profile's default-resources",
         ),
         (
             "guests",
             "long",
-            "failed   account     qos long: not yours here, which are normal; name one of them in the profile",
+            "failed   account     qos long: not one of yours for this account, which are normal; "
+            "name one of them in the profile",
         ),
     ],
 )
@@ -243,14 +245,14 @@ def test_no_account_at_all(slurm):
     slurm.says("sacctmgr", "")
     assert lines(check_account([REQUEST])) == [
         f"warning  account     accounting knows no account of {getpass.getuser()}; "
-        "ask who runs the cluster for one, unless jobs need none"
+        "ask the cluster's administrators for one, unless jobs need none"
     ]
 
 
 def test_status_command_without_accounting(slurm):
     assert str(check_status({})) == (
         "failed   status      slurm-status-command: sacct, as the profile names none, but accounting does not answer; "
-        "write slurm-status-command: squeue"
+        "set slurm-status-command: squeue"
     )
     assert str(check_status({"slurm-status-command": "squeue"})) == (
         "ok       status      slurm-status-command: squeue; accounting does not answer"
@@ -268,7 +270,7 @@ def test_squeue_that_forgets_jobs_too_soon(slurm):
     slurm.says("scontrol", "MinJobAge               = 60 sec")
     assert str(check_status({"slurm-status-command": "squeue"})) == (
         "warning  status      slurm-status-command: squeue, which forgets a finished job after 60 s; "
-        "ask for a longer MinJobAge, or lower slurm-init-seconds-before-status-checks"
+        "request a longer MinJobAge, or lower slurm-init-seconds-before-status-checks"
     )
     shorter = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
     assert check_status(shorter).status == "ok"

@@ -66,7 +66,7 @@ def test_python(monkeypatch):
     assert machine.check_python().status == "ok"
     monkeypatch.setattr(platform, "python_version", lambda: "3.12.1")
     assert str(machine.check_python()) == (
-        "failed   python      3.12.1, expected <3.12,>=3.11; make the environment anew with that Python"
+        "failed   python      3.12.1, expected <3.12,>=3.11; rebuild the environment with that Python"
     )
 
 
@@ -88,6 +88,6 @@ def test_packages(monkeypatch):
     wanted[:] = ["pyyaml<2,>=1.0", 'deepspeed==0.19.8; extra == "gpu"']
     found = importlib.metadata.version("pyyaml")
     assert str(machine.check_packages()) == (
-        f"warning  packages    in versions that were not tried: pyyaml {found} (expected <2,>=1.0); "
+        f"warning  packages    in untested versions: pyyaml {found} (expected <2,>=1.0); "
         "pip install -c constraints.txt -e ."
     )

@@ -73,17 +73,17 @@ def test_data_and_environment_that_nodes_do_not_see(slurm, tmp_path, monkeypatch
 
 def test_a_full_queue_is_a_warning(slurm):
     slurm.says("srun", error=BUSY, code=1)
-    advice = "give it longer with --wait, or leave it out with --no-job"
+    advice = "wait longer with --wait, or skip it with --no-job"
     assert str(nodes.check_shared(REQUEST, wait=5)) == (
-        f"warning  shared      not checked: no node came free and answered within 5 s; {advice}"
+        f"warning  shared      not checked: no node became free and answered within 5 s; {advice}"
     )
-    assert imported() == [f"warning  imports     not checked: no node came free and answered within 5 s; {advice}"]
+    assert imported() == [f"warning  imports     not checked: no node became free and answered within 5 s; {advice}"]
 
 
 def test_what_srun_refuses(slurm):
     slurm.says("srun", error="srun: error: Unable to allocate resources: Invalid account specified", code=1)
     assert imported() == [
-        "failed   imports     srun: Unable to allocate resources: Invalid account specified; try it by hand"
+        "failed   imports     srun: Unable to allocate resources: Invalid account specified; run srun by hand"
     ]
 
 
@@ -145,7 +145,7 @@ def test_a_version_that_was_not_tried(slurm, monkeypatch):
     slurm.says("srun", told(versions={**VERSIONS, "deepspeed": "0.18.0"}))
     assert imported() == [
         "warning  imports     gpu1: torch 2.13.0+cu130, transformers 5.23.0, deepspeed 0.18.0; 2 x H100; "
-        "tried were deepspeed <0.20,>=0.19; results may differ in their last digits"
+        "tested were deepspeed <0.20,>=0.19; results may differ in their last digits"
     ]
 
 
@@ -165,12 +165,12 @@ def test_a_server_is_asked_from_the_nodes_too(slurm, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert imported(device="cpu")[1:] == [
         f"failed   mlflow      gpu1: {uri}: HTTP Error 501: Unsupported method ('GET'); "
-        "is it MLflow's server that answers there?"
+        "check that this address is an MLflow server's"
     ]
     server.server_close()
     assert imported(device="cpu")[1:] == [
         f"failed   mlflow      gpu1: {uri} does not answer: [Errno 111] Connection refused; "
-        "start it, under a name and at a port that are reached from there"
+        "start it with a host name and port that jobs can reach"
     ]
     answers = {"status": "ok", "check": "mlflow", "found": f"{uri} answers", "advice": ""}
     slurm.says("srun", told(server=answers, host="gpu2") + "\n" + told(server=answers))

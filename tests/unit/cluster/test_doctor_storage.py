@@ -17,7 +17,7 @@ from parrot.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 HOST = os.uname().nodename
-SERVER = "start a server, as docs/cluster.md says, and name it in MLFLOW_TRACKING_URI"
+SERVER = "start a server as in docs/cluster.md, and name it in MLFLOW_TRACKING_URI"
 SCALES = {"mini": (), "paper": ("config/paper.yaml",)}
 
 
@@ -44,7 +44,7 @@ def test_data_that_is_missing(suite, here):
         folder.mkdir(parents=True)
         (folder / "config.json").touch()
     assert str(check_data([suite["mini"].run("parrot")])) == (
-        "ok       data        17 data sets, backbones and benchmarks, some of which the first run makes"
+        "ok       data        17 data sets, backbones and benchmarks, some of which the first run generates"
     )
 
 
@@ -62,7 +62,7 @@ def test_data_to_download(suite, here, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert str(check_data([run])) == (
         f"failed   data        to be downloaded: {model}, but HF_HUB_OFFLINE is set; "
-        "unset it; compute nodes never download, whatever it is"
+        "unset it; compute nodes never download, whatever its value"
     )
 
 
@@ -93,21 +93,21 @@ def test_room_for_nobody_knows_how_much(here, monkeypatch):
 def test_store_in_a_file(here):
     uri = f"sqlite:///{here}/mlflow.db"
     assert str(mlflow.check_store(uri, elsewhere=False)) == (
-        f"ok       mlflow      {here}/mlflow.db, made by the first run"
+        f"ok       mlflow      {here}/mlflow.db, created by the first run"
     )
     with sqlite3.connect(here / "mlflow.db") as database:
         database.execute("create table experiments (name text)")
     assert str(mlflow.check_store(uri, elsewhere=False)) == f"ok       mlflow      {here}/mlflow.db"
     assert str(mlflow.check_store(uri, elsewhere=True)) == (
-        f"warning  mlflow      {here}/mlflow.db: on this machine's own disk, where other nodes log nothing; "
-        f"curves come when a run is finished; to see them live, {SERVER}"
+        f"warning  mlflow      {here}/mlflow.db: on this machine's own disk, which other nodes cannot write to; "
+        f"curves appear when a run is finished; for live curves, {SERVER}"
     )
 
 
 def test_file_that_is_no_store(here):
     (here / "mlflow.db").write_text("no database")
     assert str(mlflow.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=False)) == (
-        f"failed   mlflow      {here}/mlflow.db: not a store of MLflow's: file is not a database; move it away"
+        f"failed   mlflow      {here}/mlflow.db: not an MLflow store: file is not a database; move it away"
     )
     assert str(mlflow.check_store(f"sqlite:///{here}/none/mlflow.db", elsewhere=False)) == (
         f"failed   mlflow      {here}/none/mlflow.db: its folder cannot be written to; set MLFLOW_TRACKING_URI"
@@ -118,13 +118,13 @@ def test_store_in_a_file_on_a_network(here, monkeypatch):
     monkeypatch.setattr(mlflow, "network_file_system", lambda path: "nfs4")
     assert str(mlflow.check_store(f"sqlite:///{here}/mlflow.db", elsewhere=True)) == (
         f"warning  mlflow      {here}/mlflow.db: SQLite on nfs4, where several writers break it: jobs leave it alone; "
-        f"runs appear in it when all is done; to see curves live, {SERVER}"
+        f"runs appear in it when the workflow ends; for live curves, {SERVER}"
     )
 
 
 def test_server_that_only_this_machine_finds():
     assert str(mlflow.check_store("http://me:secret@localhost:5050", elsewhere=True)) == (
-        "failed   mlflow      http://localhost:5050: other nodes find nothing at localhost; "
+        "failed   mlflow      http://localhost:5050: other nodes cannot reach it at localhost; "
         f"name this machine: MLFLOW_TRACKING_URI=http://{HOST}:5050"
     )
 
@@ -147,7 +147,7 @@ def test_server_that_only_this_machine_finds():
         (
             "me",
             404,
-            "failed   mlflow      {}: HTTP Error 404: Not Found; is it MLflow's server that answers there?",
+            "failed   mlflow      {}: HTTP Error 404: Not Found; check that this address is an MLflow server's",
         ),
     ],
 )
@@ -179,7 +179,7 @@ def test_server_that_does_not_answer():
     uri = f"http://127.0.0.1:{server.server_port}"
     assert str(mlflow.check_store(uri, elsewhere=False)) == (
         f"failed   mlflow      {uri} does not answer: [Errno 111] Connection refused; "
-        "start it, under a name and at a port that are reached from there"
+        "start it with a host name and port that jobs can reach"
     )
 
 

@@ -100,7 +100,7 @@ def test_inside_the_step_the_nodes_meet_at_the_first_ones_address(slurm, monkeyp
 @pytest.mark.parametrize(
     ("nodes", "gpus", "says"),
     [
-        (2, 0, "hardware.gpus: 2 nodes need processes; expected at least 1 a node"),
+        (2, 0, "hardware.gpus: 2 nodes need processes; expected at least 1 per node"),
         (2, 1, "hardware.nodes: 2 nodes need a Slurm job; expected 1 outside of one"),
         (1, 3, "hardware.gpus: expected 3 visible GPUs on .*, found 1"),
     ],
@@ -139,7 +139,7 @@ def test_a_process_that_fails_is_named_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("parrot: error:")]
     assert line.startswith("parrot: error: process 1, on ")
-    assert line.endswith(", ended with exit code 3; see what it said above")
+    assert line.endswith(", ended with exit code 3; see its output above")
 
 
 def test_processes_that_stopped_on_sigterm_are_no_failure_of_theirs(tmp_path):
