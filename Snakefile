@@ -33,7 +33,7 @@ include: "workflow/rules/track.smk"
 
 
 rule all:
-    """The report over the config's `report.runs`, every run of it in MLflow and its answers to browse."""
+    """The report on the config's `report.runs`, with each run in MLflow and its predictions page."""
     default_target: True
     input:
         page=rules.report.output.page,
@@ -62,7 +62,7 @@ rule stage1:
         ),
 
 
-# A target for each run and family: training, answers, scores, tables and pages beside its baselines, and MLflow.
+# A target for each run and family: training, predictions, scores, tables and pages with its baselines, and MLflow.
 for name in suite.targets:
 
     rule:

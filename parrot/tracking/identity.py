@@ -33,12 +33,12 @@ class TrainingId(NamedTuple):
 
 
 def stage1_id(scale: str, key: str) -> TrainingId:
-    """The identity of a stage 1."""
+    """Return the identity of a stage 1."""
     return TrainingId(scale, "align", key)
 
 
 def stage2_id(scale: str, run: str, seed: int) -> TrainingId:
-    """The identity of a named run's stage 2."""
+    """Return the identity of a named run's stage 2."""
     return TrainingId(scale, run, f"seed{seed}/tune")
 
 
@@ -49,29 +49,29 @@ def training_id(text: str) -> TrainingId:
 
 
 class TrackedRun(StrictModel):
-    """What MLflow is told of a run besides its records."""
+    """MLflow parameters and tags of a run that are not in its records."""
 
     name: str
     scale: str
     seed: int
-    stage1_key: str | None  # None: the run asks a model as it is, and left no records of training
+    stage1_key: str | None  # None: the run evaluates a pretrained model, without training records
     params: dict[str, str]
-    titles: dict[str, str] = {}  # benchmarks as readers see them, by their name in scores
+    titles: dict[str, str] = {}  # displayed benchmark names, by their name in scores
 
     @property
     def stage2(self) -> TrainingId:
-        """The identity of its stage 2."""
+        """The identity of the run's stage 2."""
         return stage2_id(self.scale, self.name, self.seed)
 
 
 def tracked_run(run: Run) -> TrackedRun:
-    """The settings of `run` that are worth comparing, as MLflow parameters with dotted names."""
+    """Return the run's name, seed and compared settings, as MLflow parameters with dotted names."""
     config = run.config.model_dump(mode="json")
     read = {section: config[section] for section in ("model", "align", "tune", "evaluate")}
     read["data"] = {"languages": config["data"]["languages"]}
     if run.pretrained_model is not None:
-        asked = {name: config["model"][name] for name in ("hf", "revision")}
-        read = {"model": asked, "evaluate": config["evaluate"]}
+        pretrained = {name: config["model"][name] for name in ("hf", "revision")}
+        read = {"model": pretrained, "evaluate": config["evaluate"]}
     return TrackedRun(
         name=run.name,
         scale=run.config.scale,
@@ -83,12 +83,12 @@ def tracked_run(run: Run) -> TrackedRun:
 
 
 def parameters(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as parameters with dotted names."""
+    """Flatten nested settings to parameters with dotted names."""
     if isinstance(value, dict):
         return {k: v for name, inner in value.items() for k, v in parameters(inner, f"{prefix}{name}.").items()}
     return {prefix.removesuffix("."): as_text(value)}
 
 
 def as_text(value: Any) -> str:
-    """A value as an MLflow parameter or tag."""
+    """Format a value as an MLflow parameter or tag."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,10 +1,10 @@
-"""MLflow as a view of the records: what training and scoring wrote is imported, as often as one likes.
+"""Import the records of training and scoring into MLflow; importing again changes nothing.
 
-One MLflow run stands for each named run at one scale and seed, with a child for its tuning and one for each benchmark;
-stage 1, which runs share, is a run of its own that they point to by the tag ``stage1_key``. Runs are found again by the
-tag ``parrot.id``; ``parrot.digest`` says what was imported, so that an unchanged record is left alone. A training's run
-that `parrot.tracking.live` filled while it went on is completed, and keeps its id. Nothing else reads MLflow, and a
-store that does not answer never stops anything.
+Each named run has one MLflow run per scale and seed, with a child for its tuning and one for each benchmark. Stage 1,
+which runs share, has its own run, to which they refer by the tag ``stage1_key``. The tag ``parrot.id`` identifies a
+run, and ``parrot.digest`` its imported content, so that unchanged records are skipped. A run that
+`parrot.tracking.live` filled during training is completed and keeps its id. Nothing else reads MLflow, and an
+unreachable store never stops anything.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves
 
 
 def init_store() -> str | None:
-    """Make the store and its experiment where they are missing; the experiment's id, or None where no store answers."""
+    """Create the store and its experiment if missing; return the experiment's id, or None for an unreachable store."""
     uri = store_uri()
     with _warning_only(uri):
         return connect(uri).experiment
@@ -34,10 +34,10 @@ def init_store() -> str | None:
 
 
 def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None = None) -> bool:
-    """Import runs with what lies under ``results/{run}`` and ``results/align/{key}``; whether a store took them.
+    """Import runs from ``results/{run}`` and ``results/align/{key}``; return True if the store accepted them.
 
-    `report` is the folder of tables, figures and page that every run gets as artefacts. A store that does not answer
-    costs one line of warning.
+    `report` is the folder of tables, figures and page that every run gets as artefacts. An unreachable store gives a
+    one-line warning.
 
     Raises:
         UserError: a record is missing or malformed.
@@ -48,7 +48,7 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
         store = connect(uri)
         for plan in plans:
             if plan is not None:
-                # Jobs side by side may import the same run, or runs that share stage 1, and only one may create it.
+                # Concurrent jobs may import the same run, or runs that share stage 1; only one may create it.
                 with _locked(plan.artefacts[""][0]):
                     store.put(plan)
         page = store.show_differences()
@@ -61,23 +61,24 @@ def import_runs(runs: Sequence[TrackedRun], results: Path, report: Path | None =
 
 @contextmanager
 def _warning_only(uri: str) -> Iterator[None]:
-    """Turn any failure of the store into one line on stderr; UserErrors, which are about our files, pass."""
+    """Turn any failure of the store into one line on stderr; UserErrors, which concern our files, pass."""
     try:
         yield
     except UserError:
         raise
     # The store may fail in any way that a server, a database or a file system can.
     except Exception as error:
-        told = without_secrets(" ".join(str(error).split()), uri)[:200]
-        print(f"parrot: warning: MLflow at {shown(uri)} took nothing: {told}; {_cure(uri, told)}", file=sys.stderr)
+        message = without_secrets(" ".join(str(error).split()), uri)[:200]
+        remedy = _remedy(uri, message)
+        print(f"parrot: warning: MLflow at {shown(uri)} accepted nothing: {message}; {remedy}", file=sys.stderr)
 
 
-def _cure(uri: str, told: str) -> str:
-    """How a store that failed and `told` why gets what it did not take."""
+def _remedy(uri: str, message: str) -> str:
+    """Return how to import into a store that failed with `message`."""
     file = sqlite_file(uri)
-    damaged = any(word in told for word in ("file is not a database", "database disk image is malformed"))
+    damaged = any(text in message for text in ("file is not a database", "database disk image is malformed"))
     if file is not None and os.path.lexists(file) and (damaged or not file.is_file()):
-        return f"move {file} away, and `parrot track import` makes it anew"
+        return f"move {file} away, and `parrot track import` rebuilds it"
     return "`parrot track` imports later"
 
 

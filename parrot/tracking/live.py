@@ -1,13 +1,13 @@
-"""Sends a growing record to MLflow: ``python -m parrot.tracking.live IDENTITY FOLDER``, beside rank 0.
+"""Send a growing record to MLflow: ``python -m parrot.tracking.live IDENTITY FOLDER``, next to rank 0.
 
-It is a process of its own, started by `parrot.train.live`, so that neither importing mlflow nor a server that hangs
-takes anything from the training. Its input says how the training ended: ``finished OUTPUT`` or ``stopped``; an input
-that just closes means that the training died.
+`parrot.train.live` starts it as a separate process, so that neither importing mlflow nor a server that hangs delays
+the training. Standard input reports the end of the training: ``finished OUTPUT`` or ``stopped``; if it closes without
+either, the training died.
 
-MLflow takes no point back, but the steps after the latest checkpoint are trained again when a training is killed, with
-other times and on a GPU other losses. So the training's own run gets a step once a checkpoint holds it, and each step
-is in its curve once. A child run named "live" gets every step at once, is replaced when steps are trained again, and
-goes when the training has finished.
+MLflow cannot delete points, but a killed training repeats the steps after its latest checkpoint, with other times and,
+on a GPU, other losses. So the training's own run gets a step only when a checkpoint holds it, and each step is in its
+curve once. A child run named "live" gets every step immediately, is replaced when steps are repeated, and is deleted
+when the training has finished.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class Live:
         self.uri = uri
         self.status = "RUNNING"
         self.started = round(1000 * time.time())
-        self._store: Store | None = None  # None: what it holds is not known
+        self._store: Store | None = None  # None: its content is not known
 
     def ended(self, message: str) -> None:
-        """The training has ended as `message` says; what is sent from here on is the end's."""
+        """Record the end of the training, as `message` reports it; later calls of `send` close the runs."""
         if message.startswith("finished "):
             self.status, self.folder = "FINISHED", Path(message.removeprefix("finished "))
         else:
             self.status = "KILLED" if message == "stopped" else "FAILED"
 
     def send(self) -> None:
-        """Send what the store lacks of the record. Whatever the store raises passes; the next call compares anew."""
+        """Send the part of the record that the store lacks; after any error the next call compares again."""
         store, self._store = self._store, None
         if store is None:
             store = self._open()
@@ -71,19 +71,20 @@ class Live:
         self._ahead: list[Row] = []
         kept, every = self._grown()
         provenance = read_object(self.folder / "provenance.json")
-        whole = plan_training(self.identity, provenance, kept, self.started)
+        complete = plan_training(self.identity, provenance, kept, self.started)
         every = [] if self.status == "FINISHED" else every
         tail = DesiredRun(
-            f"{whole.id}/live", f"{whole.name}, live", {}, every, whole.tags, {}, self.started, self.started
+            f"{complete.id}/live", f"{complete.name}, live", {}, every, complete.tags, {}, self.started, self.started
         )
         parent_id = self.identity.parent
-        present = store.present(parent_id or whole.id)
+        present = store.present(parent_id or complete.id)
         self._parent = None
         if parent_id is not None:
-            parent = DesiredRun(parent_id, whole.tags["run"], {}, [], whole.tags, {}, self.started, self.started)
+            tags = complete.tags
+            parent = DesiredRun(parent_id, tags["run"], {}, [], tags, {}, self.started, self.started)
             found = present.get(parent_id)
             self._parent = store.upsert(parent, None, None) if found is None else found.info.run_id
-        self._run = store.upsert(whole, present.get(whole.id), self._parent)
+        self._run = store.upsert(complete, present.get(complete.id), self._parent)
         self._tail = store.upsert(tail, present.get(tail.id), self._run)
         for earlier in present.values():
             if earlier.info.run_id in self._runs() and earlier.info.status != self.status:
@@ -92,7 +93,7 @@ class Live:
 
     def _close(self, store: Store) -> None:
         if self.status == "FINISHED":
-            # The run above it is finished when its benchmarks are imported.
+            # The parent run is finished when its benchmarks are imported.
             store.client.set_terminated(self._run, self.status)
             store.client.delete_run(self._tail)
             return
@@ -103,7 +104,7 @@ class Live:
         return [run for run in (self._parent, self._run, self._tail) if run is not None]
 
     def _grown(self) -> tuple[list[Point], list[Point]]:
-        """Points of the rows that came since the last call: those that stay whatever happens, and every step's."""
+        """Return the points since the last call: those that a checkpoint holds, and all of them."""
         rows = self._rows(self.folder / "metrics.jsonl")
         checkpoint = latest_complete(self.folder)
         last = math.inf if self.status == "FINISHED" else step_of(checkpoint) if checkpoint else 0
@@ -125,9 +126,9 @@ class Live:
 
 
 def follow(live: Live, message: Callable[[float], str | None], seconds: float = SECONDS_BETWEEN_SENDS) -> None:
-    """Send every `seconds` until `message`, which waits so long for one, says how the training ended.
+    """Send every `seconds` until `message`, which waits that long, returns how the training ended.
 
-    One line says that the store went away, and one that it is back; in between it is tried ever more rarely.
+    One line reports that the store is unreachable, and one that it is back; in between the pauses double.
     """
     where, away, pause = shown(live.uri), False, seconds
     while True:
@@ -139,19 +140,21 @@ def follow(live: Live, message: Callable[[float], str | None], seconds: float = 
         # The store may fail in any way that a server, a database or a file system can.
         except Exception as error:
             if not away:
-                told = without_secrets(" ".join(str(error).split()), live.uri)[:200]
-                _say(f"warning: MLflow at {where} takes nothing: {told}; training goes on, the rest is sent later")
+                reason = without_secrets(" ".join(str(error).split()), live.uri)[:200]
+                _print(
+                    f"warning: MLflow at {where} accepts nothing: {reason}; training continues, the rest is sent later"
+                )
             away, pause = True, min(2 * pause, LONGEST_PAUSE)
         else:
             if away:
-                _say(f"MLflow at {where} is back and has all that was recorded")
+                _print(f"MLflow at {where} is back and has the complete record")
             away, pause = False, seconds
         if end is not None:
             return
 
 
 def store_of_jobs() -> str | None:
-    """The store that jobs write to: a server, or an SQLite file that is there and on no network file system."""
+    """Return the store that jobs write to: a server, or an existing SQLite file on a local file system, else None."""
     uri = store_uri()
     if uri.startswith(("http://", "https://")):
         return uri
@@ -160,30 +163,32 @@ def store_of_jobs() -> str | None:
         return None
     network = network_file_system(path)
     if network is not None:
-        _say(f"warning: {path} is SQLite on {network}, where writing jobs break it; `parrot track` imports later")
+        _print(
+            f"warning: {path} is SQLite on {network}, where concurrent writers break it; `parrot track` imports later"
+        )
         return None
     return uri
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(f"parrot: {line}", file=sys.stderr, flush=True)
 
 
 def _message(seconds: float) -> str | None:
-    """The line that came within `seconds`, empty for a closed input; None where nothing came."""
+    """Return the line that arrives within `seconds`, "" for a closed input; None if nothing arrives."""
     ready, _, _ = select.select([sys.stdin], [], [], seconds)
     return sys.stdin.readline().strip() if ready else None
 
 
 def main() -> None:
-    """Follow the training until it ends."""
-    # Signals go to every process of a job, and this one leaves after the training.
+    """Send the record until the training ends."""
+    # Signals reach every process of a job, and this one ends after the training.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     uri = store_of_jobs()
     if uri is None:
         return
-    # A request that hangs is given up soon, since the next one tries again.
+    # A short timeout for a request that hangs, since the next one tries again.
     os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     follow(Live(training_id(sys.argv[1]), Path(sys.argv[2]), uri), _message)
 

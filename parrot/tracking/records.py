@@ -1,4 +1,4 @@
-"""What MLflow is told: each run's parameters, curves, accuracies, tags and artefacts, read from its records."""
+"""MLflow parameters, curves, accuracies, tags and artefacts of each run, read from its records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parrot.tracking.training import read_training
 
 
 def plan_run(run: TrackedRun, results: Path, report: Path | None) -> DesiredRun:
-    """The MLflow run of a named run, with a child for its tuning, if any, and for each benchmark."""
+    """Return the MLflow run of a named run, with a child for its tuning, if any, and for each benchmark."""
     folder, identity = results / run.name, str(run.stage2.parent)
     tags = {"run": run.name, "seed": str(run.seed), "scale": run.scale}
     if run.stage1_key is None:
@@ -29,23 +29,23 @@ def plan_run(run: TrackedRun, results: Path, report: Path | None) -> DesiredRun:
     accuracies = _accuracies(folder / "scores.csv", run, record.end)
     headline = [point for metrics in accuracies.values() for point in _headline(metrics)]
     curve = [point for point in record.metrics if point[0] == "loss" or point[0].startswith("eval_loss_")]
-    whole = planned("", run.name, headline + curve)
-    whole.tags = tags | {"mlflow.note.content": _description(run, headline)}
-    whole.children = [] if run.stage1_key is None else [record]
+    complete = planned("", run.name, headline + curve)
+    complete.tags = tags | {"mlflow.note.content": _description(run, headline)}
+    complete.children = [] if run.stage1_key is None else [record]
     for name, metrics in accuracies.items():
-        whole.children.append(planned(f"/{name}", f"{run.name}: {run.titles.get(name, name)}", metrics))
-    whole.artefacts = {"": [*record.artefacts.pop("", []), folder / "scores.csv"]}
-    whole.artefacts[""] += sorted(folder.glob("predictions.html"))
+        complete.children.append(planned(f"/{name}", f"{run.name}: {run.titles.get(name, name)}", metrics))
+    complete.artefacts = {"": [*record.artefacts.pop("", []), folder / "scores.csv"]}
+    complete.artefacts[""] += sorted(folder.glob("predictions.html"))
     if report is not None:
-        # A target's own tables do not take the place of the main ones.
+        # A target's own tables do not replace the main ones.
         place = "" if report == results else f"{report.name}/"
-        whole.artefacts[""] += sorted(report.glob("report.html"))
-        whole.artefacts |= {f"{place}{part}": sorted((report / part).glob("*")) for part in ("tables", "figures")}
-    return whole
+        complete.artefacts[""] += sorted(report.glob("report.html"))
+        complete.artefacts |= {f"{place}{part}": sorted((report / part).glob("*")) for part in ("tables", "figures")}
+    return complete
 
 
 def plan_stage1(run: TrackedRun, results: Path) -> DesiredRun | None:
-    """The MLflow run of the stage 1 that `run` shares with others; None where it trains nothing."""
+    """Return the MLflow run of the stage 1 that `run` shares with others; None if it trains nothing."""
     if run.stage1_key is None:
         return None
     planned = read_training(stage1_id(run.scale, run.stage1_key), results / "align" / run.stage1_key)
@@ -54,7 +54,7 @@ def plan_stage1(run: TrackedRun, results: Path) -> DesiredRun | None:
 
 
 def _scored(identity: str, scores: Path) -> DesiredRun:
-    """A run without training is dated by its scores."""
+    """Return the MLflow run of a run without training, dated by its scores."""
     if not scores.is_file():
         raise UserError(f"{scores}: cannot be read: no such file")
     time = round(1000 * scores.stat().st_mtime)
@@ -62,11 +62,11 @@ def _scored(identity: str, scores: Path) -> DesiredRun:
 
 
 def _accuracies(path: Path, run: TrackedRun, time: int) -> dict[str, list[Point]]:
-    """By benchmark, metrics named ``{title}/{control}/{image source}/{language}``, as tables show them.
+    """Return metrics named ``{title}/{control}/{image source}/{language}`` by benchmark, as tables show them.
 
-    Shares, accuracies by another scoring than the benchmark's first one, and those of its four-option questions stand
-    in the control's place. Emoji sets are not pooled, where there are several; ``non_english`` is the mean of the other
-    languages.
+    For shares, accuracies by a scoring other than the benchmark's first, and four-option questions, the name of that
+    number replaces the control's. Emoji sets are not pooled if there are several; ``non_english`` is the mean over the
+    languages other than English.
     """
     found: dict[str, dict[tuple[str, str, str], float]] = {}
     shown: dict[str, str] = {}
@@ -105,7 +105,7 @@ def _of(image_sources: set[tuple[str, str]], benchmark: str) -> set[str]:
 
 
 def _headline(metrics: list[Point]) -> list[Point]:
-    """A benchmark's accuracies proper, without the control's name, and those of its four-option questions."""
+    """Return the accuracies without a control, with the control's name dropped, and those of four-option questions."""
     kinds = {name: name.split("/")[1] for name, *_ in metrics}
     plain = [
         (name.replace("/none/", "/", 1), value, step, time)
@@ -116,9 +116,13 @@ def _headline(metrics: list[Point]) -> list[Point]:
 
 
 def _description(run: TrackedRun, headline: list[Point]) -> str:
-    """What the run is and what it scores, in Markdown, on top of its page."""
+    """Describe the run and its mean accuracies in Markdown, for the top of its page."""
     means = [f"- {name}: {value:.1f}" for name, value, *_ in headline if name.endswith("/non_english")]
-    trained = "a model of transformers, asked as it is" if run.stage1_key is None else f"stage 1 `{run.stage1_key}`"
+    trained = (
+        "a pretrained model of transformers, evaluated zero-shot"
+        if run.stage1_key is None
+        else f"stage 1 `{run.stage1_key}`"
+    )
     lines = [f"Run `{run.name}` of config/runs.yaml at scale {run.scale}, seed {run.seed}; {trained}.", "", *means]
     return "\n".join(
         [*lines, "", "Accuracies in per cent; `report.html` among the artefacts has intervals and tables."]

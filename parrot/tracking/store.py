@@ -1,7 +1,7 @@
-"""Synchronise an MLflow experiment with the records: add where that is enough, replace where it is not.
+"""Synchronise an MLflow experiment with the records: extend runs if possible, else replace them.
 
-MLflow adds points and parameters and never takes one back. A run that holds only what it should hold is continued and
-keeps its id; one that holds anything else is deleted, and a new one takes its place.
+MLflow cannot delete points or parameters. A run whose content is part of the desired one is continued and keeps its
+id; any other is deleted and replaced.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXPERIMENT, VIEW = "parrot", "differences"
-# What MLflow takes: points, parameters and tags a request, characters a parameter.
+# MLflow's limits: points, parameters and tags per request, characters per parameter.
 POINTS_PER_BATCH, PARAMS_PER_BATCH, TAGS_PER_BATCH, PARAM_LENGTH, NAME_LENGTH = 1000, 100, 100, 6000, 250
 SECONDS_TO_ANSWER = 3
 _ESCAPED = re.compile(":([0-9a-f]*):")
@@ -61,11 +61,15 @@ class DesiredRun:
     children: list[DesiredRun] = field(default_factory=list)
 
     def check(self) -> None:
-        """UserError where MLflow would refuse a name of the run or of its children for its length."""
+        """Check the lengths of the names of the run and its children.
+
+        Raises:
+            UserError: a name is too long for MLflow.
+        """
         for name in (*self.params, *self.tags, *(point[0] for point in self.metrics)):
             if len(name) > NAME_LENGTH:
                 raise UserError(
-                    f"{self.id}: MLflow takes names of at most {NAME_LENGTH} characters, found {len(name)}: "
+                    f"{self.id}: MLflow allows names of at most {NAME_LENGTH} characters, found {len(name)}: "
                     f"{name[:60]}..."
                 )
         for child in self.children:
@@ -73,38 +77,38 @@ class DesiredRun:
 
     @property
     def digest(self) -> str:
-        """Of everything but the artefacts and the children."""
+        """A digest of everything except the artefacts and the children."""
         return key([self.name, self.params, self.metrics, self.tags, self.data_pins])
 
 
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, else ``mlflow.db`` in the working folder."""
+    """Return MLFLOW_TRACKING_URI, else ``mlflow.db`` in the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.path.realpath('mlflow.db')}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store; None for another kind of store."""
+    """Return the file of an SQLite store; None for another kind of store."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def segment(text: str) -> str:
-    """`text` as one part of a name, between slashes: what MLflow refuses is written as its code point, as in ``:28:``.
+    """Escape `text` for use between the slashes of a name: a character that MLflow rejects becomes ``:28:``.
 
-    `original` reads it back.
+    The number is its code point; `original` reverses it.
     """
     if re.fullmatch(r"[\w.\- :]+", text) and text.strip(".") and not _ESCAPED.search(text):
         return text
-    refused = r"[^\w.\- ]" if text.strip(".") else "[.]"  # . and .. are other names to MLflow
+    refused = r"[^\w.\- ]" if text.strip(".") else "[.]"  # MLflow would resolve . and ..
     return re.sub(refused, lambda match: f":{ord(match[0]):x}:", text) or "::"
 
 
 def original(segment: str) -> str:
-    """What `segment` was made from."""
+    """Return the text that `segment` escaped."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", segment)
 
 
 def points(rows: Iterable[Mapping[str, Any]], prefix: str = "") -> list[Point]:
-    """The points of a record's rows, each with a step and a time in seconds; infinities as MLflow keeps them."""
+    """Return the points of a record's rows (step, time in seconds); infinities become the largest floats."""
     return [
         (prefix + name, _finite(float(value)), int(row["step"]), milliseconds(row))
         for row in rows
@@ -114,7 +118,7 @@ def points(rows: Iterable[Mapping[str, Any]], prefix: str = "") -> list[Point]:
 
 
 def milliseconds(row: Mapping[str, Any]) -> int:
-    """When a row was recorded."""
+    """Return the time of a row in milliseconds."""
     return round(1000 * float(row.get("time", 0)))
 
 
@@ -123,11 +127,12 @@ def _finite(value: float) -> float:
 
 
 def connect(uri: str) -> Store:
-    """The experiment in the store at `uri`, made where it is missing; one process at a time makes an SQLite file.
+    """Connect to the experiment in the store at `uri`, which one process at a time creates if missing.
 
-    Raises ConnectionError where a server does not answer within seconds, else whatever the store raises.
+    Raises:
+        ConnectionError: a server does not answer within seconds. The store may raise any other error.
     """
-    # Read when mlflow is imported: no calls home, and no minutes of retries.
+    # Read when mlflow is imported: no telemetry, and no minutes of retries.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -135,17 +140,17 @@ def connect(uri: str) -> Store:
         try:
             open_address(f"{uri.rstrip('/')}/health", SECONDS_TO_ANSWER)
         except urllib.error.HTTPError:
-            pass  # It answers; whether it lets us in, the first request tells.
+            pass  # It answers; the first request shows whether it grants access.
         except (OSError, ValueError) as error:
             raise ConnectionError(str(getattr(error, "reason", error))) from None
     from mlflow import MlflowClient
 
-    # Migrations of a new database are told step by step otherwise, and every retry of a request.
+    # Silence the steps of a new database's migrations, and the retries of requests.
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR if noisy == "urllib3" else logging.WARNING)
     with _alone(uri):
         if (database := sqlite_file(uri)) is not None:
-            _take_along(database)
+            _move_artefacts(database)
         client = MlflowClient(uri)
         return Store(client, _experiment(client, uri))
 
@@ -158,18 +163,18 @@ def _alone(uri: str) -> Iterator[None]:
         yield
         return
     with open(file.with_name(f".{file.name}.lock"), "a", encoding="utf-8") as lock:
-        with suppress(OSError):  # of a file system without locks
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _take_along(database: Path) -> None:
-    """Say in a `database` that was moved that artefacts lie beside it: MLflow keeps absolute paths, for good."""
+def _move_artefacts(database: Path) -> None:
+    """Update the artefacts' location in a moved `database`, since MLflow stores absolute paths."""
     if not os.path.lexists(database):
         return
     if not database.is_file():
-        raise ConnectionError(f"{database} is no file")  # MLflow would try for a minute
-    here = _beside(database)
+        raise ConnectionError(f"{database} is not a file")  # MLflow would retry for a minute
+    here = _artefacts_of(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return
@@ -183,7 +188,7 @@ def _take_along(database: Path) -> None:
         )
 
 
-def _beside(database: Path) -> str:
+def _artefacts_of(database: Path) -> str:
     return (real_path(database).parent / "mlruns").as_uri()
 
 
@@ -192,8 +197,8 @@ def _experiment(client: MlflowClient, uri: str) -> str:
 
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        # MLflow's own default depends on where its command was started.
-        location = _beside(database) if (database := sqlite_file(uri)) is not None else None
+        # MLflow's own default depends on the folder in which its command is started.
+        location = _artefacts_of(database) if (database := sqlite_file(uri)) is not None else None
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=location)
         except MlflowException:
@@ -210,10 +215,10 @@ class Store:
     def __init__(self, client: MlflowClient, experiment: str):
         self.client = client
         self.experiment = experiment
-        self._made: list[str] = []
+        self._created: list[str] = []
 
     def present(self, identity: str) -> dict[str, MlflowRun]:
-        """The runs that stand for `identity` and its parts, by id. Of two that stand for the same the elder stays."""
+        """Return the runs of `identity` and its parts by id; of two with the same id the older one is kept."""
         wanted = f"tags.`parrot.id` LIKE '{identity}%'"
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         runs: dict[str, MlflowRun] = {}
@@ -226,29 +231,31 @@ class Store:
         return runs
 
     def put(self, planned: DesiredRun) -> None:
-        """Make the store's run and its children equal to `planned`; what is so already is left alone.
+        """Make the store's run and its children equal to `planned`; unchanged ones are skipped.
 
-        Where the store fails in the midst of it, runs that were made are taken back, so that none stays half filled.
-        UserError for a name that MLflow would refuse, before anything is sent.
+        If the store fails meanwhile, created runs are deleted, so that none stays incomplete.
+
+        Raises:
+            UserError: MLflow would reject a name; nothing has been sent.
         """
         planned.check()
-        present, self._made = self.present(planned.id), []
+        present, self._created = self.present(planned.id), []
         try:
             run = self._put(planned, present.pop(planned.id, None), parent=None)
             for child in planned.children:
                 self._put(child, present.pop(child.id, None), parent=run)
         except Exception:
-            for made in self._made:
-                with suppress(Exception):  # the first failure is the one to tell
-                    self.client.delete_run(made)
+            for created in self._created:
+                with suppress(Exception):  # report the first failure
+                    self.client.delete_run(created)
             raise
         for stale in present.values():
             self.client.delete_run(stale.info.run_id)
 
     def show_differences(self) -> str:
-        """Have the experiment's page open on the parameters in which named runs differ; its place on a server.
+        """Create a view of the parameters in which named runs differ; return its path on a server.
 
-        A shared view is a tag of the experiment's; MLflow has no request for it.
+        A shared view is a tag of the experiment; MLflow has no request for it.
         """
         runs = self.client.search_runs([self.experiment], max_results=1000)
         params = [run.data.params for run in runs if "mlflow.note.content" in run.data.tags]
@@ -260,7 +267,7 @@ class Store:
         return f"/#/experiments/{self.experiment}/runs?viewStateShareKey={VIEW}"
 
     def upsert(self, planned: DesiredRun, present: MlflowRun | None, parent: str | None) -> str:
-        """Give `present`, or a new run where it holds what `planned` does not, all that is missing; the run's id."""
+        """Complete `present`, or a new run if it holds more than `planned`; return the run's id."""
         held = set() if present is None else self._held(present)
         if present is not None and not self._continues(planned, present, held):
             self.client.delete_run(present.info.run_id)
@@ -269,7 +276,7 @@ class Store:
         if present is None:
             tags |= {"parrot.id": planned.id}
             present = self.client.create_run(self.experiment, planned.start, tags, planned.name)
-            self._made.append(present.info.run_id)
+            self._created.append(present.info.run_id)
         run = present.info.run_id
         self._describe(present, planned, tags)
         self.log(run, [point for point in planned.metrics if _comparable(point) not in held])
@@ -316,7 +323,7 @@ class Store:
         else:
             run = self.upsert(planned, present, parent)
             self.client.set_terminated(run, end_time=planned.end)
-            # Last, so that a run whose import was interrupted is imported again.
+            # Last, so that an interrupted import is repeated.
             self.client.set_tag(run, "parrot.digest", digest)
             if present is None or run != present.info.run_id:
                 tags = {}
@@ -339,15 +346,15 @@ class Store:
 
 
 def _comparable(point: Point) -> tuple[str, str, int, int]:
-    """A point as one that equals itself: no float is lost in its text, and not-a-number is like any other."""
+    """Return a point that can be compared: floats as exact text, so that NaN equals itself."""
     name, value, step, time = point
     return name, repr(float(value)), step, time
 
 
 def _without_neighbours(page: str) -> str:
-    """A report's page without links to the other runs' pages of answers, which do not lie beside it in a store."""
-    told = "predictions.html among each run's artefacts holds its answers."
-    return re.sub(r'(<p id="answers">).*?(</p>)', rf"\1{told}\2", page, count=1)
+    """Return a report's page without links to the runs' prediction pages, which a store does not keep next to it."""
+    note = "predictions.html among each run's artefacts shows its predictions."
+    return re.sub(r'(<p id="answers">).*?(</p>)', rf"\1{note}\2", page, count=1)
 
 
 def _datasets(pins: Mapping[str, str]) -> list[DatasetInput]:

@@ -1,7 +1,7 @@
-"""What MLflow is told of one training: parameters, tags and points, all read from its record.
+"""MLflow parameters, tags and points of one training, read from its record.
 
-The record is a folder with ``provenance.json``, ``metrics.jsonl`` and a ``system-{node}.jsonl`` for every node. While a
-stage trains it lies beside the checkpoints, afterwards in the stage's output; both read alike.
+The record is a folder with ``provenance.json``, ``metrics.jsonl`` and a ``system-{node}.jsonl`` for every node. During
+training it lies next to the checkpoints, afterwards in the stage's output, in the same format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ BACKBONES = ("vision_tower", "language_model")
 
 
 def read_training(identity: TrainingId, folder: Path) -> DesiredRun:
-    """The MLflow run of a finished training; UserError for a record that is missing or malformed."""
+    """Return the MLflow run of a finished training.
+
+    Raises:
+        UserError: a record is missing or malformed.
+    """
     stage1 = identity.stage1_key is not None
     provenance = read_provenance(folder / "provenance.json", "align" if stage1 else "tune")
     rows = read_metrics(folder / "metrics.jsonl")
@@ -47,7 +51,7 @@ def read_training(identity: TrainingId, folder: Path) -> DesiredRun:
 
 
 def plan_training(identity: TrainingId, provenance: Mapping[str, Any], metrics: list[Point], start: int) -> DesiredRun:
-    """The MLflow run of a training that started at `start`, in milliseconds, and has recorded `metrics` so far."""
+    """Return the MLflow run of a training that started at `start` (milliseconds) and has recorded `metrics` so far."""
     key = identity.stage1_key
     data_pins: dict[str, str] = provenance.get("data_pins") or {}
     described = {name: as_text(provenance[name]) for name in DESCRIBED if provenance.get(name) is not None}
@@ -69,12 +73,12 @@ def plan_training(identity: TrainingId, provenance: Mapping[str, Any], metrics: 
 
 
 def system_prefix(path: Path) -> str:
-    """``system/{node}/``, under which MLflow's tab of system metrics looks, of a node's file."""
+    """Return ``system/{node}/`` for a node's file, the prefix that MLflow's tab of system metrics shows."""
     return f"system/{path.stem.removeprefix('system-')}/"
 
 
 def _params(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """The settings worth comparing. The checkpoints are keyed by all settings, so a resumed training has the same."""
+    """Return the compared settings; a resumed training has the same, since checkpoints are keyed by all settings."""
     settings = provenance.get("settings")
     if settings is None:
         return {}

@@ -1,4 +1,4 @@
-"""Stage 1: the projector alone, shared by every run that reads the same."""
+"""Stage 1: the projector alone, shared by all runs with the same stage-1 settings."""
 
 
 rule align:
@@ -39,7 +39,7 @@ rule align:
 
 
 rule predict_stage1:
-    """Ask the language model before stage 2, in words alone, where the run's benchmarks have that control."""
+    """Generate the stage-1 model's text-only predictions, for benchmarks that have this control."""
     input:
         projector=rules.align.output.projector,
         data=lambda w: f"<results>/data/{suite.with_stage1(w.key).data_key}.json",

@@ -1,4 +1,4 @@
-"""The runs of this scale, and what the rules share. One clear line, before any job, when the configuration is wrong."""
+"""The runs of this scale and the helpers of the rules. A wrong configuration gives one line, before any job."""
 
 import os
 import re
@@ -22,13 +22,13 @@ from parrot.tracking.store import sqlite_file, store_uri
 from parrot.tracking.identity import stage1_id, tracked_run
 from parrot.cluster.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
 
-# Jobs call the `parrot` of the environment that runs Snakemake, whether or not that is activated.
+# Jobs call the `parrot` of the environment that runs Snakemake, even if it is not activated.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]), HF_HUB_DISABLE_PROGRESS_BARS="1"
 )
 
-# What a job says goes to its log and to the terminal. Shell and copying outlive a SIGTERM to the whole job, as Slurm
-# sends it: a training that saves its checkpoint at that moment must not fail on a closed pipe, and when a step's first
+# A job's output goes to its log and to the terminal. The shell and `tee` ignore the SIGTERM that Slurm sends to the
+# job: a training that saves its checkpoint at that moment must not fail on a closed pipe, and when a step's first
 # process ends Slurm kills the others. Jobs on compute nodes never download: rules that do are local.
 shell.prefix(
     "set -euo pipefail; trap : TERM; log() {{ trap '' INT TERM; exec tee \"$1\" >&2; }}; "
@@ -44,9 +44,9 @@ def stop(message):
 
 
 def load_suite():
-    """The suite of Snakemake's config files, read by the rules of `parrot.io.files`, and of `--config`.
+    """Load the suite of Snakemake's config files and `--config`, as `parrot.io.files` reads them.
 
-    What is asked for and the report's runs must fit this scale; what else does not is left out with a warning.
+    The requested targets and the report's runs must fit this scale; other runs that do not are left out with a warning.
     """
     files = [*DEFAULT_CONFIG, *map(os.path.relpath, workflow.config_settings.configfiles)]
     given = {name: value for name, value in workflow.config_settings.config.items() if name != "fresh"}
@@ -56,7 +56,7 @@ def load_suite():
         for run in suite.config.report.runs:
             suite.run(run).check()
             check_inputs(suite.run(run))
-        for target in asked_targets():
+        for target in requested_targets():
             if target in (*suite.overrides, *suite.families):
                 suite.check(target)
                 for run in compared(suite, target):
@@ -73,20 +73,20 @@ def load_suite():
 
 
 def known_targets(suite):
-    """Every word that Snakemake takes for a target."""
+    """Return the names of all targets."""
     return ("all", "stage1", "tables", "figures", *suite.targets)
 
 
 def compared(suite, target):
-    """The runs in a target's tables: its own, then its baselines."""
+    """Return the runs in a target's tables: its own, then its baselines."""
     return (*suite.target(target), *suite.against(target))
 
 
-def started_anew():
-    """The runs whose stage 2 `--config fresh=NAME`, a run or a family, starts without its checkpoints.
+def fresh_runs():
+    """Return the runs whose stage 2 starts from scratch: `--config fresh=NAME` names a run or a family.
 
-    A run that is another run's training stands for that. Stage 1, which runs share, goes on from its own. What is
-    finished and up to date stays, as Snakemake knows a command for that.
+    A run that shares another run's training selects that one. Stage 1, which runs share, resumes from its checkpoints.
+    Finished trainings stay; Snakemake's `--forcerun` repeats them.
     """
     if "fresh" not in workflow.config_settings.config:
         return frozenset()
@@ -105,17 +105,18 @@ def started_anew():
     return runs
 
 
-def asked_targets():
+def requested_targets():
+    """Return the targets on Snakemake's command line."""
     return command_line().targets if command_line() else []
 
 
 def planned_targets():
-    """The runs, families and main targets among what is asked for."""
-    return [target for target in asked_targets() if target in known_targets(suite)] or ["all"]
+    """Return the runs, families and main targets on the command line, `all` by default."""
+    return [target for target in requested_targets() if target in known_targets(suite)] or ["all"]
 
 
 def may_start():
-    """Stop for an unknown target, and in a folder that a killed Snakemake left locked."""
+    """Stop for an unknown target, or in a folder that a killed Snakemake left locked."""
     try:
         check_targets(known_targets(suite), {rule.name for rule in workflow.rules if not rule.has_wildcards()})
         work_here()
@@ -124,7 +125,7 @@ def may_start():
 
 
 def planned(jobs):
-    """What is about to run, in one line."""
+    """Return the plan of the jobs in one line."""
     is_local = workflow.nodes in (None, sys.maxsize)
     if hardware.gpus and hardware.device == "cuda":
         return summarise(jobs, suite, 1 if is_local else workflow.nodes).line
@@ -134,30 +135,30 @@ def planned(jobs):
 
 
 def announce(jobs):
-    """Print the plan's line; whatever is wrong with it, the jobs go on."""
-    asked, targets = command_line(), planned_targets()
-    options = [word for name in (asked and asked.profile) or () for word in ("--profile", name)]
-    if asked and any(word.startswith("--configfile") for word in sys.argv):
-        options += [word for file in asked.configfile for word in ("--configfile", os.path.relpath(file))]
+    """Print the plan's line; an error in it does not stop the jobs."""
+    parsed, targets = command_line(), planned_targets()
+    options = [option for name in (parsed and parsed.profile) or () for option in ("--profile", name)]
+    if parsed and any(argument.startswith("--configfile") for argument in sys.argv):
+        options += [option for file in parsed.configfile for option in ("--configfile", os.path.relpath(file))]
     try:
-        said = planned(jobs)
+        line = planned(jobs)
     except Exception as error:
-        said = f"plan: not known: {str(error).strip() or type(error).__name__}"
-    print(f"{said}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
+        line = f"plan: not known: {str(error).strip() or type(error).__name__}"
+    print(f"{line}; details: parrot plan {' '.join([*targets, *options])}", file=sys.stderr)
 
 
-def tell_headlines():
-    """End with what came out, in one line a target, which is the last that its report's job said."""
+def print_headlines():
+    """Print the result of each target in one line, the last line of its report job's log."""
     logs = {"all": "report.log"} | {target: f"by_target/{target}.log" for target in suite.targets}
     for log in (Path("logs", suite.config.scale, logs[target]) for target in planned_targets() if target in logs):
-        if log.is_file() and (said := log.read_text(encoding="utf-8", errors="replace").splitlines()):
-            print(said[-1], file=sys.stderr)
+        if log.is_file() and (lines := log.read_text(encoding="utf-8", errors="replace").splitlines()):
+            print(lines[-1], file=sys.stderr)
 
 
 def make_store(jobs):
-    """Make MLflow's SQLite file before jobs that write it, here, since those on compute nodes must not.
+    """Create MLflow's SQLite file before jobs that write to it, since jobs on compute nodes must not create it.
 
-    A view is nobody's input: a store that is missing makes no training stale, nor stops one.
+    No job has the store as an input: a missing one makes no training stale and stops none.
     """
     file = sqlite_file(store_uri())
     if file and not file.exists() and any(job.rule.name in USE_STORE for job in jobs):
@@ -165,14 +166,14 @@ def make_store(jobs):
 
 
 def one_of(names):
-    """A wildcard constraint; without any name one that nothing matches."""
+    """Return a wildcard constraint for the names; without names nothing matches it."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def settings_file(settings):
-    """Settings as a file named by their digest, which is what decides whether a job is stale.
+    """Write settings to a file named by their digest, which decides whether a job is stale; return its path.
 
-    As JSON on the command line they would bury the one line that says why a job failed.
+    As JSON on the command line they would hide the line with the reason of a job's failure.
     """
     path = Path(".snakemake", "settings", f"{key(settings)}.json")
     content = canonical(settings)
@@ -185,10 +186,10 @@ def settings_file(settings):
 
 
 def on_nodes(nodes, gpus):
-    """The resources by which Slurm's plugin asks for a job's nodes and each one's GPUs; a local run counts its GPUs.
+    """Return the resources with which Slurm's plugin requests nodes and GPUs; `gpus` is per node.
 
-    On several nodes, which take a launcher each, the plugin leaves `srun` to the job (`mpi`), and `parrot launch`
-    calls it. `gpu` would be a number over all nodes; `gres` is a node's.
+    A local run limits its jobs by `gpu`. On several nodes, each with one launcher, the plugin leaves `srun` to the job
+    (`mpi`), and `parrot launch` calls it. `gpu` would be a total over all nodes; `gres` is per node.
     """
     gpus = gpus if hardware.device == "cuda" else 0
     if nodes == 1:
@@ -202,7 +203,7 @@ os.environ[limits.VARIABLE] = settings_file(suite.config.limits)
 hardware = suite.config.hardware
 results = f"results/{suite.config.scale}"
 work = f"work/{suite.config.scale}"
-fresh = started_anew()
+fresh = fresh_runs()
 
 
 onstart:
@@ -211,4 +212,4 @@ onstart:
 
 
 onsuccess:
-    tell_headlines()
+    print_headlines()

@@ -1,8 +1,8 @@
-"""Prediction asks the model once for everything, scoring grades once what it said; nothing later does either again."""
+"""Generate predictions once and grade them once; later rules read the results."""
 
 
 rule predict:
-    """Answer every benchmark and control of one run."""
+    """Generate predictions for every benchmark and control of one run."""
     input:
         model=branch(
             lambda w: suite.run(w.run).pretrained_model is None,
@@ -35,7 +35,7 @@ rule predict:
 
 
 rule score:
-    """Grade one run's predictions and those made before its stage 2, and sum the grades up."""
+    """Grade one run's predictions and its stage-1 model's, and aggregate the grades."""
     input:
         predictions=rules.predict.output.predictions,
         before=lambda w: (
@@ -64,7 +64,7 @@ rule score:
 
 
 rule scores:
-    """Lay the scores of the report's runs one below the other."""
+    """Concatenate the scores of the report's runs."""
     input:
         scores=expand("<results>/{run}/scores.csv", run=suite.config.report.runs),
     output:

@@ -1,8 +1,8 @@
-"""Data: made or downloaded, checked, and held to its pin."""
+"""Data: generated or downloaded, checked, and compared with its DVC pin."""
 
 
 rule fetch:
-    """Fetch and check the data sets, backbones and benchmarks that runs name; `dvc` holds the data to the config's pin."""
+    """Fetch and check the data sets, backbones and benchmarks of runs; `dvc` compares them with the pin."""
     input:
         pin=lambda w: [file for file in [suite.config.data_pin] if file and exists(file)],
         given=lambda w: [file for file in suite.with_data(w.data).fetch.given if exists(file)],

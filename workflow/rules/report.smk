@@ -2,7 +2,7 @@
 
 
 rule report:
-    """Show the report's runs: tables, figures and one self-contained page."""
+    """Write the report: tables, figures and one self-contained page."""
     input:
         scores=rules.scores.output.scores,
         data=sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in suite.config.report.runs}),
@@ -34,7 +34,7 @@ rule report:
 
 
 rule predictions_page:
-    """Show the answers of one run on a page of its own."""
+    """Write the predictions page of one run."""
     input:
         predictions=rules.predict.output.predictions,
         graded=rules.score.output.graded,
@@ -64,7 +64,7 @@ of_any_target = report_stage(suite, suite.targets[0]).outputs()
 
 
 rule by_target:
-    """Show the runs of one target, a run or a family, beside their baselines: tables, figures and a page."""
+    """Write the report of one target, a run or a family, with its baselines."""
     input:
         scores=lambda w: expand("<results>/{run}/scores.csv", run=compared(suite, w.target)),
         data=lambda w: sorted({f"<results>/data/{suite.run(run).data_key}.json" for run in compared(suite, w.target)}),

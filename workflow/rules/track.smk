@@ -1,4 +1,4 @@
-"""MLflow: a view of the records, imported after the fact. Nothing reads the store, so no rule declares it."""
+"""MLflow: records imported when a report is complete. Nothing reads the store, so no rule declares it."""
 
 
 rule track:

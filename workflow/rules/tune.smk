@@ -25,13 +25,13 @@ rule tune:
         "<benchmarks>/{run}/tune.jsonl"
     conda:
         "../../environment.yml"
-    # The longest chain first: what waits for nothing but a core should not hold up a training.
+    # The longest chain first: jobs that need only a core should not delay a training.
     priority: 1
     threads: hardware.threads
     resources:
         **on_nodes(hardware.nodes, hardware.gpus),
         micro_batch=hardware.tune.micro_batch,
-        # A resource, since it decides nothing; a second attempt goes on with what the first one did.
+        # A resource, since it does not affect the result; a second attempt resumes from the first one's checkpoint.
         start=lambda w, attempt: "fresh" if w.run in fresh and attempt == 1 else "resume",
         hardware=settings_file(hardware.tune),
         mem_mb=4000,
@@ -47,7 +47,7 @@ rule tune:
 
 
 rule link_model:
-    """Give a run that resolves to another run's training that run's model, as links."""
+    """Link the model of another run into a run with the same training."""
     input:
         model=lambda w: f"<results>/{suite.trained_as[w.run]}/model/model.safetensors",
         metrics=lambda w: f"<results>/{suite.trained_as[w.run]}/metrics.jsonl",

@@ -140,8 +140,8 @@ def test_a_server_that_goes_away_and_comes_back_has_the_whole_curve(
         FAST,
     )
     gone, back = capsys.readouterr().err.splitlines()
-    assert gone.startswith(f"parrot: warning: MLflow at {server.uri} takes nothing: ")
-    assert back == f"parrot: MLflow at {server.uri} is back and has all that was recorded"
+    assert gone.startswith(f"parrot: warning: MLflow at {server.uri} accepts nothing: ")
+    assert back == f"parrot: MLflow at {server.uri} is back and has the complete record"
     run = runs_of(server.store)["tiny/away/seed0/tune"]
     assert curves(server.store, run) == record.curves()
     assert {point[1] for point in record.curves()} == set(range(1, 9))
@@ -260,7 +260,7 @@ def test_a_server_that_is_never_there_costs_one_line(tmp_path: Path, capsys: pyt
     live = Live(training_id("tiny/never/seed0/tune"), record.folder, "http://127.0.0.1:9")
     follow(live, told(nothing, nothing, nothing, lambda: record.finish(tmp_path / "output")), FAST)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 takes nothing: ")
+    assert line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 accepts nothing: ")
 
 
 def test_a_server_that_accepts_and_never_answers_is_left_behind(

@@ -169,7 +169,7 @@ def test_an_import_that_was_cut_off_is_completed(
         patch.setattr("parrot.tracking.store.POINTS_PER_BATCH", 4)
         patch.setattr(MlflowClient, "log_batch", fails_in_the_middle)
         assert not import_runs(RUNS[:1], results)
-    assert "took nothing: cut off" in capsys.readouterr().err
+    assert "accepted nothing: cut off" in capsys.readouterr().err
     before = runs_of(store)
     assert all(run.info.status == "FINISHED" for run in before.values()), "none stays half filled"
     assert import_runs(RUNS[:1], results)
@@ -210,7 +210,7 @@ def test_a_reports_page_links_to_nothing_that_the_store_lacks(results: Path, sto
     run = runs_of(store)["tiny/parrot/seed0"].info.run_id
     page = Path(MlflowClient(store).download_artifacts(run, "report.html", str(tmp_path))).read_text()
     assert not linked.search(page)
-    assert "predictions.html among each run's artefacts holds its answers." in page
+    assert "predictions.html among each run's artefacts shows its predictions." in page
     assert page.count("<section") == (report / "report.html").read_text().count("<section")
 
 
@@ -230,7 +230,7 @@ def test_a_server_that_does_not_answer_costs_one_line(results: Path, capsys: pyt
     assert init_store() is None
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 took nothing") for line in lines)
+    assert all(line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 accepted nothing") for line in lines)
 
 
 @pytest.mark.parametrize("uri", ["http://[::1", "http://127.0.0.1:99999"])
@@ -238,7 +238,7 @@ def test_an_address_that_is_none_costs_one_line(uri: str, monkeypatch, capsys: p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert init_store() is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"parrot: warning: MLflow at {uri} took nothing: expected an http or https address")
+    assert line.startswith(f"parrot: warning: MLflow at {uri} accepted nothing: expected an http or https address")
     assert check_store(uri, elsewhere=False).status == "failed"
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_is_no_store_is_named_with_the_cure(make, tmp_path: Path, mo
     make(tmp_path / "mlflow.db")
     assert init_store() is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"; move {tmp_path}/mlflow.db away, and `parrot track import` makes it anew")
+    assert line.endswith(f"; move {tmp_path}/mlflow.db away, and `parrot track import` rebuilds it")
 
 
 @pytest.mark.usefixtures("dead_server")
@@ -339,7 +339,7 @@ def test_a_name_that_is_too_long_is_refused_before_anything_is_sent(tmp_path: Pa
     tiny_results.make(tmp_path)
     scores = tmp_path / "results/parrot/scores.csv"
     scores.write_text(scores.read_text(encoding="utf-8").replace("twemoji", "x" * 250), encoding="utf-8")
-    with pytest.raises(UserError, match=r"tiny/parrot/seed0: MLflow takes names of at most 250 characters, found 2"):
+    with pytest.raises(UserError, match=r"tiny/parrot/seed0: MLflow allows names of at most 250 characters, found 2"):
         import_runs(RUNS[:1], tmp_path / "results")
     assert "tiny/parrot/seed0" not in runs_of(store)
 
