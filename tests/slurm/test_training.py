@@ -22,7 +22,7 @@ LANGUAGES = {"en", "zh", "pt", "ar", "tr", "ru"}
 def refused(project):
     """Stage 1 asks for the GPUs of both nodes, which are none that PyTorch would see."""
     (project / "config/gpus.yaml").write_text("hardware: {device: cuda}\n")
-    run = Run(project, "--retries", "0", "--", "align", over=("config/gpus.yaml",))
+    run = Run(project, "--retries", "0", "--", "stage1", over=("config/gpus.yaml",))
     assert run.finish() == 1, run.output
     return run
 
@@ -43,8 +43,8 @@ def local(project, refused, tmp_path_factory):
 @pytest.fixture(scope="module")
 def aligned(project, local):
     """Stage 1, whose first attempt gets less memory than it needs; `local` is a copy from before there was any."""
-    less = ("project:mem_mb=300 if attempt == 1 else 8000", "project:slurm_extra='--open-mode=append'")
-    run = Run(project, "--retries", "1", "--set-resources", *less, "--", "align")
+    less = ("align:mem_mb=300 if attempt == 1 else 8000", "align:slurm_extra='--open-mode=append'")
+    run = Run(project, "--retries", "1", "--set-resources", *less, "--", "stage1")
     assert run.finish() == 0, run.output
     return run
 
@@ -104,7 +104,7 @@ def test_gpus_that_are_not_there_stop_the_job_in_one_line(project, refused):
 
 
 def test_a_job_over_its_memory_limit_is_retried_with_more(project, aligned):
-    first, second = sorted((project / "logs/slurm/rule_project").rglob("*.log"), key=lambda path: int(path.stem))[-2:]
+    first, second = sorted((project / "logs/slurm/rule_align").rglob("*.log"), key=lambda path: int(path.stem))[-2:]
     assert "exceeded memory limit" in first.read_text()
     assert "exceeded memory limit" not in second.read_text()
     assert "mem_mb=8000" in aligned.output

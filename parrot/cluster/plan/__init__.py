@@ -1,1 +1,1 @@
-"""What targets take before anything is submitted: jobs, GPU-hours, wall-clock, memory and disk."""
+"""Estimate the jobs, GPU-hours, wall-clock time, memory and disk space of targets before submission."""

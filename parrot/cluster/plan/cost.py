@@ -1,7 +1,7 @@
-"""What the jobs that need GPUs compute, by the one model of operations, `parrot.model.flops`.
+"""The operations of jobs on GPUs, counted by `parrot.model.flops`.
 
-Samples of conversation sets and questions of benchmarks count by their average lengths: those on this machine as they
-are, others as the catalogues estimate.
+Samples of conversation sets and questions of benchmarks count with their average lengths: measured if the data is on
+this machine, else estimated by the catalogues.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from parrot.data.samples import Reading
 from parrot.model.flops import STAGE_2, Part, Question, Sample, prediction_flops, recomputed_flops, training_flops
 
 OPERATIONS_PER_PARAMETER = 8  # and token: forward, forward again, and backward, as if every weight were trained
-CHARACTERS_PER_TOKEN = 3  # of text that is not tokenised and has no estimate
+CHARACTERS_PER_TOKEN = 3  # for text that is neither tokenised nor estimated
 MARKERS = 25  # tokens of the system prompt and of one turn's role markers
-LETTER = 3  # tokens of an answer where nothing says more, its end included
-BLOCKS = 64  # of a tokenised set, whose answers' tokens are counted
+LETTER = 3  # tokens of an answer without an estimate, end token included
+BLOCKS = 64  # blocks of a tokenised set in which supervised tokens are counted
 
 
 class Work(NamedTuple):
-    """What one job computes.
+    """The operations of one job.
 
-    `needed` operations are those that utilisation counts; `recomputed` ones come on top where activations are not
-    kept. `by_rule_of_thumb` is 8 operations a parameter of the language model and token. `parameters` are the model's.
-    `estimated` names what is counted by a catalogue's estimate, `unknown` what could not be counted.
+    Utilisation counts the `needed` operations; gradient checkpointing adds the `recomputed` ones. `by_rule_of_thumb` is
+    8 operations per token and parameter of the language model. `parameters` are the model's. `estimated` names data
+    counted by a catalogue's estimate, `unknown` data that could not be counted.
     """
 
     precision: Literal["bf16", "fp32"]
@@ -57,7 +57,7 @@ class Costs:
         self.tokenised = work / suite.config.scale / "datasets"
 
     def work(self, job: Job) -> Work:
-        """What a job of `parrot.cluster.jobs.ON_GPUS` computes."""
+        """Return the work of a job of `parrot.cluster.jobs.ON_GPUS`."""
         match job.rule:
             case "align" | "tune":
                 return self._training(training(self.suite, job))
@@ -68,12 +68,13 @@ class Costs:
                 run = self.suite.with_stage1(job.name)
                 return self._prediction(run, "align", run.predict_stage1)
 
-    def groups(self, asked_for: Training, name: str) -> list[Group]:
-        """The samples of one conversation set, as long as the run's tokeniser and `max_length` make them."""
-        visual = self.shapes.config(asked_for.run, asked_for.stage).num_image_tokens
-        return groups(self.entry(name), self.tokenised, visual, asked_for.recipe.max_length)
+    def groups(self, job: Training, name: str) -> list[Group]:
+        """Return the samples of one conversation set, with lengths by the run's tokeniser and `max_length`."""
+        visual = self.shapes.config(job.run, job.stage).num_image_tokens
+        return groups(self.entry(name), self.tokenised, visual, job.recipe.max_length)
 
     def entry(self, name: str) -> ConversationSet:
+        """Return the catalogue's entry of a conversation set."""
         entry = self.suite.datasets[name]
         assert isinstance(entry, ConversationSet)
         return entry
@@ -90,7 +91,7 @@ class Costs:
         seen = recipe.max_steps * recipe.global_batch if recipe.max_steps else round((recipe.epochs or 0) * there)
 
         def of_all(counts: Iterable[int]) -> int:
-            """The sum over all samples that are seen, from each group's count a sample."""
+            """Return the sum over all training samples, from each group's count per sample."""
             return sum(n * count for (n, _), count in zip(every, counts, strict=True)) * seen // max(there, 1)
 
         trained = _trained(job)
@@ -109,7 +110,7 @@ class Costs:
 
     def _prediction(self, run: Run, stage: Stage, settings: PredictSettings) -> Work:
         if run.pretrained_model is not None:
-            return Work(settings.dtype, 1, unknown=(f"model {run.pretrained_model.path}, asked as it is",))
+            return Work(settings.dtype, 1, unknown=(f"model {run.pretrained_model.path}, evaluated zero-shot",))
         config = self.shapes.config(run, stage)
         names = {benchmark.name for benchmark in settings.benchmarks}
         entries = {name: self.suite.benchmarks[name] for name in run.config.evaluate.benchmarks}
@@ -137,16 +138,17 @@ def _trained(job: Training) -> tuple[Part, ...]:
 
 
 class Group(NamedTuple):
-    """So many samples that are alike."""
+    """A number of samples with the same lengths."""
 
     samples: int
     sample: Sample
 
 
 def groups(entry: ConversationSet, cache: Path, visual: int, max_length: int) -> list[Group]:
-    """A set's samples, those with and those without an image of `visual` tokens, each as long as they are on average.
+    """Return a set's samples with and without an image of `visual` tokens, with their average lengths.
 
-    From the tokenised set in `cache`, else the catalogue's estimate, else the JSON file; empty where there is neither.
+    Lengths come from the tokenised set in `cache`, else the catalogue's estimate, else the JSON file; without any of
+    them the list is empty.
     """
     if (table := tokenised(entry, cache)) is not None:
         return _tokenised(table, visual, max_length)
@@ -159,7 +161,7 @@ def groups(entry: ConversationSet, cache: Path, visual: int, max_length: int) ->
 
 
 def tokenised(entry: ConversationSet, cache: Path) -> Path | None:
-    """The set's newest Arrow file, where there is any."""
+    """Return the set's newest Arrow file; None if there is none."""
     files = cache.glob(f"{Path(entry.file).stem}.*.arrow")
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -187,7 +189,7 @@ def _tokenised(path: Path, visual: int, max_length: int) -> list[Group]:
 
 
 def _json(entry: ConversationSet) -> list[Group]:
-    from parrot.data.conversations import samples  # brings datasets along, for what few plans need
+    from parrot.data.conversations import samples  # imports datasets, which few plans need
 
     counts = {1: [0, 0, 0], 0: [0, 0, 0]}
     for sample in samples(entry, Reading(entry), images=False):
@@ -206,7 +208,7 @@ def _json(entry: ConversationSet) -> list[Group]:
 
 
 class QuestionGroup(NamedTuple):
-    """So many questions that are alike, under all languages and controls of a benchmark, and its distinct images."""
+    """A number of questions with the same lengths, over languages and controls, and the distinct images."""
 
     questions: int
     question: Question
@@ -214,7 +216,7 @@ class QuestionGroup(NamedTuple):
 
 
 def question_groups(benchmark: Benchmark, controls: tuple[Control, ...]) -> list[QuestionGroup]:
-    """What a benchmark asks under those of `controls` that it has: with images, then in words alone."""
+    """Return a benchmark's questions under those of `controls` that it has: with images, then text-only."""
     here = [control for control in controls if control in benchmark.controls]
     with_image = sum(control != "text" for control in here)
     rows, images, text, answer = _benchmark(benchmark) if here else (0, 0, 0, 0)
@@ -224,7 +226,7 @@ def question_groups(benchmark: Benchmark, controls: tuple[Control, ...]) -> list
 
 
 def _benchmark(benchmark: Benchmark) -> tuple[int, int, int, int]:
-    """Rows of all languages, distinct images, and the tokens of a question and of an answer."""
+    """Return the rows of all languages, the distinct images, and the tokens per question and per answer."""
     if (estimate := benchmark.estimate) is not None:
         return estimate.rows * len(benchmark.files), estimate.images, estimate.text, estimate.answer
     files = [Path(benchmark.folder, file) for file in benchmark.files.values()]

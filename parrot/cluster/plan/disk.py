@@ -1,4 +1,4 @@
-"""Disk that jobs will take, beyond what is there: data, what training makes of it, checkpoints, and models."""
+"""The disk space that jobs will add: data, tokenised sets, features, checkpoints and models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parrot.cluster.plan.shapes import training
 from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.config.runs import Run
 
-CHECKPOINTS = 3  # of a training at a time: the two that are kept, and the one being written
-TOKEN = 8  # bytes of a tokenised set: a position's token and label
+CHECKPOINTS = 3  # per training: the two that are kept, and the one being written
+TOKEN = 8  # bytes per position of a tokenised set: token and label
 GIGABYTE = 10**9
 
 
 class Disk(NamedTuple):
-    """Bytes; `features` are the encoder's, where the hardware keeps them; `checkpoints` go when a training ends."""
+    """Bytes; `features` are cached vision features; `checkpoints` are deleted when a training ends."""
 
     data: int = 0
     tokenised: int = 0
@@ -29,11 +29,12 @@ class Disk(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of all kinds."""
         return sum(self)
 
 
 def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
-    """What the jobs that are left to do will take at most, with so many of them at a time."""
+    """Return the maximum disk space of the remaining jobs, of which `at_a_time` run concurrently."""
     to_do = list(to_do)
     trainings = [job for job in to_do if job.rule in TRAININGS]
     checkpoints = sorted((checkpoint_bytes(costs, job) for job in trainings), reverse=True)
@@ -47,23 +48,23 @@ def disk(costs: Costs, to_do: Iterable[Job], at_a_time: int) -> Disk:
 
 
 def checkpoint_bytes(costs: Costs, job: Job) -> int:
-    """One checkpoint: what the stage trains and its optimiser states."""
+    """Return the size of one checkpoint: trained weights and optimiser states."""
     of = training(costs.suite, job)
     each = bytes_per_parameter(of.recipe.precision, of.hardware.strategy)
     return costs.shapes.parameters(of.run, of.stage).trained * (each.weight + each.optimizer)
 
 
 def model_bytes(costs: Costs, job: Job) -> int:
-    """What a training leaves: stage 1 its projector, stage 2 the whole model, weights in float32."""
+    """Return the size of a training's output in float32: the projector of stage 1, the complete model of stage 2."""
     of = training(costs.suite, job)
     parameters = costs.shapes.parameters(of.run, of.stage)
     return 4 * (parameters.trained if of.stage == "align" else parameters.total)
 
 
 def _data(costs: Costs, runs: Iterable[Run]) -> int:
-    """Images and backbones that are not there yet; backbones as published, in two bytes a parameter.
+    """Return the size of missing images and backbones, the latter as published, with two bytes per parameter.
 
-    Models that are asked or translate as they are have no size in the catalogue, and are not counted.
+    Pretrained models to evaluate and translation models have no size in the catalogue and are not counted.
     """
     named = {name for run in runs if run.pretrained_model is None for name in run.fetch.datasets}
     entries = {name: entry for name, entry in costs.suite.datasets.items() if name in named}
@@ -79,7 +80,7 @@ def _data(costs: Costs, runs: Iterable[Run]) -> int:
 
 
 def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
-    """Sets that are not tokenised yet, each once however many runs read it."""
+    """Return the size of the sets that are not tokenised yet, each counted once."""
     sizes = {}
     for of in (training(costs.suite, job) for job in jobs):
         visual = costs.shapes.config(of.run, of.stage).num_image_tokens
@@ -91,7 +92,7 @@ def _tokenised(costs: Costs, jobs: Iterable[Job]) -> int:
 
 
 def _features(costs: Costs, jobs: Iterable[Job]) -> int:
-    """Those of the images of every set whose training keeps them, once however many runs read it."""
+    """Return the size of the vision features that trainings cache on disk, each set counted once."""
     sizes = {}
     for of in (training(costs.suite, job) for job in jobs):
         if of.hardware.features == "disk":

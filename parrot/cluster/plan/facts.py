@@ -1,4 +1,4 @@
-"""What `config/plan.yaml` says of GPUs and rates, what a plan is held against, and the GPUs that a plan is for."""
+"""`config/plan.yaml` (GPUs, measured rates, published times and goals), and the hardware of a plan."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ FILE = "plan.yaml"
 
 
 class Device(StrictModel):
-    """A GPU; rates in 10^12 operations a second, dense, as published."""
+    """A GPU; published dense rates in 10^12 operations per second."""
 
     name: Text
-    half: float = Field(gt=0, description="peak rate in bfloat16, float16 where there is none")
+    half: float = Field(gt=0, description="peak rate in bfloat16, or float16 without bfloat16 support")
     single: float = Field(gt=0, description="peak rate in float32")
     memory: float = Field(gt=0, description="GiB")
     bfloat16: bool = True
 
     def peak(self, precision: Literal["bf16", "fp32"]) -> float:
-        """Operations a second."""
+        """Return the peak rate in operations per second."""
         return 1e12 * (self.half if precision == "bf16" else self.single)
 
 
 class Measured(StrictModel):
-    """The rate of real steps of one kind of job on one kind of device."""
+    """The measured rate of one kind of job on one kind of device."""
 
     device: str
     rule: Literal["align", "tune", "predict"]
-    sizes: str = Field(description="of model and batch, in words")
-    parameters: float = Field(gt=0, description="of the model, all of them, in 10^9")
-    rate: float = Field(gt=0, description="10^12 operations a second and GPU: needed ones, by parrot.model.flops")
+    sizes: str = Field(description="of model and batch, as text")
+    parameters: float = Field(gt=0, description="all parameters of the model, in 10^9")
+    rate: float = Field(gt=0, description="10^12 needed operations (parrot.model.flops) per second and GPU")
     date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
-    source: str = Field(description="what printed it")
+    source: str = Field(description="the program that printed it")
 
 
 class Published(StrictModel):
-    """What a published training took, both stages together."""
+    """The published time of a training, both stages together."""
 
     run: str
     language_model: str
@@ -56,7 +56,7 @@ class Published(StrictModel):
 
 
 class Goal(StrictModel):
-    """What a run's training should take at most, both stages together."""
+    """The maximum GPU-hours that a run's training should take, both stages together."""
 
     run: str
     language_model: str
@@ -65,12 +65,12 @@ class Goal(StrictModel):
 
 
 class Facts(StrictModel):
-    """All of the file."""
+    """The complete file."""
 
     devices: dict[str, Device]
     default: str
     measured: Several[Measured] = ()
-    seconds: dict[str, dict[str, float]] = Field({}, description="of a job on one core, by scale and rule")
+    seconds: dict[str, dict[str, float]] = Field({}, description="seconds per job on one core, by scale and rule")
     published: Several[Published] = ()
     goals: Several[Goal] = ()
 
@@ -84,27 +84,35 @@ class Facts(StrictModel):
         return self
 
     def device(self, name: str) -> str:
-        """The device that `name` means; UserError for none or more than one."""
+        """Return the device called `name`.
+
+        Raises:
+            UserError: no or several devices match.
+        """
         found = device_of(name, self.devices)
         if found is None:
             raise UserError(f"unknown GPU {name}; config/{FILE} has {', '.join(self.devices)}")
         return found
 
     def nearest(self, device: str, rule: str, parameters: float) -> Measured | None:
-        """The rate measured on `device` for `rule` at the size nearest to so many parameters; None without any."""
+        """Return the rate measured on `device` for `rule` at the nearest model size; None without measurements."""
         kind = "predict" if rule == "predict_stage1" else rule
         there = [entry for entry in self.measured if (entry.device, entry.rule) == (device, kind)]
         return min(there, key=lambda entry: abs(math.log(entry.parameters * 1e9 / parameters)), default=None)
 
 
 def read_facts() -> Facts:
-    """UserError for what does not fit."""
+    """Return the content of `config/plan.yaml`.
+
+    Raises:
+        UserError: the file is malformed.
+    """
     path = Path("config", FILE)
     return validate(Facts, read_yaml(path), str(path))
 
 
 class PlannedHardware(NamedTuple):
-    """What the jobs run on: a device of config/plan.yaml, nodes and GPUs a node of a training, jobs at a time."""
+    """The hardware of a plan: a device of config/plan.yaml, nodes per training, GPUs per node, concurrent jobs."""
 
     device: str
     nodes: int
@@ -113,16 +121,16 @@ class PlannedHardware(NamedTuple):
 
     @property
     def all_gpus(self) -> int:
-        """GPUs of a training."""
+        """GPUs per training."""
         return self.nodes * self.gpus
 
     @property
     def alone(self) -> str:
-        """Where a wall-clock is that of a training's GPUs and no others."""
+        """The label of a wall-clock time on the GPUs of one training."""
         return f"{self.all_gpus} GPU{'s' * (self.all_gpus > 1)} alone"
 
     def gpus_of(self, job: Job) -> int:
-        """GPUs that one job takes, as the rules say."""
+        """Return the GPUs that one job takes, as in the rules."""
         if job.rule == "predict_stage1":
             return 1
         return self.all_gpus if job.rule in TRAININGS else self.gpus
@@ -136,7 +144,7 @@ def planned_hardware(
     gpus: int | None = None,
     at_a_time: int = 1,
 ) -> PlannedHardware | None:
-    """The config's hardware, or what is given in its place; None where there are no GPUs at all."""
+    """Return the config's hardware with the given overrides; None without GPUs."""
     number = gpus or hardware.gpus * (hardware.device == "cuda") or int(gpu is not None)
     if not number:
         return None

@@ -1,4 +1,4 @@
-"""The utilisation that a published training implies, and that a goal takes; no figure of the plan comes from either."""
+"""The utilisations that published times and goals imply; the plan's figures use neither."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from parrot.config.runs import Suite
 
 
 class ImpliedUtilisation(NamedTuple):
-    """The shares of the devices' peak that a published time implies, by three counts of what was computed: the
-    operations that training needs, those with what gradient checkpointing computes again, and 8 operations a
-    parameter and token, frozen or not."""
+    """The shares of the devices' peak that a published time implies, by three counts of operations.
+
+    These are the operations that training needs, those including gradient checkpointing's recomputation, and 8
+    operations per parameter and token, frozen or not.
+    """
 
     published: Published
     operations: int
@@ -25,7 +27,7 @@ class ImpliedUtilisation(NamedTuple):
 
 
 class GoalUtilisation(NamedTuple):
-    """The share of the device's peak that a goal asks for, and GPU-hours at the rates measured on it, if any."""
+    """The share of the device's peak that a goal requires, and GPU-hours at the measured rates, if any."""
 
     goal: Goal
     utilisation: float
@@ -33,7 +35,7 @@ class GoalUtilisation(NamedTuple):
 
 
 def implied_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[ImpliedUtilisation]:
-    """For each published time of a run among the jobs."""
+    """Return the implied utilisation for each published time of a run among the jobs."""
     found = []
     for entry in facts.published:
         if (trainings := _trainings(jobs, entry, costs.suite)) is not None:
@@ -49,7 +51,7 @@ def implied_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> l
 
 
 def goal_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> list[GoalUtilisation]:
-    """For each goal of a run among the jobs."""
+    """Return the required utilisation for each goal of a run among the jobs."""
     found = []
     for goal in facts.goals:
         if (trainings := _trainings(jobs, goal, costs.suite)) is not None:
@@ -66,7 +68,7 @@ def goal_utilisations(jobs: Collection[Job], costs: Costs, facts: Facts) -> list
 
 
 def _trainings(jobs: Collection[Job], entry: Published | Goal, suite: Suite) -> list[Job] | None:
-    """Both trainings of the run that `entry` names; None unless the jobs hold them, of that language model."""
+    """Return both trainings of the entry's run; None if the jobs lack them or use another language model."""
     tune = Job("tune", entry.run)
     if tune not in jobs or suite.run(entry.run).config.model.language_model != entry.language_model:
         return None

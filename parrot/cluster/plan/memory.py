@@ -1,7 +1,7 @@
-"""What a training keeps in a GPU's memory, and which GPU holds it, for every strategy and way of tuning.
+"""The GPU memory of a training, and the smallest sufficient GPU, for every strategy and tuning method.
 
-Weights, gradients and optimiser states are exact for the strategy. Activations are an estimate, of the worst
-micro-batch: every sample as long as the recipe's `max_length`.
+Weights, gradients and optimiser states are exact for the strategy. Activations are estimated for the worst
+micro-batch: every sample is as long as the recipe's `max_length`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parrot.model import ParrotConfig
 from parrot.model.loss import CHUNK
 
 GIB = 1 << 30
-RESERVE = 2 * GIB  # CUDA's context, workspaces of its libraries, holes between tensors
+RESERVE = 2 * GIB  # CUDA's context, workspaces of its libraries, fragmentation
 GATHERED = 500_000_000  # elements that ZeRO-2 gathers at a time, DeepSpeed's default
 LIVE = 1_000_000_000  # parameters that ZeRO-3 keeps gathered, its default
 TUNINGS: tuple[Tuning, ...] = ("full", "lora", "frozen")
@@ -36,7 +36,7 @@ WAYS = (
 
 
 class Bytes(NamedTuple):
-    """Bytes a parameter: of any weight, and of a trained one's gradient and optimiser states."""
+    """Bytes per parameter: of every weight, and of a trained weight's gradient and optimiser states."""
 
     weight: int
     gradient: int
@@ -54,12 +54,16 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of all kinds, with a reserve."""
         return sum(self) + RESERVE
 
 
 def bytes_per_parameter(precision: Literal["fp32", "bf16"], strategy: str) -> Bytes:
-    """AdamW has two moments in float32. Beside them DeepSpeed keeps float32 weights, and bfloat16 ones to compute with;
-    autocast keeps the float32 ones alone, and gradients like them."""
+    """Return the bytes per parameter for AdamW, which has two moments in float32.
+
+    In bfloat16 DeepSpeed keeps float32 weights besides the bfloat16 ones; autocast keeps float32 weights and gradients
+    only.
+    """
     if precision == "bf16" and strategy in ("zero2", "zero3"):
         return Bytes(weight=2, gradient=2, optimizer=4 + 8)
     return Bytes(weight=4, gradient=4, optimizer=8)
@@ -68,7 +72,7 @@ def bytes_per_parameter(precision: Literal["fp32", "bf16"], strategy: str) -> By
 def memory(
     config: ParrotConfig, parameters: Parameters, recipe: Recipe, hardware: TrainingHardware, processes: int
 ) -> Memory:
-    """What one of `processes` GPUs holds of a model with so many `parameters`."""
+    """Return the memory on one of `processes` GPUs for a model with `parameters`."""
     each = bytes_per_parameter(recipe.precision, hardware.strategy)
     weights, gradients, optimizer = (
         parameters.total * each.weight,
@@ -76,10 +80,12 @@ def memory(
         parameters.trained * each.optimizer,
     )
     computing = _element(recipe)
-    bucket = config.text_config.hidden_size**2  # of gradients being reduced, or of weights fetched ahead: Trainer's
+    bucket = (
+        config.text_config.hidden_size**2
+    )  # elements of reduced gradients or prefetched weights, as Trainer sets it
     match hardware.strategy:
         case "ddp":
-            # Autocast's copies of what it casts, and the gradients' once more where they are exchanged.
+            # Autocast's casted copies, and a second copy of the gradients in their exchange.
             buffers = 2 * parameters.trained * (recipe.precision == "bf16") + gradients * (processes > 1)
         case "zero2":
             gradients, optimizer = gradients // processes, optimizer // processes
@@ -100,10 +106,10 @@ def memory(
 
 
 def kept_activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> int:
-    """Bytes that a micro-batch's forward pass keeps for the backward pass.
+    """Return the bytes that a micro-batch's forward pass keeps for the backward pass.
 
-    A layer keeps about 12 vectors of its width and 4 of its inner width a token; with gradient checkpointing its input
-    alone. The experts keep 5 vectors of all their inner widths a visual token, the head the logits.
+    A layer keeps about 12 vectors of hidden size and 4 of intermediate size per token; with gradient checkpointing only
+    its input. The experts keep 5 vectors of all their intermediate sizes per visual token, the head the logits.
     """
     text, element = config.text_config, _element(recipe)
     layer = text.hidden_size if recipe.gradient_checkpointing else _layer(config)
@@ -115,7 +121,7 @@ def kept_activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> 
 
 
 def passing_activations(config: ParrotConfig, recipe: Recipe, micro_batch: int) -> int:
-    """Bytes that come on top while the backward pass is in the widest layer, computed again or not, and in the loss."""
+    """Return the additional bytes of the backward pass in the widest layer, recomputed or not, and of the loss."""
     layer = 2 * config.text_config.intermediate_size + _layer(config) * recipe.gradient_checkpointing
     return _element(recipe) * micro_batch * recipe.max_length * layer + 2 * 4 * CHUNK
 
@@ -129,7 +135,7 @@ def _element(recipe: Recipe) -> int:
 
 
 def smallest(devices: Mapping[str, Device], needed: int, precision: Literal["fp32", "bf16"]) -> str | None:
-    """The device with the least memory that holds so many bytes and knows the precision; None where none does."""
+    """Return the device with the least memory that holds `needed` bytes and supports the precision, or None."""
     holding = [
         name
         for name, device in devices.items()
@@ -139,9 +145,9 @@ def smallest(devices: Mapping[str, Device], needed: int, precision: Literal["fp3
 
 
 class Fit(NamedTuple):
-    """GiB that each of so many GPUs needs for a stage, and the smallest device that has them (None: none does).
+    """The GiB per GPU that a stage needs, and the smallest device with so much memory (None: no device).
 
-    `is_configured`: the config asks for just that, on what the plan is for.
+    `is_configured`: this is the config's own setting, on the plan's hardware.
     """
 
     stage: str
@@ -156,7 +162,7 @@ class Fit(NamedTuple):
 
 
 def fits(jobs: Iterable[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> list[Fit]:
-    """For the largest model of each stage among the jobs, on one GPU and on those that a training takes."""
+    """Return the fits of each stage's largest model among the jobs, on one GPU and on a training's GPUs."""
     found = []
     for of in _largest(jobs, costs):
         for gpus in dict.fromkeys((1, on.all_gpus)):

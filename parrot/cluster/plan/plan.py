@@ -1,4 +1,4 @@
-"""The plan of some targets: what is left to do, and what that takes on given hardware."""
+"""The plan of some targets: the remaining jobs and their cost on given hardware."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ HOUR = 3600
 
 
 class Row(NamedTuple):
-    """One job on GPUs: what it computes, its GPU-hours by utilisation ("20 %"), and the bytes of its checkpoints and of
-    what it leaves. Where rates are measured on the device, "measured" has the hours at the job's, or, if it has none
-    (`is_measured`), at the usual utilisation."""
+    """One job on GPUs: its work, its GPU-hours by utilisation ("20 %"), and the bytes of its checkpoints and output.
+
+    If rates are measured on the device, the column "measured" has the hours at the job's rate, or, for a job without
+    one (`is_measured` is False), at the usual utilisation.
+    """
 
     job: Job
     work: Work
@@ -31,16 +33,15 @@ class Row(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether everything that the job computes is counted."""
+        """True if all of the job's operations are counted."""
         return not self.work.unknown
 
 
 class Plan(NamedTuple):
-    """`jobs` counts by rule, as (left to do, all). Without a device there are no rows.
+    """The plan of `targets`. `jobs` has (remaining, all) counts by rule. Without a device there are no rows.
 
-    Hours of wall-clock, by the columns of the rows' GPU-hours: `wall_clock` on the GPUs that a training takes and no
-    others, `wall_clock_at_once` where every job that Snakemake submits at a time finds GPUs of its own. `took` is what
-    jobs take on processors, where there are no GPUs.
+    Wall-clock hours have the columns of the rows' GPU-hours: `wall_clock` on the GPUs of one training only,
+    `wall_clock_at_once` if every concurrent job has GPUs of its own. `took` is the time on CPUs, if there are no GPUs.
     """
 
     targets: tuple[str, ...]
@@ -61,7 +62,7 @@ class Plan(NamedTuple):
 
 
 def make(jobs: Sequence[Job], targets: Sequence[str], costs: Costs, facts: Facts, on: PlannedHardware | None) -> Plan:
-    """Make the plan of `targets`, whose jobs are `jobs`."""
+    """Return the plan of `targets`, whose jobs are `jobs`."""
     left, scale = to_do(jobs), costs.suite.config.scale
     rules = dict.fromkeys(job.rule for job in jobs)
     counted = {rule: (sum(job.rule == rule for job in left), sum(job.rule == rule for job in jobs)) for rule in rules}
@@ -81,7 +82,7 @@ def make(jobs: Sequence[Job], targets: Sequence[str], costs: Costs, facts: Facts
 
 
 def rows_of(left: Sequence[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> list[Row]:
-    """Those of the jobs that run on GPUs."""
+    """Return a row for each job that runs on GPUs."""
     device = facts.devices[on.device]
     is_measured = any(entry.device == on.device for entry in facts.measured)
     found = []
@@ -101,6 +102,7 @@ def rows_of(left: Sequence[Job], costs: Costs, facts: Facts, on: PlannedHardware
 
 
 def column(utilisation: float) -> str:
+    """Return the name of a utilisation's column."""
     return f"{100 * utilisation:.0f} %"
 
 
@@ -118,27 +120,27 @@ def _wall_clock(left: Sequence[Job], rows: Sequence[Row], on: PlannedHardware, a
 
 
 def total(rows: Sequence[Row]) -> dict[str, float]:
-    """GPU-hours of all rows, by column."""
+    """Return the GPU-hours of all rows, by column."""
     return {name: sum(row.gpu_hours[name] for row in rows) for name in (rows[0].gpu_hours if rows else ())}
 
 
 def line(left: Sequence[Job], costs: Costs, facts: Facts, on: PlannedHardware) -> str:
-    """Say in one line what the jobs `left` take; the wall-clock is that on a training's GPUs."""
+    """Summarise the cost of the jobs `left` in one line, with the wall-clock time on one training's GPUs."""
     rows = rows_of(left, costs, facts, on)
     hours, name = total(rows), facts.devices[on.device].name
     least = "" if all(row.is_known for row in rows) else "at least "
     if MEASURED in hours:
         rest = "" if all(row.is_measured for row in rows) else f", others at {column(USUAL)} of its peak"
-        by, said = MEASURED, f"at rates measured on {name}{rest}"
+        by, basis = MEASURED, f"at rates measured on {name}{rest}"
     else:
-        by, said = column(USUAL), f"at {column(USUAL)} of {name}'s peak (not measured)"
+        by, basis = column(USUAL), f"at {column(USUAL)} of {name}'s peak (not measured)"
     clock = _wall_clock(left, rows, on, alone=True).get(by, 0)
-    spent = f"{hours.get(by, 0):,.0f} GPU-hours, {clock:,.0f} h on {on.alone}, {said}"
+    spent = f"{hours.get(by, 0):,.0f} GPU-hours, {clock:,.0f} h on {on.alone}, {basis}"
     return f"plan: {count(left)}, {least}{spent}, {disk(costs, left, on.at_a_time).total / 1e12:.1f} TB disk"
 
 
-def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence[Any]) -> dict[str, Any]:
-    """The plan as JSON holds it; operations as needed by `parrot.model.flops`, disk in bytes."""
+def as_dict(plan: Plan, fits: Sequence[Any], implied: Sequence[Any], goals: Sequence[Any]) -> dict[str, Any]:
+    """Return the plan for JSON, with needed operations (`parrot.model.flops`) and disk space in bytes."""
     return {
         "targets": plan.targets,
         "scale": plan.scale,
@@ -162,6 +164,6 @@ def as_dict(plan: Plan, fits: Sequence[Any], held: Sequence[Any], aims: Sequence
         "on_processors": plan.took._asdict() if plan.took else None,
         "disk": {**plan.disk._asdict(), "total": plan.disk.total},
         "fits": [fit._asdict() for fit in fits],
-        "published": [{**each._asdict(), "published": each.published.model_dump()} for each in held],
-        "goals": [{**each._asdict(), "goal": each.goal.model_dump()} for each in aims],
+        "published": [{**each._asdict(), "published": each.published.model_dump()} for each in implied],
+        "goals": [{**each._asdict(), "goal": each.goal.model_dump()} for each in goals],
     }

@@ -1,6 +1,6 @@
-"""How long jobs take: on processors by what such jobs took here, else by config/plan.yaml; and until all have ended.
+"""The time of jobs: on CPUs from earlier jobs here, else from config/plan.yaml; and the time until all have ended.
 
-Nothing here needs torch: the workflow reads this module when it starts.
+This module does not import torch, since the workflow imports it at every start.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ AT_ONCE = (1, 2, 4)
 
 
 class Took(NamedTuple):
-    """Seconds a job by rule, of those to do; which of these were measured `here`, and which rules nothing measured.
+    """Seconds per remaining job by rule; the rules measured `here`, and those without any measurement (`unknown`).
 
-    `wall_clock` has the seconds until all is done, by jobs at a time.
+    `wall_clock` has the seconds until all jobs are done, by the number of concurrent jobs.
     """
 
     seconds: dict[str, float]
@@ -29,10 +29,10 @@ class Took(NamedTuple):
     wall_clock: dict[int, float]
 
     def about(self, at_a_time: int) -> str:
-        """``about 9 min, 2 jobs at a time, by what such jobs took here``, or that it is not known."""
+        """Format as ``about 9 min, 2 jobs at a time, by the times of earlier jobs here``; report unmeasured rules."""
         if self.unknown:
             return f"time not measured yet of {', '.join(self.unknown)}"
-        by = "what such jobs took here" if len(self.here) == len(self.seconds) else "another machine's times"
+        by = "the times of earlier jobs here" if len(self.here) == len(self.seconds) else "another machine's times"
         jobs = f"{at_a_time} job{'s' * (at_a_time > 1)} at a time"
         return f"about {minutes(self.wall_clock[at_a_time])}, {jobs}, by {by}"
 
@@ -44,9 +44,9 @@ def took(
     at_once: Sequence[int] = AT_ONCE,
     records: Path = Path("benchmarks"),
 ) -> Took:
-    """Return what those of `jobs` take that would run; `elsewhere` has seconds by rule, `records` Snakemake's own.
+    """Return the time of the remaining `jobs`, from Snakemake's `records`, else from `elsewhere` (seconds by rule).
 
-    A rule's time is the median over the jobs of it that ran here at this scale.
+    A rule's time is the median over its jobs that ran here at this scale.
     """
     here = _recorded(records / scale)
     left = to_do(jobs)
@@ -62,11 +62,12 @@ def took(
 
 
 def minutes(seconds: float) -> str:
+    """Format a time in minutes, or in seconds below one minute."""
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _recorded(folder: Path) -> dict[str, float]:
-    """Median seconds by rule of the records that Snakemake keeps of finished jobs; what is not whole is left out."""
+    """Return the median seconds by rule from Snakemake's records of finished jobs; skip incomplete records."""
     found: dict[str, list[float]] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         try:
@@ -96,11 +97,10 @@ def wall_clock(
     gpus: Mapping[Job, int] | None = None,
     of: int = 0,
 ) -> float:
-    """Return the hours until the last job ends, when whatever is ready and has room starts, the longest chain first.
+    """Return the hours until the last job ends, if ready jobs start as soon as there is room, the longest chain first.
 
-    `jobs` stand behind those that they wait for. `hours` gives each job's own time; those without hours are done
-    already. Room is `at_a_time` jobs, and, where `gpus` says how
-    many a job takes, none of them more than that, `of` so many.
+    `jobs` are in topological order. `hours` has each job's own time; jobs without hours are finished. There is room for
+    `at_a_time` jobs and, if `gpus` has the GPUs per job, for jobs on `of` GPUs in total.
     """
     takes = gpus or {}
     waiting = {job: {other for other in job.after if other in hours} for job in jobs if job in hours}

@@ -1,4 +1,4 @@
-"""Trainings, and their models by sizes alone: no weights are read, and the backbones need not be on this machine."""
+"""Trainings and the shapes of their models: no weights are read, and the backbones need not be on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Stage = Literal["align", "tune"]
 
 
 class Training(NamedTuple):
-    """What a training job is, and what it reads: names of conversation sets."""
+    """A training job's run, stage, recipe, hardware and conversation sets (by name)."""
 
     run: Run
     stage: Stage
@@ -34,7 +34,7 @@ class Training(NamedTuple):
 
 
 def training(suite: Suite, job: Job) -> Training:
-    """Return the training that `job`, of a rule of `TRAININGS`, is."""
+    """Return the training of `job`, whose rule is one of `TRAININGS`."""
     if job.rule == "align":
         run = suite.with_stage1(job.name)
         return Training(run, "align", run.config.align, run.config.hardware.align, run.config.data.align)
@@ -45,8 +45,10 @@ def training(suite: Suite, job: Job) -> Training:
 
 
 class Parameters(NamedTuple):
-    """Numbers of a model's parameters: all, those that a stage trains, and those of the largest module that ZeRO
-    gathers as a whole (the embeddings, the head or the expert block)."""
+    """Parameter counts of a model: all, those that a stage trains, and those of the largest sharded module.
+
+    ZeRO and FSDP gather a module at a time; the largest is the embeddings, the head or the expert block.
+    """
 
     total: int
     trained: int
@@ -54,7 +56,7 @@ class Parameters(NamedTuple):
 
 
 class Shapes:
-    """Configurations and parameter counts of a suite's runs, each worked out once."""
+    """Configurations and parameter counts of a suite's runs, each computed once."""
 
     def __init__(self, suite: Suite):
         self.suite = suite
@@ -63,21 +65,25 @@ class Shapes:
         self._backbones: dict[str, int] = {}
 
     def config(self, run: Run, stage: Stage) -> ParrotConfig:
-        """The model that a stage of `run` builds; UserError for a backbone whose sizes nobody says."""
+        """Return the configuration of a stage's model.
+
+        Raises:
+            UserError: a backbone is missing and the catalogue has no shape for it.
+        """
         model = run.config.model
-        said = key([stage, model])
-        if said not in self._configs:
+        digest = key([stage, model])
+        if digest not in self._configs:
             vision = self._backbone(model.vision_tower, VisionShape)
             language = self._backbone(model.language_model, TextShape)
             settings = run.tune if stage == "tune" else run.align
-            self._configs[said] = configuration(settings, vision, language)
-        return self._configs[said]
+            self._configs[digest] = configuration(settings, vision, language)
+        return self._configs[digest]
 
     def parameters(self, run: Run, stage: Stage, tuning: Tuning | None = None) -> Parameters:
-        """Of the model of a stage of `run`; `tuning` in place of the run's own."""
+        """Return the parameter counts of a stage's model; `tuning` overrides the run's own."""
         tuning = tuning or run.config.tune.language_model
-        said = key([stage, tuning, run.config.model, run.config.tune.lora])
-        if said not in self._parameters:
+        digest = key([stage, tuning, run.config.model, run.config.tune.lora])
+        if digest not in self._parameters:
             with torch.device("meta"):
                 model = ParrotForConditionalGeneration(self.config(run, stage))
             if stage == "tune" and tuning == "lora":
@@ -85,11 +91,11 @@ class Shapes:
             trained = sum(model.get_parameter(name).numel() for name in trainable(model, stage, tuning))
             parts = [model.get_input_embeddings(), model.lm_head, model.model.expert_block]
             largest = max(sum(p.numel() for p in part.parameters()) for part in parts if part is not None)
-            self._parameters[said] = Parameters(sum(p.numel() for p in model.parameters()), trained, largest)
-        return self._parameters[said]
+            self._parameters[digest] = Parameters(sum(p.numel() for p in model.parameters()), trained, largest)
+        return self._parameters[digest]
 
     def backbone_parameters(self, name: str) -> int:
-        """Of a vision encoder's or a language model's folder, embeddings and head included."""
+        """Return the parameters of a vision encoder or language model, embeddings and head included."""
         if name not in self._backbones:
             vision = isinstance(self._entry(name).shape, VisionShape)
             config = self._backbone(name, VisionShape if vision else TextShape)
@@ -104,13 +110,13 @@ class Shapes:
         return entry
 
     def _backbone(self, name: str, shape: type[VisionShape | TextShape]) -> Any:
-        """The sizes in the backbone's folder, or those that the catalogue says until it is fetched."""
+        """Return the configuration in the backbone's folder, or the catalogue's shape until it is fetched."""
         entry = self._entry(name)
         if Path(entry.path, "config.json").is_file():
             config = read_config(Path(entry.path))
             kind_of(Path(entry.path), config, "vision encoder" if shape is VisionShape else "language model")
             return getattr(config, "vision_config", config) if shape is VisionShape else config
         if not isinstance(entry.shape, shape):
-            raise UserError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} is not there")
+            raise UserError(f"config/datasets.yaml: {name}: shape: expected one, as {entry.path} does not exist")
         kind = CLIPVisionConfig if shape is VisionShape else Qwen2Config
         return kind(**entry.shape.model_dump())

@@ -1,4 +1,4 @@
-"""What jobs at hand take, reckoned in a child process, since counting a model's parameters needs torch."""
+"""The cost of jobs, computed in a child process, since counting a model's parameters needs torch."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SECONDS = 180
 
 
 class Summary(NamedTuple):
-    """`line`: jobs, GPU-hours and disk, "" where no GPUs are configured; `disk`: bytes by kind, and their total."""
+    """`line`: jobs, GPU-hours and disk space, "" without GPUs; `disk`: bytes by kind, and their total."""
 
     line: str
     disk: dict[str, int]
 
 
 def summarise(jobs: Iterable[Job], suite: Suite, at_a_time: int) -> Summary:
-    """Return what those of `jobs` take that would run, so many of them at a time.
+    """Return the cost of the remaining `jobs`, of which `at_a_time` run concurrently.
 
     Raises:
-        UserError: where that cannot be reckoned; it is the last line that the child said.
+        UserError: the child process failed; the message is the last line of its output.
     """
-    asked = {"jobs": [asdict(job) for job in to_do(jobs)], "config": suite.raw, "at_a_time": at_a_time}
+    request = {"jobs": [asdict(job) for job in to_do(jobs)], "config": suite.raw, "at_a_time": at_a_time}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "parrot.cluster.plan.summary"],
-            input=json.dumps(asked),
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -45,7 +45,7 @@ def summarise(jobs: Iterable[Job], suite: Suite, at_a_time: int) -> Summary:
     return Summary(**json.loads(done.stdout))
 
 
-def _reckon(jobs: list[Job], suite: Suite, at_a_time: int) -> Summary:
+def _compute(jobs: list[Job], suite: Suite, at_a_time: int) -> Summary:
     from parrot.cluster.plan.cost import Costs
     from parrot.cluster.plan.disk import disk
     from parrot.cluster.plan.facts import planned_hardware, read_facts
@@ -59,9 +59,9 @@ def _reckon(jobs: list[Job], suite: Suite, at_a_time: int) -> Summary:
 
 def main() -> None:
     """Print the summary of the jobs on standard input, as JSON."""
-    asked: dict[str, Any] = json.load(sys.stdin)
-    jobs = [Job.from_json(each) for each in asked["jobs"]]
-    print(json.dumps(_reckon(jobs, Suite(asked["config"]), asked["at_a_time"])._asdict()))
+    request: dict[str, Any] = json.load(sys.stdin)
+    jobs = [Job.from_json(each) for each in request["jobs"]]
+    print(json.dumps(_compute(jobs, Suite(request["config"]), request["at_a_time"])._asdict()))
 
 
 if __name__ == "__main__":

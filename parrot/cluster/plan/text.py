@@ -26,12 +26,12 @@ def text(
     implied: Sequence[ImpliedUtilisation],
     goals: Sequence[GoalUtilisation],
 ) -> str:
-    """The whole plan, in aligned tables of at most 120 columns."""
+    """Format the plan in aligned tables of at most 120 columns."""
     parts = [_jobs(plan)]
     if plan.where is None:
         parts += [_took(plan.took)] if plan.took and plan.to_do else []
         parts.append(
-            "No GPUs are configured (hardware.gpus), so there are no GPU-hours; --gpu and --gpus plan for some."
+            "No GPUs are configured (hardware.gpus), so there are no GPU-hours; plan for GPUs with --gpu and --gpus."
         )
     else:
         parts += [_hardware(plan.where, facts)]
@@ -53,22 +53,22 @@ def _jobs(plan: Plan) -> str:
     why: dict[str, list[str]] = {}
     for job in plan.to_do:
         why.setdefault(job.reason, []).append(f"{job.rule} {job.name}".rstrip())
-    # What misses its files is no news, and what comes after others follows from these.
+    # Jobs with missing files are expected, and those after other jobs follow from these.
     stale = [f"{reason}: {', '.join(names)}" for reason, names in why.items() if reason not in (MISSING, AFTER_OTHERS)]
     parts = [f"{' '.join(plan.targets)} at the {plan.scale} scale: {count(plan.to_do)} to do, {done} done"]
     parts += [f"  {', '.join(each)}"] if each else []
     parts += [f"  Out of date, {each}" for each in stale]
-    parts += [f"  Done, but comes after what is to do: {len(why[AFTER_OTHERS])}"] if AFTER_OTHERS in why else []
+    parts += [f"  Finished, but after jobs that are to do: {len(why[AFTER_OTHERS])}"] if AFTER_OTHERS in why else []
     return "\n".join(parts)
 
 
-def _took(found: Took) -> str:
-    clocks = ", ".join(f"{minutes(seconds)} by {jobs}" for jobs, seconds in found.wall_clock.items())
-    each = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in found.seconds.items() if rule in found.here)
-    other = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in found.seconds.items() if rule not in found.here)
-    parts = [f"Time by jobs at a time: {clocks}.", f"  Seconds a job took here: {each or 'not measured yet'}."]
-    parts += [f"  Another machine's, by config/plan.yaml, until such a job ran here: {other}."] if other else []
-    parts += [f"  Not measured yet, and not counted: {', '.join(found.unknown)}."] if found.unknown else []
+def _took(times: Took) -> str:
+    clocks = ", ".join(f"{minutes(seconds)} with {jobs}" for jobs, seconds in times.wall_clock.items())
+    each = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in times.seconds.items() if rule in times.here)
+    other = ", ".join(f"{rule} {seconds:.0f}" for rule, seconds in times.seconds.items() if rule not in times.here)
+    parts = [f"Time by number of concurrent jobs: {clocks}.", f"  Seconds per job here: {each or 'not measured yet'}."]
+    parts += [f"  On another machine (config/plan.yaml), until such a job has run here: {other}."] if other else []
+    parts += [f"  Not measured yet and not counted: {', '.join(times.unknown)}."] if times.unknown else []
     return "\n".join(parts)
 
 
@@ -77,7 +77,7 @@ def _hardware(where: PlannedHardware, facts: Facts) -> str:
     half = "bfloat16" if device.bfloat16 else "float16"
     nodes = f"{where.nodes} node{'s' * (where.nodes > 1)} x {where.gpus} {device.name}"
     return (
-        f"Reckoned for {nodes} a training and {where.gpus} a prediction, {where.at_a_time} "
+        f"Hardware: {nodes} per training and {where.gpus} per prediction, {where.at_a_time} "
         f"job{'s' * (where.at_a_time > 1)} at a time.\n"
         f"  {device.name}: {device.half:g} TFLOP/s in {half}, {device.single:g} in float32 (published, dense), "
         f"{device.memory:g} GiB"
@@ -86,7 +86,7 @@ def _hardware(where: PlannedHardware, facts: Facts) -> str:
 
 def _hours(plan: Plan, where: PlannedHardware) -> str:
     columns = list(plan.wall_clock)
-    head = ["row", "job", "precision", "10^18 FLOP", *columns, "left, GB", "checkpoints"]
+    head = ["row", "job", "precision", "10^18 FLOP", *columns, "output, GB", "checkpoints"]
     lines = [_row(row, columns) for row in plan.rows]
     total = sum(row.work.needed for row in plan.rows) / EXA
     known = "all" if all(row.is_known for row in plan.rows) else "all that is counted"
@@ -96,7 +96,7 @@ def _hours(plan: Plan, where: PlannedHardware) -> str:
         clocks[f"hours, {where.at_a_time} jobs at once"] = plan.wall_clock_at_once
     for name, hours in clocks.items():
         lines.append([name, "", "", "", *(_number(hours[column]) for column in columns), "", ""])
-    title = "GPU-hours by utilisation of that peak, below them hours of wall-clock; and disk"
+    title = "GPU-hours by utilisation of that peak, wall-clock hours, and disk space"
     return f"{title}\n{table(head, lines, left=3)}"
 
 
@@ -117,14 +117,14 @@ def _calibration(where: PlannedHardware, facts: Facts) -> str:
     name = facts.devices[where.device].name
     if not entries:
         return (
-            f"Not measured on this device: config/plan.yaml holds no rate of {name}, "
-            "so hours are what a utilisation means."
+            f"Not measured on this device: config/plan.yaml has no rate for {name}, "
+            "so hours follow from the utilisation."
         )
-    said = [
-        f"  {each.rule}: {each.rate:g} TFLOP/s a GPU, {each.sizes} ({each.date}, {each.source})" for each in entries
+    lines = [
+        f"  {each.rule}: {each.rate:g} TFLOP/s per GPU, {each.sizes} ({each.date}, {each.source})" for each in entries
     ]
-    how = f"each job takes the rate of the size nearest to its own; ~ has none and is at {column(USUAL)}"
-    return f"Measured on {name}: {how}\n" + "\n".join(said)
+    how = f"each job uses the rate of the nearest model size; ~ marks jobs without a rate, at {column(USUAL)}"
+    return f"Measured on {name}: {how}\n" + "\n".join(lines)
 
 
 def _disk(plan: Plan) -> str:
@@ -136,7 +136,7 @@ def _disk(plan: Plan) -> str:
         "models": plan.disk.models,
     }
     each = ", ".join(f"{name} {size / GIGABYTE:,.1f}" for name, size in parts.items())
-    return f"Disk to come, GB: {plan.disk.total / GIGABYTE:,.1f} ({each})"
+    return f"Additional disk space, GB: {plan.disk.total / GIGABYTE:,.1f} ({each})"
 
 
 def _fits(fits: Sequence[Fit], facts: Facts) -> str:
@@ -150,14 +150,14 @@ def _fits(fits: Sequence[Fit], facts: Facts) -> str:
         name = facts.devices[fit.device].name if fit.device else "none"
         cells.setdefault((fit.gpus, label), []).append(f"{fit.gib:.0f} {name}")
     batches = {STAGES[fit.stage]: fit.micro_batch for fit in fits}
-    said = " and ".join(f"{batch} in {stage}" for stage, batch in batches.items())
+    sizes = " and ".join(f"{batch} in {stage}" for stage, batch in batches.items())
     lines = [[str(gpus), label, *row] for (gpus, label), row in cells.items()]
     configured = [fit for fit in fits if fit.is_configured]
     own = [f"{STAGES[fit.stage]} by {fit.strategy}{OFFLOADED[fit.offload]} {fit.gib:.0f} GiB" for fit in configured]
     return (
-        f"Smallest GPU by memory, after the GiB that each needs; micro-batch {said}, samples as long as max_length\n"
+        f"GiB per GPU, and the smallest GPU with that memory; micro-batch {sizes}, samples of length max_length\n"
         + table(head, lines, left=len(head))
-        + "\n  * optimiser states in main memory  ** weights too; activations are an estimate"
+        + "\n  * optimiser states in main memory  ** weights too; activations are estimated"
         + f"\n  As configured: {', '.join(own)}."
     )
 
@@ -169,9 +169,9 @@ def _published(implied: Sequence[ImpliedUtilisation], facts: Facts) -> str:
         shares = [f"{100 * share:.0f} %" for share in (each.needed, each.with_recomputation, each.by_rule_of_thumb)]
         lines.append(
             f"{entry.run}, both stages: {each.operations / EXA:.1f} x 10^18 FLOP. The published {entry.gpus} x {name} "
-            f"x {entry.hours:g} h ({entry.source}) imply {shares[0]} of peak; with what gradient checkpointing "
-            f"computes again {shares[1]}; by 8 operations a parameter and token {shares[2]}. "
-            "No figure above comes from them."
+            f"x {entry.hours:g} h ({entry.source}) imply {shares[0]} of peak; with the recomputation "
+            f"of gradient checkpointing {shares[1]}; by 8 operations per parameter and token {shares[2]}. "
+            "The figures above do not use them."
         )
     return "\n".join(lines)
 
@@ -185,7 +185,7 @@ def _goals(goals: Sequence[GoalUtilisation], facts: Facts) -> str:
             verdict = "reached" if each.measured_gpu_hours <= goal.gpu_hours else "missed"
             measured = f"{each.measured_gpu_hours:.0f} at the measured rates, {verdict}"
         lines.append(
-            f"Goal for {goal.run}: at most {goal.gpu_hours:g} {name} hours, which takes {100 * each.utilisation:.0f} % "
+            f"Goal for {goal.run}: at most {goal.gpu_hours:g} {name} hours, which needs {100 * each.utilisation:.0f} % "
             f"utilisation; {measured}."
         )
     return "\n".join(lines)
@@ -193,21 +193,21 @@ def _goals(goals: Sequence[GoalUtilisation], facts: Facts) -> str:
 
 def _estimated(rows: Sequence[Row]) -> str:
     names = dict.fromkeys(name for row in rows for name in row.work.estimated)
-    return f"Lengths are the catalogues' estimates, not counted, of {', '.join(names)}." if names else ""
+    return f"Lengths estimated by the catalogues, not counted: {', '.join(names)}." if names else ""
 
 
 def _unknown(rows: Sequence[Row]) -> str:
     lines = [f"  {row.job.rule} {row.job.name}: {what}" for row in rows for what in row.work.unknown]
-    return "Not counted, for want of an estimate:\n" + "\n".join(lines) if lines else ""
+    return "Not counted, without an estimate:\n" + "\n".join(lines) if lines else ""
 
 
 def _number(value: float) -> str:
-    """Three digits that mean something."""
+    """Format with up to three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> str:
-    """Columns as wide as their widest cell, the first `left` of them aligned on the left."""
+    """Format a table with columns as wide as their widest cell, the first `left` of them left-aligned."""
     widths = [max(len(row[place]) for row in (head, *lines)) for place in range(len(head))]
     rows = [
         "  ".join(

@@ -76,7 +76,7 @@ def test_operations_of_prediction(costs: Costs):
 def test_a_model_that_is_asked_as_it_is_is_not_counted(costs: Costs):
     work = costs.work(Job("predict", "asked"))
     assert work.needed == 0
-    assert work.unknown == ("model none/backbone, asked as it is",)
+    assert work.unknown == ("model none/backbone, evaluated zero-shot",)
 
 
 @pytest.mark.parametrize("files", [("config/config.yaml",), ("config/config.yaml", "config/paper.yaml")])
@@ -161,7 +161,7 @@ def test_what_is_out_of_date_is_named_with_the_reason(costs: Costs):
         "parrot at the tiny scale: 6 jobs (1 training) to do, 2 done",
         "  tune 1, predict 1, score 1, by_target 1, predictions_page 1, track_target 1",
         "  Out of date, settings or code changed: tune parrot",
-        "  Done, but comes after what is to do: 1",
+        "  Finished, but after jobs that are to do: 1",
     ]
     assert as_dict(plan, [], [], [])["to_do"][0] == {
         "rule": "tune",
@@ -242,7 +242,7 @@ def test_the_paper_s_model(monkeypatch, capsys):
     out, err = run(monkeypatch, capsys, "parrot", "--profile", "slurm", "--gpu", "a100", "--nodes", "2")
     assert err == ""
     assert max(map(len, out.splitlines())) <= 120
-    assert "Reckoned for 2 nodes x 8 A100 a training and 8 a prediction, 16 jobs at a time." in out
+    assert "Hardware: 2 nodes x 8 A100 per training and 8 per prediction, 16 jobs at a time." in out
     assert re.search(
         r"^  hours on 16 GPUs alone( +[\d.]+){4}\n  hours, 16 jobs at once( +[\d.]+){4}$", out, re.MULTILINE
     )
