@@ -15,7 +15,7 @@ from parrot.io.lock import remove_lock, unless_held
 
 def clean(
     configfile: Annotated[
-        list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
+        list[str] | None, typer.Option(help="config files merged over config/config.yaml, in order")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="remove the listed files; default: only list them")] = False,
 ) -> None:

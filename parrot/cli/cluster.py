@@ -29,7 +29,7 @@ def plan(
     nodes: Annotated[int | None, typer.Option(min=1, help="nodes per training; overrides hardware.nodes")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs per node; overrides hardware.gpus")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="concurrent jobs; default: the profile's, else 1")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
     """Estimate the remaining jobs, GPU-hours, wall-clock time, disk space and memory of targets."""
     listed = list_jobs(targets, profile, configfile or [])

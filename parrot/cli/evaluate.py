@@ -30,7 +30,7 @@ def predict(
         Path | None, typer.Option(help="stage 1's projector folder, to evaluate the stage-1 model")
     ] = None,
     stage1_settings: Annotated[
-        Path | None, typer.Option(help="stage 1's settings as a JSON file; default: those of --run")
+        Path | None, typer.Option(help="stage 1's settings as a JSON file; with --settings and --stage1")
     ] = None,
     work: Annotated[Path, typer.Option(help="where predictions are cached until all are complete")] = Path("work"),
     batch: Annotated[

@@ -17,14 +17,14 @@ from parrot.io.files import read_json
 
 RunName = Annotated[str | None, typer.Option("--run", help="name of a run in config/runs.yaml")]
 ConfigFiles = Annotated[
-    list[str] | None, typer.Option("--configfile", help="config files laid over config/config.yaml, in order")
+    list[str] | None, typer.Option("--configfile", help="config files merged over config/config.yaml, in order")
 ]
 Json = Annotated[Path | None, typer.Option("--settings", help="the stage's settings as a JSON file, in place of --run")]
 Output = Annotated[Path, typer.Option(help="where to write results")]
 Work = Annotated[Path, typer.Option(help="folder of checkpoints and tokenised data")]
 MicroBatch = Annotated[
     int | None,
-    typer.Option(help="samples per process and step; overrides the hardware's micro_batch", min=1),
+    typer.Option(help="samples per process and forward pass; overrides the hardware's micro_batch", min=1),
 ]
 HardwareFile = Annotated[
     Path | None,

@@ -62,7 +62,7 @@ def report_predictions(
     configfile: ConfigFiles = None,
     settings: Json = None,
 ) -> None:
-    """Write a self-contained HTML page to browse a run's predictions."""
+    """Write an HTML page to browse a run's predictions; it needs no server."""
     from parrot.report.browse import write
     from parrot.report.settings import BrowseStage, browse_stage
 
