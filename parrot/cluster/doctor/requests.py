@@ -48,24 +48,24 @@ def requests(jobs: Iterable[Job], qos: str) -> list[Request]:
 
 
 def _request(job: Job, qos: str) -> Request:
-    asked = job.resources
-    nodes = int(asked.get("nodes", 1))
-    model, gpus = str(asked.get("gpu_model", "")), -(-int(asked.get("gpu", 0)) // nodes)
-    if (gres := str(asked.get("gres", ""))).startswith("gpu:"):
+    resources = job.resources
+    nodes = int(resources.get("nodes", 1))
+    model, gpus = str(resources.get("gpu_model", "")), -(-int(resources.get("gpu", 0)) // nodes)
+    if (gres := str(resources.get("gres", ""))).startswith("gpu:"):
         *model_of_gres, count = gres.removeprefix("gpu:").split(":")
         model, gpus = "".join(model_of_gres), int(count)
     return Request(
         rule=job.rule,
-        partition=str(asked.get("slurm_partition", "")),
+        partition=str(resources.get("slurm_partition", "")),
         nodes=nodes,
         gpus=gpus,
         gpu_model=model,
-        cpus=int(asked.get("cpus_per_task", job.threads)),
-        memory=int(asked.get("mem_mb", 0)),
-        minutes=int(asked.get("runtime", 0)),
-        account=str(asked.get("slurm_account", "")),
-        qos=qos or str(asked.get("qos", "")),
-        constraint=str(asked.get("constraint", "")),
+        cpus=int(resources.get("cpus_per_task", job.threads)),
+        memory=int(resources.get("mem_mb", 0)),
+        minutes=int(resources.get("runtime", 0)),
+        account=str(resources.get("slurm_account", "")),
+        qos=qos or str(resources.get("qos", "")),
+        constraint=str(resources.get("constraint", "")),
     )
 
 
