@@ -21,6 +21,7 @@ from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, 
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import IMAGE_TOKEN, LANGUAGES, nearest_language
 from parrot.errors import UserError
+from parrot.io.files import split_path
 from parrot.io.web import check_address
 
 
@@ -145,7 +146,10 @@ class ConversationSet(Placed):
 
     kind: Literal["conversations"]
     file: Text = Field(description="JSON list of {id, image, conversations}")
-    images: Text = Field(description="folder that the samples' `image` fields are relative to")
+    images: Text | dict[Text, Text] = Field(
+        description="folder or archive (.zip, .tar) that the samples' `image` fields are relative to; or folders and "
+        "archives by what the fields begin with"
+    )
     language: Language = "en"
     samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
     sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
@@ -159,6 +163,27 @@ class ConversationSet(Placed):
         description="faulty samples that are left out, by the kind of fault; all others are errors",
     )
     estimate: ConversationEstimate | None = Field(None, exclude=True, description="for `parrot plan` alone")
+
+    @property
+    def image_places(self) -> dict[str, str]:
+        """The folders and archives of `images`, by what a sample's `image` begins with."""
+        return {"": self.images} if isinstance(self.images, str) else self.images
+
+    @property
+    def image_files(self) -> list[str]:
+        """The folders and archives of `images` themselves."""
+        return [(split_path(place) or (place,))[0] for place in self.image_places.values()]
+
+    def place_of(self, image: str) -> tuple[str, str] | None:
+        """Return the folder or archive of a sample's `image`, and its path there; None where no prefix begins it."""
+        prefix = max((prefix for prefix in self.image_places if image.startswith(prefix)), key=len, default=None)
+        return None if prefix is None else (self.image_places[prefix], image.removeprefix(prefix))
+
+    def image_path(self, image: str) -> str:
+        """Return the path of a sample's `image`, which must begin with one of the prefixes."""
+        place = self.place_of(image)
+        assert place is not None, "samples without a place are faulty"
+        return str(Path(*place))
 
 
 class BackboneFolder(Placed):

@@ -32,7 +32,7 @@ class Stage(NamedTuple):
     beside: tuple[str, ...] = ()
 
 
-IMAGES = ("parrot.data.images", "parrot.data.rgb")
+IMAGES = ("parrot.data.images", "parrot.data.rgb", "parrot.io.archives")
 TOKENS = (
     *("parrot.constants", "parrot.data.conversations", "parrot.data.json_stream", "parrot.data.samples"),
     *("parrot.model.chat_template", "parrot.model.processing_parrot"),

@@ -75,7 +75,7 @@ def samples(entry: ConversationSet, reading: Reading, images: bool = True) -> It
         if found is None and name in lost:
             continue
         if found is None and images and "image" in sample:
-            found = image_fault(entry.images, sample["image"])
+            found = image_fault(entry, sample["image"])
         if found is None:
             yield sample
         else:
@@ -131,7 +131,7 @@ def _row(entry: ConversationSet, sample: dict[str, Any], input_ids: list[int], l
         "id": str(sample["id"]),
         "language": entry.language,
         "source": entry.file,
-        "image": str(Path(entry.images, sample["image"])) if "image" in sample else None,
+        "image": entry.image_path(sample["image"]) if "image" in sample else None,
         "input_ids": input_ids,
         "labels": labels,
         "length": len(input_ids),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from parrot.config.staleness import key
 from parrot.errors import UserError
+from parrot.io.archives import find, open_archive
 from parrot.io.digests import file_sha256, read_record, tell, write_record
-from parrot.io.files import atomic_path
+from parrot.io.files import atomic_path, split_path
 
 READERS = 8  # threads that read image files
 
@@ -109,7 +111,7 @@ def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
 
     def digest(path: str) -> str:
         state = _state(path)
-        return before[path][1] if path in before and before[path][0] == state else file_sha256(path)
+        return before[path][1] if path in before and before[path][0] == state else _sha256(path)
 
     paths = list(paths)
     with ThreadPoolExecutor(READERS) as pool:
@@ -122,6 +124,14 @@ def remember(digests: dict[str, str], known: Path) -> None:
     write_record(known, before | {path: [_state(path), digest] for path, digest in digests.items()})
 
 
+def _sha256(path: str) -> str:
+    through = split_path(path)
+    return hashlib.sha256(open_archive(through[0]).read(through[1])).hexdigest() if through else file_sha256(path)
+
+
 def _state(path: str) -> list[int]:
+    member = find(path)
+    if member is not None:
+        return [member.size, member.crc, member.offset]
     found = os.stat(path)
     return [found.st_size, found.st_mtime_ns]

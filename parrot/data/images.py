@@ -16,6 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from parrot.config.limits import limits
 from parrot.data.rgb import TRAITS, check, to_rgb
 from parrot.errors import UserError
+from parrot.io.archives import open_archive
+from parrot.io.files import split_path
 
 # What data sets and benchmarks hold. Decoders of rarer formats run other programs, or fail in ways of their own.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
@@ -31,7 +33,7 @@ class Inspection(NamedTuple):
 
 
 def open_rgb(source: str | Path | BytesIO, where: str) -> Image.Image:
-    """Return an image file as 8-bit RGB, as the file means its pixels (`to_rgb`).
+    """Return an image file, which may lie in an archive, as 8-bit RGB, as the file means its pixels (`to_rgb`).
 
     Raises:
         UserError: it is missing, corrupt or larger than `limits.image_megapixels`. The line begins with `where`.
@@ -71,6 +73,9 @@ def fault(path: str | Path, where: str) -> str | None:
 @contextmanager
 def _opened(source: str | Path | BytesIO, where: str) -> Iterator[Image.Image]:
     with _refused(where):
+        if not isinstance(source, BytesIO) and (through := split_path(str(source))):
+            archive, name = through
+            source = BytesIO(open_archive(archive).read(name))
         # A named pipe would be waited for.
         if not isinstance(source, BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):
             raise UserError(f"{where}: expected a file, found a folder, pipe or device")

@@ -13,7 +13,8 @@ from parrot.config.catalog import ConversationSet, Fault
 from parrot.config.limits import limits
 from parrot.constants import IMAGE_TOKEN
 from parrot.errors import UserError
-from parrot.io.files import check_regular
+from parrot.io.archives import find
+from parrot.io.files import check_regular, split_path
 
 SPEAKERS = ("system", "human", "gpt")
 NAMED = 3  # samples of one fault that an error names
@@ -87,9 +88,19 @@ def fault(sample: Any) -> Found | None:
     return next(_faults(sample), None)
 
 
-def image_fault(folder: str, name: str) -> Found | None:
-    """Why `name` is no image file within `folder`; its pixels are not looked at."""
+def image_fault(entry: ConversationSet, image: str) -> Found | None:
+    """Say why a sample's `image` is no file within its folder or archive; its pixels are not looked at."""
+    place = entry.place_of(image)
+    if place is None:
+        known = " or ".join(entry.image_places)
+        return Found("image", f"image: expected a path that begins with {known} (images), found {image}")
+    folder, name = place
     path = Path(folder, name)
+    if split_path(str(path)):
+        member = find(str(path))
+        if member is not None and member.size:
+            return None
+        return Found("image", f"image: {path} is {'missing' if member is None else 'empty'}")
     try:
         check_regular(path)
     except UserError as error:

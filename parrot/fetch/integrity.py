@@ -251,7 +251,7 @@ def _rows(entry: ConversationSet, reader: Reader | None, reading: Reading) -> It
     """Id, image file and supervised tokens of each sample that can be used."""
     if reader is None:
         for sample in samples(entry, reading):
-            yield str(sample["id"]), str(Path(entry.images, sample["image"])) if "image" in sample else None, 0
+            yield str(sample["id"]), entry.image_path(sample["image"]) if "image" in sample else None, 0
         return
     for block in blocks(entry, *reader, reading):
         yield from zip(*(block[name].to_pylist() for name in ("id", "image", "supervised")), strict=True)

@@ -25,6 +25,7 @@ from parrot.errors import UserError, naming
 
 SECONDS_BETWEEN_TRIES = (0.1, 0.5, 2.0)
 CHUNK = 1 << 24  # bytes
+ARCHIVES = (".zip", ".tar")  # whose members `parrot.io.archives` reads
 Result = TypeVar("Result")
 NETWORK = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "panfs", "glusterfs", "afs", "wekafs", "9p"}
@@ -63,6 +64,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """Return a new name in the folder of `path`, which may itself be as long as a name can be."""
     return path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}.partial{path.suffix[:10]}")
+
+
+def split_path(path: str) -> tuple[str, str] | None:
+    """Return the archive that `path` goes through and the member's name; None where it goes through none."""
+    for suffix in ARCHIVES:
+        start = path.find(f"{suffix}/")
+        while start >= 0:
+            archive = path[: start + len(suffix)]
+            if os.path.isfile(archive):
+                return archive, path[len(archive) + 1 :]
+            start = path.find(f"{suffix}/", start + 1)
+    return None
 
 
 def make_folder(path: Path) -> None:

@@ -122,7 +122,7 @@ def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
     match entry:
         case ConversationSet():
             yield entry.file, source
-            yield entry.images, source if source == "composed" else "local"
+            yield from ((place, source if source == "composed" else "local") for place in entry.image_files)
         case BackboneFolder():
             yield f"{entry.path}/config.json", source
         case Benchmark():

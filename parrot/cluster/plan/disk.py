@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,9 @@ def _data(costs: Costs, runs: Iterable[Run]) -> int:
     images = sum(
         entry.estimate.gigabytes * GIGABYTE
         for entry in entries.values()
-        if isinstance(entry, ConversationSet) and entry.estimate is not None and not Path(entry.images).is_dir()
+        if isinstance(entry, ConversationSet)
+        and entry.estimate is not None
+        and not all(map(os.path.exists, entry.image_files))
     )
     missing = [
         name for name, entry in entries.items() if isinstance(entry, BackboneFolder) and not Path(entry.path).is_dir()
