@@ -1,4 +1,4 @@
-"""Questions about one image: the model is loaded and the image encoded once, and every question stands alone."""
+"""Questions about one image: the model is loaded and the image encoded once, and every question is independent."""
 
 from __future__ import annotations
 

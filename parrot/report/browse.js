@@ -30,8 +30,8 @@ function fits(row, [name, value]) {
 }
 
 function filter() {
-  const asked = [...query()];
-  found = rows.filter((row) => asked.every((condition) => fits(row, condition)));
+  const conditions = [...query()];
+  found = rows.filter((row) => conditions.every((condition) => fits(row, condition)));
   show(0);
 }
 
@@ -40,10 +40,10 @@ function show(number) {
   page = Math.min(Math.max(number, 0), pages - 1);
   list.replaceChildren(...found.slice(page * CARDS, (page + 1) * CARDS).map(card));
   const right = found.filter((row) => row.outcome === "right").length;
-  const told = right + found.filter(isWrong).length;
-  const share = told ? ` (${((100 * right) / told).toFixed(1)} %)` : "";
-  const answers = `${count(found.length)} of ${count(rows.length)} answers`;
-  document.getElementById("count").textContent = `${answers}, ${count(right)} right${share}`;
+  const graded = right + found.filter(isWrong).length;
+  const share = graded ? ` (${((100 * right) / graded).toFixed(1)} %)` : "";
+  const predictions = `${count(found.length)} of ${count(rows.length)} predictions`;
+  document.getElementById("count").textContent = `${predictions}, ${count(right)} right${share}`;
   document.getElementById("page").textContent = `page ${count(page + 1)} of ${count(pages)}`;
   // Not `disabled`, which would take the keyboard's focus away.
   document.getElementById("previous").setAttribute("aria-disabled", page === 0);
@@ -64,17 +64,17 @@ function card(row) {
   } else {
     part("img").remove();
   }
-  fill(part(".told"), row.image ? "" : row.scene, row.text_language);
-  part(".asked").lang = row.text_language;
-  part(".asked").dir = rtl.includes(row.text_language) ? "rtl" : "ltr";
+  fill(part(".scene"), row.image ? "" : row.scene, row.text_language);
+  part(".prompt").lang = row.text_language;
+  part(".prompt").dir = rtl.includes(row.text_language) ? "rtl" : "ltr";
   fill(part(".question"), row.question, row.text_language);
   fill(part(".hint"), row.hint, row.text_language);
   const choices = row.options.length ? row.options : [["", row.answer]];
   part(".options").append(...choices.map((choice) => option(row, choice)));
-  const said = row.prediction.trim();
-  part(".answer bdi").textContent = said ? row.prediction : "(no answer)";
-  part(".answer bdi").lang = said ? row.text_language : "en";
-  part(".answer b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
+  const empty = !row.prediction.trim();
+  part(".prediction bdi").textContent = empty ? "(no text)" : row.prediction;
+  part(".prediction bdi").lang = empty ? "en" : row.text_language;
+  part(".prediction b").textContent = `${MARKS[row.outcome] ?? "✗"} ${word(row, "outcome")}`;
   experts(part(".experts"), row.weights);
   return element;
 }
@@ -127,9 +127,9 @@ function experts(element, weights) {
 
 /** Take the filters from the address, so that a view can be linked to; what no filter offers counts as "all". */
 function read() {
-  const asked = new URLSearchParams(location.hash.slice(1));
+  const given = new URLSearchParams(location.hash.slice(1));
   for (const field of form.querySelectorAll("select, input")) {
-    field.value = asked.get(field.name) ?? "";
+    field.value = given.get(field.name) ?? "";
     if (field.selectedIndex === -1) field.value = "";
   }
   filter();

@@ -26,11 +26,11 @@ FILTERS = {
     "benchmark": "Benchmark",
     "language": "Language",
     "category": "Question kind",
-    "image_source": "Images by",
+    "image_source": "Image source",
     "control": "Shown",
     "outcome": "Right or wrong",
 }
-OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, names no choice", "judged": "rated by a judge"}
+OUTCOMES = {"right": "right", "wrong": "wrong", "unmatched": "wrong, matches no option", "judged": "rated by a judge"}
 KNOWN: dict[str, Mapping[str, str]] = {
     "language": {code: language.name for code, language in LANGUAGES.items()},
     "category": WORDS,

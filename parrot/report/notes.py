@@ -64,7 +64,7 @@ def _gaps(score: Score, title: str) -> Iterator[str]:
     if score.incomplete:
         yield f"{where}: {score.incomplete:.0f} groups lack a rotation and count by the others."
     if score.rejected:
-        yield f"{where}: {score.rejected:.0f} rows were rejected and not asked, as listed beside the predictions."
+        yield f"{where}: {score.rejected:.0f} rows were rejected, as listed beside the predictions."
     uncounted = SCORINGS[score.scoring].uncounted
     if score.judge:
         yield f"{where}: rated by {score.judge}."

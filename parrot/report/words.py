@@ -9,7 +9,7 @@ from parrot.config.catalog import Benchmark
 WORDS = {
     "non_english": "non-English mean",
     "all": "all images",
-    "image_source": "Images",
+    "image_source": "Image source",
     "run": "Run",
     "kind": "Question kind",
     "l2-category": "Ability (l2-category)",
@@ -21,7 +21,7 @@ WORDS = {
     "p_holm": "p, adjusted",
     "same_different": "same or different",
     "yes_no": "yes or no",
-    "fine_naming": "naming among near kin",
+    "fine_naming": "naming among similar concepts",
     "four_option": "all four-option kinds",
     "easy": "easy distractors",
     "hard": "hard distractors (same subgroup)",
@@ -31,8 +31,8 @@ WORDS = {
     "shuffled": "with a wrong image",
     "text": "image replaced by its name",
     "text_before": "image replaced by its name, before stage 2",
-    "unmatched": "answers that match no option",
-    "other_language": "right answers in another language",
+    "unmatched": "predictions that match no option",
+    "other_language": "right options in another language",
 }
 
 

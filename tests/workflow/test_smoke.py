@@ -81,7 +81,7 @@ def test_every_run_has_its_answers_on_a_page(smoke):
     for run in ("parrot", "english"):
         page = (smoke / f"results/mini/{run}/predictions.html").read_text(encoding="utf-8")
         # 160 questions under three controls and 224 rotations, in six languages.
-        assert f"All {6 * (3 * 160 + 224):,} answers." in page
+        assert f"All {6 * (3 * 160 + 224):,} predictions." in page
 
 
 def test_runs_are_in_mlflow(smoke):

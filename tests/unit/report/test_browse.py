@@ -159,22 +159,22 @@ def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
     seen = json.loads(Elements(driven(page, STEPS, tmp_path)).texts["seen"][0])
     # In English all answers are right; else 12 of 16 with the image, 2 with a wrong one, 14 in words.
     mmmb, mmbench = (16 + 5 * 12) + 6 * 2 + 6 * 14, 16 + 5 * 12
-    everything = f"{TOTAL} of {TOTAL} answers, {mmmb + mmbench} right ({100 * (mmmb + mmbench) / TOTAL:.1f} %)"
+    everything = f"{TOTAL} of {TOTAL} predictions, {mmmb + mmbench} right ({100 * (mmmb + mmbench) / TOTAL:.1f} %)"
     assert seen == [
         [everything, "page 1 of 16", 24],
         [everything, "page 2 of 16", 24],
         [everything, "page 1 of 16", 24],
         [everything, "page 1 of 16", 24],
-        [f"288 of {TOTAL} answers, {mmmb} right ({100 * mmmb / 288:.1f} %)", "page 1 of 12", 24],
-        [f"96 of {TOTAL} answers, 76 right (79.2 %)", "page 1 of 4", 24],
-        [f"16 of {TOTAL} answers, 12 right (75.0 %)", "page 1 of 1", 16],
-        [f"4 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 4],
-        [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
-        [f"16 of {TOTAL} answers, 12 right (75.0 %)", "page 1 of 1", 16],
-        [f"8 of {TOTAL} answers, 4 right (50.0 %)", "page 1 of 1", 8],
+        [f"288 of {TOTAL} predictions, {mmmb} right ({100 * mmmb / 288:.1f} %)", "page 1 of 12", 24],
+        [f"96 of {TOTAL} predictions, 76 right (79.2 %)", "page 1 of 4", 24],
+        [f"16 of {TOTAL} predictions, 12 right (75.0 %)", "page 1 of 1", 16],
+        [f"4 of {TOTAL} predictions, 0 right (0.0 %)", "page 1 of 1", 4],
+        [f"2 of {TOTAL} predictions, 0 right (0.0 %)", "page 1 of 1", 2],
+        [f"16 of {TOTAL} predictions, 12 right (75.0 %)", "page 1 of 1", 16],
+        [f"8 of {TOTAL} predictions, 4 right (50.0 %)", "page 1 of 1", 8],
         # The last question of each image source is answered in English.
-        [f"2 of {TOTAL} answers, 0 right (0.0 %)", "page 1 of 1", 2],
-        [f"0 of {TOTAL} answers, 0 right", "page 1 of 1", 0],
+        [f"2 of {TOTAL} predictions, 0 right (0.0 %)", "page 1 of 1", 2],
+        [f"0 of {TOTAL} predictions, 0 right", "page 1 of 1", 0],
         [everything, "page 1 of 16", 24],
     ]
 
@@ -183,8 +183,8 @@ def test_filters_count_and_pages_turn(page: Path, tmp_path: Path) -> None:
 def test_a_view_opens_by_its_address_and_arabic_runs_right_to_left(page: Path) -> None:
     address = f"{page.as_uri()}#benchmark=MMMB&control=none&language=ar&outcome=unmatched&image_source=nobody"
     shown = Elements(rendered(address))
-    assert shown.texts["count"] == [f"2 of {TOTAL} answers, 0 right (0.0 %)"]
-    asked = [given for given in shown.all("div") if given.get("class") == "asked"]
+    assert shown.texts["count"] == [f"2 of {TOTAL} predictions, 0 right (0.0 %)"]
+    asked = [given for given in shown.all("div") if given.get("class") == "prompt"]
     assert [(given["lang"], given["dir"]) for given in asked] == [("ar", "rtl")] * 2
     assert shown.texts["question"] == [tiny_results.QUESTIONS["ar"]] * 2
     alts = [given["alt"] for given in shown.all("img")]
@@ -223,7 +223,7 @@ def test_translated_questions_run_as_english_does(root: Path, settings: BrowseSt
     stage = settings.model_copy(update={"translator": "parallel_rows"})
     write(stage, root / "results/parrot/predictions", tmp_path / "page.html")
     shown = Elements(rendered(f"{(tmp_path / 'page.html').as_uri()}#language=ar&control=none&category=naming"))
-    asked = [given for given in shown.all("div") if given.get("class") == "asked"]
+    asked = [given for given in shown.all("div") if given.get("class") == "prompt"]
     assert {(given["lang"], given["dir"]) for given in asked} == {("en", "ltr")}
     assert len([text for text in shown.texts["label"] if "Arabic" in text and "translated" in text]) == len(asked) == 16
 
@@ -240,7 +240,7 @@ def test_texts_are_shown_as_they_are_whatever_they_hold(root: Path, settings: Br
     write(settings, folder, tmp_path / "predictions.html")
     # The page's policy would stop a script; that none is made must hold without it.
     shown = Elements(driven(tmp_path / "predictions.html", "", tmp_path))
-    assert shown.texts["title"] == ["Answers of parrot, tiny scale"]
+    assert shown.texts["title"] == ["Predictions of parrot, tiny scale"]
     assert len(shown.all("script")) == 3
     assert all((given.get("src") or "").startswith("data:image/webp;base64,") for given in shown.all("img"))
     assert HOSTILE in shown.texts["question"]
@@ -261,10 +261,10 @@ def test_the_page_asks_nothing_of_the_network_and_labels_its_fields(page: Path) 
     fields = re.findall(r"<(?:select|input)", text)
     assert len(fields) == len(re.findall(r"<label>[^<]+\n<(?:select|input)", text)) == 7
     for words in (
-        "All 384 answers.",
+        "All 384 predictions.",
         "matcher <code>current</code>",
         "postprocess <code>vlmevalkit</code>",
-        "MMBench_dev stands alone",
+        "MMBench_dev counts alone",
     ):
         assert words in text
 
@@ -303,7 +303,7 @@ def test_a_bounded_page_shows_whole_questions_the_same_for_every_run(
     for run in ("parrot", "english"):
         write(few.model_copy(update={"run": run}), root / f"results/{run}/predictions", tmp_path / f"{run}.html")
         rows = embedded(tmp_path / f"{run}.html")["rows"]
-        assert f"<b>{len(rows)} of 384 answers</b>" in (tmp_path / f"{run}.html").read_text(encoding="utf-8")
+        assert f"<b>{len(rows)} of 384 predictions</b>" in (tmp_path / f"{run}.html").read_text(encoding="utf-8")
         assert 100 - 18 < len(rows) <= 100
         kept.append([(row["benchmark"], row["language"], row["control"], row["index"]) for row in rows])
     assert kept[0] == kept[1]
@@ -397,7 +397,7 @@ def test_questions_without_options_show_their_answer_and_rated_ones_are_not_righ
     found = [row["outcome"] for row in embedded(tmp_path / "page.html")["rows"]]
     assert found == ["right", "wrong", "unmatched", "judged"]
     shown = Elements(rendered((tmp_path / "page.html").as_uri()))
-    assert shown.texts["count"] == ["4 of 4 answers, 1 right (33.3 %)"]
+    assert shown.texts["count"] == ["4 of 4 predictions, 1 right (33.3 %)"]
     assert shown.texts["note"] == ["(right answer)"] * 3 + ["(reference answer)"]
     assert "experts" not in shown.texts
 
@@ -412,7 +412,7 @@ def test_rows_that_were_not_asked_are_counted_and_may_still_be_shown_by_others(
     write_list([Rejection(1, "1", "shuffled: expected the index of another row")], list_file(path))
     sign(tmp_path / "predictions", *settings.benchmarks)
     write(settings, tmp_path / "predictions", tmp_path / "page.html")
-    assert "Rows that could not be asked: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Rows that could not be predicted: 1;" in (tmp_path / "page.html").read_text(encoding="utf-8")
     rows = embedded(tmp_path / "page.html")["rows"]
     assert len(rows) == TOTAL - 1
     # Question 0 was asked with the image of question 1.

@@ -347,9 +347,9 @@ def test_a_table_by_ability_or_kind_says_on_the_page_what_it_divides_by(built: P
     by_kind, by_ability = (
         text.split(f'<h2 id="{name}">')[1].split("</section>")[0] for name in ("kinds", "l2_categories")
     )
-    assert "how close the wrong options are" in by_kind
+    assert "how similar the distractors are" in by_kind
     assert "Categories that ask for the same ability" in by_ability
-    assert "how close the wrong options are" not in by_ability
+    assert "how similar the distractors are" not in by_ability
 
 
 def test_published_values_are_the_papers_own(built: Path) -> None:
