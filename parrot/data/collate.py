@@ -60,6 +60,7 @@ class Collator:
         self.features = features
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate rows into one batch."""
         rows = [self._truncate(row) for row in rows]
         batch = _packed(rows) if self.packed else _padded(rows, self.processor.tokenizer.pad_token_id)
         with_image = [row for row in rows if row["image"]]

@@ -42,6 +42,7 @@ class Reading:
         self.names: dict[Kind, list[str]] = {}  # of the first ones
 
     def add(self, sample: str, found: Found) -> None:
+        """Record a sample's fault."""
         self.lines.setdefault(found.kind, []).append(f"{sample}: {found.why}")
         names = self.names.setdefault(found.kind, [])
         if len(names) < NAMED:

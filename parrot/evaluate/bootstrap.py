@@ -108,7 +108,7 @@ def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0
 
 
 def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
-    """The first of `runs`, minus the second where there is one."""
+    """Return the first of `runs`, minus the second where there is one."""
     runs = [dict(sorted(run.items())) for run in runs]
     questions, hits = _aligned(runs)
     if len({tuple(run) for run in runs}) == 1:
@@ -140,7 +140,7 @@ def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
 
 
 def _aligned(runs: Sequence[BySeed]) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The questions' languages and images (Q rows), and each run's hits (Q, seeds)."""
+    """Return the questions' languages and images (Q rows), and each run's hits (Q, seeds)."""
     keys = ["language", "index"]
     tables = [[items.sort_values(keys, ignore_index=True) for items in run.values()] for run in runs]
     first = tables[0][0]
@@ -169,7 +169,7 @@ def _by_seed(
 
 
 def _seed_effects(observed: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """What each seed adds to the mean over seeds, (seeds,), from its `observed` result and those over images.
+    """Return what each seed adds to the mean over seeds, (seeds,), from its `observed` result and those over images.
 
     Results at several seeds differ by chance even where seeds do not matter, and that chance is in the resampling of
     images already. So the effects are shrunk to the variance that it does not explain.

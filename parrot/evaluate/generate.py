@@ -118,7 +118,7 @@ def use_accelerator(
 
 
 def end_tokens(model: ParrotForConditionalGeneration) -> Tensor:
-    """The tokens that end a turn, (E,)."""
+    """Return the tokens that end a turn, (E,)."""
     ends = model.generation_config.eos_token_id
     assert ends is not None, "a model that predicts needs generation_config.eos_token_id"
     return torch.tensor(ends, device=model.device).flatten()
@@ -223,6 +223,7 @@ class Progress:
             self.bar.refresh()
 
     def add(self, count: int) -> None:
+        """Count more items as done."""
         self.done += count
         if self.bar is not None:
             self.bar.update(count)

@@ -62,7 +62,7 @@ def grade(
 def stored_answers(
     predictions: pd.DataFrame, language: Language, conventions: Conventions, sentences: Mapping[Language, str]
 ) -> list[str]:
-    """The answers as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
+    """Return the predictions as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
     if conventions.postprocess == "none":
         return list(predictions["prediction"])
     reads = conventions.missing_values == "vlmevalkit"
@@ -73,7 +73,7 @@ def stored_answers(
 
 
 def prompt_language_of(language: Language, conventions: Conventions) -> Language:
-    """The language in which the rows of a file in `language` were asked, and hold their texts as predictions."""
+    """Return the language of the prompts of a file in `language`, which its predictions' texts have too."""
     return language if conventions.translator == "none" else "en"
 
 

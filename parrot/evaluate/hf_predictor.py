@@ -41,6 +41,7 @@ class HFPredictor:
 
     @property
     def images_at_once(self) -> int:
+        """See `Predictor`."""
         return IMAGES_AT_ONCE
 
     def prepare(self, items: Sequence[Item]) -> list[Item]:

@@ -57,7 +57,7 @@ Rate = Callable[[pd.DataFrame, str], list[Ratings | None]]
 
 
 def read_ratings(review: str) -> Ratings | None:
-    """The two numbers of a review's first line; None where it holds anything else or a number beyond 1 to 10."""
+    """Return the two numbers of a review's first line; None where it holds anything else or a number beyond 1 to 10."""
     found = RATING.fullmatch(review.strip().split("\n")[0])
     if not found:
         return None
@@ -77,7 +77,7 @@ def review(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[Rating
 
 
 def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]:
-    """The judge's review of every row, from the file `kept` where it is there, and then written to it."""
+    """Return the judge's review of every row, from the file `kept` where it is there, and write them to it."""
     known = {(row["judge"], row["request_sha256"]): row["review"] for row in _kept(kept)}
     requests = [_request(row, judge) for row in records(table)]
     salt = f"{judge.temperature}\n{SYSTEM}\n"
@@ -97,7 +97,7 @@ def _reviews(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[str]
 
 
 def _kept(path: Path) -> list[dict[str, str]]:
-    """The reviews in `path` that are as they were written; how many are not is told in a line."""
+    """Read the reviews in `path` that are as they were written; report in one line how many are not."""
     rejected: list[Rejection] = []
     try:
         rows = records(read_tsv(path, COLUMNS, rejected)) if path.exists() else []

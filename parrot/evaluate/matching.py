@@ -32,7 +32,7 @@ STOPS = 32
 
 
 def infer(prediction: str, choices: Mapping[str, str], matcher: Matcher = "current") -> str | None:
-    """The option letter that `prediction` names, ``"Z"`` for a refusal, None when nothing can be inferred.
+    """Return the option letter that `prediction` names, ``"Z"`` for a refusal, None when nothing can be inferred.
 
     `choices` maps the offered letters to their texts. A letter is looked for first, then an option's text.
     """

@@ -38,7 +38,7 @@ def wrapper_answer(raw: str, query: str) -> str:
 
 
 def _after(text: str, leads: tuple[str, ...]) -> str:
-    """What follows the first place of the first of `leads` that occurs, in any case; `text` where none does.
+    """Return what follows the first place of the first of `leads` that occurs, in any case; `text` where none does.
 
     The place is counted in the lower-cased text, as the wrapper does: a letter that grows there (the Turkish dotted
     capital I becomes two characters) shifts the cut.

@@ -58,7 +58,7 @@ def remove_manifest(folder: Path) -> None:
 def predicted(
     table: pd.DataFrame, source_sha256: str, language: Language, control: Control, rejected: int
 ) -> Predicted:
-    """What the manifest says of predictions `table`, whose benchmark file had the digest `source_sha256`."""
+    """Describe predictions `table`, whose benchmark file had the digest `source_sha256`, as the manifest does."""
     return Predicted(
         benchmark_sha256=source_sha256,
         language=language,
@@ -80,7 +80,7 @@ def benchmark_sha256(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of `folder`; UserError, with the cure, where there is none or it is malformed."""
+    """Read the manifest of `folder`; UserError, with the cure, where there is none or it is malformed."""
     path = folder / "manifest.json"
     if not folder.is_dir():
         raise UserError(f"{folder}: cannot be read: no such folder; expected a run's predictions")
@@ -100,7 +100,7 @@ def read_predictions(
     control: Control = "none",
     required: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """The answers in `folder` to a benchmark's file in `language` under `control`; every cell is a string.
+    """Read the predictions in `folder` for a benchmark's file in `language` under `control`; every cell is a string.
 
     UserError, with the cure, unless they are all that were given to the benchmark file as it is, row by row, and have
     the columns `required`.
@@ -171,5 +171,5 @@ def _changed(table: pd.DataFrame, benchmark: Benchmark, language: Language, sour
 
 @cache
 def _sha256(path: Path, size: int, modified: int) -> str:
-    """A file's digest, computed once as long as the file stays as it is."""
+    """Return a file's digest, computed once as long as the file stays as it is."""
     return file_sha256(path)

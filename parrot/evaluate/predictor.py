@@ -35,6 +35,7 @@ class GenerationSettings:
 
     @property
     def greedy(self) -> bool:
+        """True without beams and sampling."""
         return self.num_beams == 1 and not self.do_sample
 
     def over(self, suggested: GenerationConfig) -> GenerationConfig:

@@ -33,13 +33,13 @@ Settings = TypeVar("Settings", bound=StrictModel)
 
 
 def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
-    """A run's settings with the benchmark's own prompt_language, where its entry has one."""
+    """Return a run's settings with the benchmark's own prompt_language, where its entry has one."""
     own = benchmark.prompt_language
     return settings if own is None else settings.model_copy(update={"prompt_language": own})
 
 
 def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) -> Mapping[Language, str]:
-    """The closing sentences of a benchmark's prompts, by language; UserError where one that is needed is missing."""
+    """Return the closing sentences of a benchmark's prompts, by language; UserError where a needed one is missing."""
     sentences = benchmark.instruction or LETTER_INSTRUCTION
     in_english = as_asked(benchmark, settings).prompt_language == "group" or settings.translator != "none"
     needed: tuple[Language, ...] = ("en",) if in_english else tuple(benchmark.files)
@@ -56,7 +56,7 @@ def build_prompt(
     prompt_language: PromptLanguage = "dataset",
     template: str = KINDS["multiple_choice"].template,
 ) -> str:
-    """``[hint\\n]question\\nA. ...\\n<instruction>`` of one row, or another `template`.
+    r"""``[hint\n]question\nA. ...\n<instruction>`` of one row, or another `template`.
 
     The instruction is in the row's language (`dataset`) or, as VLMEvalKit does when it is run on a group's name such as
     MMMB, in English (`group`). Either way any Chinese character in the row selects the Chinese one. A row without

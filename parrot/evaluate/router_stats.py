@@ -37,11 +37,12 @@ class Routing:
 
     @property
     def experts(self) -> int:
+        """The number of experts."""
         return self.weights.shape[-1]
 
 
 def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") -> Routing:
-    """The routing that the predictions of `benchmark` in `folder` hold, in all languages of the benchmark.
+    """Read the routing from the predictions of `benchmark` in `folder`, in all languages of the benchmark.
 
     UserError when a file is missing or malformed, or the languages differ in questions or number of experts.
     """
@@ -63,7 +64,7 @@ def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") 
 
 
 def _read(benchmark: Benchmark, language: Language, folder: Path, control: Control) -> pd.DataFrame:
-    """The rows of a file: question, kind, image and weights."""
+    """Return the rows of a file: question, kind, image and weights."""
     path = prediction_file(folder, benchmark.files[language], control)
     table = read_predictions(benchmark, language, folder, control, ("router_weights",))
     weights = [_parse(text, path, index) for index, text in zip(table["index"], table["router_weights"], strict=True)]
@@ -179,6 +180,6 @@ def by_kind(
 
 
 def _against_chance(bits: np.ndarray) -> Information:
-    """The first value, measured, against all the others, by permuted labels."""
+    """Compare the first value, measured, with all the others, by permuted labels."""
     measured, *permuted = bits
     return Information(float(measured), float(np.mean(permuted)), float(np.percentile(permuted, PERCENTILE)))

@@ -43,7 +43,7 @@ Rows that cannot be translated are left out and added to the list; with None for
 
 
 def translator(settings: PredictSettings, work: Path) -> Translate | None:
-    """The run's translator; None where its questions are asked as they are."""
+    """Return the run's translator; None where its questions are not translated."""
     if settings.translator == "none":
         return None
     if settings.translator == "parallel_rows":
@@ -61,7 +61,7 @@ def translator_key(model: BackboneFolder) -> str:
 def parallel_rows(
     table: pd.DataFrame, benchmark: Benchmark, language: Language, rejected: list[Rejection] | None = None
 ) -> pd.DataFrame:
-    """The texts of the English rows with the same indices: what a perfect translator would say.
+    """Return the texts of the English rows with the same indices, as a perfect translator would word them.
 
     A row cannot be translated where there is no such English row, it is rejected, or has another right answer.
     UserError where there is no English file.
@@ -112,7 +112,7 @@ class Translations:
         return table.assign(**{name: table[name].map(english) for name in TEXTS if name in table})
 
     def missing(self, table: pd.DataFrame, language: Language) -> set[str]:
-        """The lines of `table` that were not translated yet."""
+        """Return the lines of `table` that were not translated yet."""
         return set(lines(table)) - self.known[language].keys()
 
 
@@ -177,7 +177,7 @@ def load_translator(folder: str | Path) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def _translate(model: Any, tokenizer: Any, lines: list[str], language: Language) -> tuple[list[str], int]:
-    """The lines in English, by beams if the release says so, and how many of them did not end."""
+    """Return the lines in English, by beams if the release says so, and how many of them did not end."""
     tokenizer.src_lang = LANGUAGES[language].nllb
     inputs = tokenizer(lines, padding=True, return_tensors="pt").to(model.device)
     english = tokenizer.convert_tokens_to_ids(LANGUAGES["en"].nllb)

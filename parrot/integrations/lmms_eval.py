@@ -59,7 +59,7 @@ class Parrot(lmms):
         self.where = pretrained
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        """The answer to each request, cut before the first of the task's stopping strings."""
+        """Generate for each request, and cut before the first of the task's stopping strings."""
         answers = [""] * len(requests)
         for places in self._batches(requests):
             settings = requests[places[0]].args[1]
@@ -120,6 +120,7 @@ class Parrot(lmms):
         return [image.convert("RGB") for image in found]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        """Refuse tasks of several rounds."""
         raise NotImplementedError("Parrot answers one turn; it takes tasks with output_type generate_until")
 
 

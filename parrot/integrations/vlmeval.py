@@ -61,7 +61,7 @@ class Parrot:
         return _type(dataset) in ("Y/N", "MCQ")
 
     def build_prompt(self, line: pd.Series, dataset: str) -> list[dict[str, str]]:
-        """The message that asks a data set's row: its text, then its images' files."""
+        """Return the message of a data set's row: its text, then its images' files."""
         if _type(dataset) == "Y/N":
             prompt = build_yes_no_prompt(str(line["question"]))
         else:
@@ -71,13 +71,13 @@ class Parrot:
         return [{"type": "text", "value": prompt}, *images]
 
     def generate(self, message: str | Message, dataset: str | None = None) -> str:
-        """What VLMEvalKit calls for each row: the answer to a message, or to a text without images."""
+        """Generate for a message, or for a text without images, as VLMEvalKit does for each row."""
         return self.generate_inner(
             [{"type": "text", "value": message}] if isinstance(message, str) else message, dataset
         )
 
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
-        """The answer to a message, shortened as the wrapper shortens it. UserError for an unreadable image."""
+        """Generate for a message, shortened as the wrapper shortens it. UserError for an unreadable image."""
         query, paths = prepare_inputs(message)
         (images,) = encode_unnamed(self.predictor, [[open_image(path, path) for path in paths]])
         language = self._language(dataset or "")
@@ -86,13 +86,13 @@ class Parrot:
         return wrapper_answer(prediction.strip(string.whitespace), query)
 
     def _language(self, dataset: str) -> Language | None:
-        """The language by which a data set's name ends, as it is written there: MMMB_cn, but not MMBench_DEV_CN."""
+        """Return the language at the end of a data set's name, in lower case: MMMB_cn, but not MMBench_DEV_CN."""
         ends = {language: f"_{LANGUAGES[language].file_suffix}" for language in self.instruction}
         return next((language for language, end in ends.items() if dataset.endswith(end)), None)
 
 
 def prepare_inputs(message: Message) -> tuple[str, list[str]]:
-    """The user's turn of a message, and its images' files.
+    """Return the user's turn of a message, and its images' files.
 
     One text with one image has it in front, on a line of its own; otherwise images stay where they are.
     """

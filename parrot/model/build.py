@@ -32,7 +32,7 @@ from parrot.model.weights import check, check_finite, headers_of, pretrained, un
 def build(
     settings: AlignSettings | TuneSettings, projector: Path | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[ParrotForConditionalGeneration, ParrotProcessor]:
-    """A model from its backbone folders, ready for the stage that `settings` are of, and its processor.
+    """Build a model from its backbone folders, ready for the stage that `settings` are of, and its processor.
 
     Stage 1 has no experts. Projector, router and experts are initialised by the run's seed, whatever was drawn
     before; `projector`, a folder that `save_projector` wrote, takes the initial one's place. A language model that
@@ -65,7 +65,7 @@ def build(
 
 
 def configuration(settings: AlignSettings | TuneSettings, vision: Any, language: Any) -> ParrotConfig:
-    """The model that a stage builds on backbones of these configurations; stage 1 has no experts.
+    """Build the model of a stage on backbones of these configurations; stage 1 has no experts.
 
     UserError for a setting that does not fit the backbones.
     """
@@ -101,7 +101,7 @@ def _assemble(
 
 
 def without_weights(config: ParrotConfig) -> ParrotForConditionalGeneration:
-    """A model on the meta device: modules and shapes, no memory."""
+    """Build a model on the meta device: modules and shapes, no memory."""
     with unsharded(), torch.device("meta"):
         return ParrotForConditionalGeneration(config)
 
@@ -179,7 +179,7 @@ def _projector_state(model: ParrotForConditionalGeneration) -> dict[str, torch.T
 
 
 def _vision_tower(folder: str | Path, dtype: torch.dtype) -> Any:
-    """The vision encoder of `folder`, which may hold its text encoder too."""
+    """Load the vision encoder of `folder`, which may hold its text encoder too."""
     config = read_config(Path(folder))
     config = getattr(config, "vision_config", config)
     return pretrained(MODEL_MAPPING[type(config)], folder, dtype, config=config)

@@ -1,10 +1,10 @@
-"""Chat formats, one row each: how conversations and questions are written as text.
+r"""Chat formats, one row each: how conversations and questions are written as text.
 
 `qwen`, whose last turn ends without the line feed that separates turns:
 
-    <|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n
-    <|im_start|>user\\n<image>\\n{question}<|im_end|>\\n
-    <|im_start|>assistant\\n{answer}<|im_end|>
+    <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n
+    <|im_start|>user\n<image>\n{question}<|im_end|>\n
+    <|im_start|>assistant\n{answer}<|im_end|>
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def load_processor(folder: str | Path) -> Any:
 
 
 def folders_of(folder: str | Path) -> list[Path]:
-    """The folders whose files make the model: `folder`, and for a released checkpoint its vision encoder's."""
+    """Return the folders whose files make the model: `folder`, and for a released checkpoint its vision encoder's."""
     folder = Path(folder)
     if model_type(folder) != RELEASED_TYPE:
         return [folder]

@@ -22,6 +22,7 @@ class ProjectorLayer(nn.Linear):
     """A linear layer that keeps torch's initialisation, uniform within 1/sqrt(fan_in), whatever the model's is."""
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights from uniform distributions within 1/sqrt(fan_in)."""
         for tensor in (self.weight, self.bias):
             uniform_by_fan_in(tensor, self.in_features, generator)
 
@@ -39,7 +40,7 @@ class ParrotProjector(nn.Module):
         self.linear_2 = ProjectorLayer(width, width) if config.projector_type == "mlp2x_gelu" else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, L, d_vision) -> (N, L, d)"""
+        """Project features, (N, L, d_vision) -> (N, L, d)."""
         hidden = self.linear_1(features.to(self.linear_1.weight.dtype))
         return hidden if self.linear_2 is None else self.linear_2(F.gelu(hidden))
 
@@ -61,6 +62,7 @@ class ParrotExperts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(shape))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights from uniform distributions within 1/sqrt(fan_in)."""
         _, inner, width = self.up_proj.shape
         if self.gate_proj is not None:
             uniform_by_fan_in(self.gate_proj, width, generator)
@@ -74,6 +76,7 @@ class ParrotExperts(nn.Module):
             visual: (N, L, d).
             weights: (N, num_experts), or (N, k) of the chosen.
             chosen: (N, k), the experts of each image.
+
         Returns:
             (N, L, d)
         """
@@ -115,8 +118,10 @@ class ParrotExperts(nn.Module):
 
 
 class Routed(NamedTuple):
-    """Guided visual tokens (N, L, d), and, (N, num_experts) float32 each: the weights that the experts got (0 for one
-    that was not used) and the router's probabilities, from which they differ only where some experts are chosen."""
+    """Guided visual tokens (N, L, d), the experts' weights and the router's probabilities, (N, num_experts) float32.
+
+    The weight of an expert that was not used is 0; weights differ from probabilities only where some are chosen.
+    """
 
     visual: Tensor
     weights: Tensor

@@ -20,8 +20,10 @@ FORWARD = 1  # parts of a product that prediction and recomputation need: its re
 
 
 class Sample(NamedTuple):
-    """Counts of one sample's text tokens (without visual ones), of those that the router reads, of the supervised ones,
-    and of its images."""
+    """One sample's counts.
+
+    Text tokens (without visual ones), those that the router reads, the supervised ones, and images.
+    """
 
     text: int
     prompt: int
@@ -30,8 +32,10 @@ class Sample(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Counts of a question's text tokens (without visual ones), of those that are generated, the one that ends the
-    answer included, and of its images."""
+    """One question's counts.
+
+    Text tokens (without visual ones), generated ones, the end token included, and images.
+    """
 
     text: int
     answer: int
@@ -124,7 +128,7 @@ def _experts(config: ParrotConfig) -> int:
 
 
 def _pooling(config: ParrotConfig, prompt: int) -> int:
-    """The class token's attention to the prompt, forward: scores, then the weighted sum, products of activations."""
+    """Count the class token's attention to the prompt, forward: scores, then the weighted sum of activations."""
     if config.router not in ("text", "shuffled_text"):
         return 0
     return 2 * _product(prompt, config.text_config.hidden_size)
@@ -141,7 +145,7 @@ def _language_model(config: ParrotConfig, sample: Sample | Question, linear: int
 
 
 def _answering(config: ParrotConfig, question: Question) -> int:
-    """A prompt, then one by one the tokens that come before the last: causal, so that together they cost the same."""
+    """Count a prompt, then the tokens before the last one by one: causal, so that together they cost the same."""
     read = question._replace(text=question.text + question.answer - 1)
     return _language_model(config, read, FORWARD, FORWARD)
 
@@ -165,7 +169,7 @@ def _head_width(config: ParrotConfig) -> int:
 
 
 def _lm_head(config: ParrotConfig, tokens: int) -> int:
-    """The logits of so many tokens."""
+    """Count the logits of so many tokens."""
     return _product(tokens, config.text_config.hidden_size * config.text_config.vocab_size)
 
 

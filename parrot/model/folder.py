@@ -76,7 +76,7 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
 
 
 def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
-    """What the folder of a model with `config` is: what is `meant`, or by default the first that fits.
+    """Return what the folder of a model with `config` is: what is `meant`, or by default the first that fits.
 
     UserError where it is none of a kind of ours, or not what is meant.
     """
@@ -89,7 +89,7 @@ def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
 
 
 def read_config(folder: Path) -> Any:
-    """The configuration of a model folder; no code of it runs. UserError where there is none that can be read."""
+    """Read the configuration of a model folder; no code of it runs. UserError where there is none that can be read."""
     path = folder / CONFIG
     check_file(path)
     fields = read_object(path)
@@ -184,7 +184,7 @@ def _translation_model(folder: Path, config: Any) -> None:
 
 
 def _image_text_to_text_model(folder: Path, config: Any) -> None:
-    """What all architectures have in common; the rest is found when processor and weights are loaded."""
+    """Check what all architectures have in common; the rest is found when processor and weights are loaded."""
     kind = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     if getattr(config, "quantization_config", None) is None:  # else tensors have other names and shapes
         check_weights(kind, folder, config, surplus=False)
@@ -213,7 +213,7 @@ def _parrot_model(folder: Path, config: ParrotConfig) -> None:
 
 
 def read_processor(folder: Path) -> ParrotProcessor:
-    """The processor of a Parrot model folder; UserError where files are missing or cannot be read."""
+    """Load the processor of a Parrot model folder; UserError where files are missing or cannot be read."""
     check_tokenizer_files(folder)
     image_settings(folder)
     try:
@@ -239,7 +239,7 @@ def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Pa
 
 
 def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """An image processor's settings and the file that they are in, of the two that transformers looks into."""
+    """Return an image processor's settings and their file, of the two that transformers looks into."""
     path = folder / PROCESSOR
     if os.path.lexists(path):
         check_file(path)

@@ -24,8 +24,11 @@ NEW_MODULES = (ProjectorLayer, ParrotRouter, ParrotExperts)  # modules that no p
 
 @dataclass
 class ParrotModelOutputWithPast(BaseModelOutputWithPast):
-    """Adds `router_weights`, (N_images, num_experts) float32, 0 for an expert that was not used; and
-    `router_balance`, the load-balancing loss before its coefficient. Both None without images or without experts."""
+    """Outputs with the router's.
+
+    `router_weights` is (N_images, num_experts) float32, 0 for an expert that was not used; `router_balance` is the
+    load-balancing loss before its coefficient. Both are None without images or without experts.
+    """
 
     router_weights: Tensor | None = None
     router_balance: Tensor | None = None
@@ -40,6 +43,8 @@ class ParrotCausalLMOutputWithPast(CausalLMOutputWithPast):
 
 
 class ParrotPreTrainedModel(PreTrainedModel):
+    """What transformers must know of all Parrot models."""
+
     config_class = ParrotConfig
     config: ParrotConfig
     base_model_prefix = "model"
@@ -53,8 +58,10 @@ class ParrotPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """No: all below is initialised by transformers.initialization. Of other custom code transformers cannot know
-        that, and initialises an encoder's missing weights more plainly inside of it than by themselves."""
+        """Return False: all below is initialised by transformers.initialization.
+
+        transformers cannot know that of custom code, and would initialise an encoder's missing weights by other rules.
+        """
         return False
 
     @torch.no_grad()
@@ -79,7 +86,7 @@ class ParrotPreTrainedModel(PreTrainedModel):
         return (inputs_embeds == embedding(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
     def _image_rows(self, is_image: Tensor, images: int) -> Tensor:
-        """The batch row of each of `images`, (images,).
+        """Return the batch row of each of `images`, (images,).
 
         ValueError unless the image tokens fit the images.
         """
@@ -110,7 +117,7 @@ class ParrotModel(ParrotPreTrainedModel):
         self.post_init()
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """The vision encoder's features: pixel_values (N, 3, S, S) -> (N, `config.num_image_tokens`, d_vision).
+        """Compute the vision encoder's features: pixel_values (N, 3, S, S) -> (N, `config.num_image_tokens`, d_vision).
 
         Hidden state `vision_feature_layer` of the encoder, without its closing norm, as `vision_feature_select` says.
         Layers above it are not run.
@@ -138,7 +145,7 @@ class ParrotModel(ParrotPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d)).
+        """Return encoder features (`last_hidden_state`) and their projection (`pooler_output`, (N, 1 + P, d)).
 
         With `output_hidden_states` or `output_attentions` those of the whole encoder, which then runs for them alone.
         """
@@ -236,6 +243,7 @@ class ParrotModel(ParrotPreTrainedModel):
             router_input_ids: (N, R), the text that each image's router reads instead of its row of `input_ids`, for
                 packed samples and the router `shuffled_text`; `router_mask` is then (N, R).
             language_ids: (N,), places in `config.languages`, for the router `language`.
+
         Raises:
             ValueError: image tokens and images do not match, or the router lacks what its kind needs.
         """
@@ -323,6 +331,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
             logits_to_keep: compute the last so many positions' logits only (0: all).
             num_items_in_batch: supervised tokens of all micro-batches of an optimiser step; the loss is divided by
                 it, by default by this batch's own count.
+
         Returns:
             `loss`: mean cross entropy over the supervised positions, the only ones whose logits it computes, and in
                 training `config.router_balance` times the load-balancing loss, by the batch's share of those positions.
@@ -384,6 +393,7 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
+        """Prepare a step's inputs; images and router inputs enter with the prompt alone."""
         # An assistant's first step is called a later one, which would leave out the images.
         first = is_first_iteration or (past_key_values is not None and not past_key_values.get_seq_length())
         given = {"inputs_embeds": inputs_embeds, "past_key_values": past_key_values, "is_first_iteration": first}
@@ -401,8 +411,10 @@ class ParrotForConditionalGeneration(ParrotPreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor | None, dict[str, Any]]:
-        """Beams: keep images, and what their routers read, in the order of their tokens. The prompt is what they read
-        by default: without a cache every step routes again, and is not to read the answer."""
+        """For beams, keep images and their router inputs in the order of their tokens.
+
+        Routers read the prompt by default: without a cache every step routes again, and must not read the answer.
+        """
         names = ["pixel_values", "image_features", "language_ids"]
         if kwargs.get("router_input_ids") is not None:
             names += ["router_input_ids", "router_mask"]

@@ -34,7 +34,7 @@ def processor_of(
     vision_feature_select: Literal["cls_patch", "patch"],
     **image_reading: Any,
 ) -> ParrotProcessor:
-    """The processor of a model on these backbone folders, with fields of its image processor; no weights are read."""
+    """Make the processor of a model on these backbone folders, with fields of its image processor, without weights."""
     vision = AutoConfig.from_pretrained(vision_tower)
     vision = getattr(vision, "vision_config", vision)
     config = ParrotConfig(vision_config=vision, vision_feature_select=vision_feature_select, num_experts=0)
@@ -46,7 +46,7 @@ def processor_of(
 
 
 def image_processor_of(vision_tower: str | Path, vision: Any, **image_reading: Any) -> ParrotImageProcessor:
-    """The image processor of an encoder's folder, `vision` being the encoder's configuration."""
+    """Make the image processor of an encoder's folder, `vision` being the encoder's configuration."""
     # SigLIP's settings say nothing of a crop, since it has none; CLIP's default would cut its images.
     without_crop = {"do_center_crop": False} if isinstance(vision, SiglipVisionConfig) else {}
     return ParrotImageProcessor.from_pretrained(vision_tower, **without_crop, **image_reading)
@@ -108,7 +108,7 @@ class ParrotProcessor(ProcessorMixin):
         return self.tokenizer.convert_tokens_to_ids(self.chat.turn_end)
 
     def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
-        """The inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
+        """Return the inputs of the model's `forward` and `generate`; see `ProcessorMixin.__call__`."""
         batch = super().__call__(*args, **kwargs)
         if self.router_text == "user":
             read = [self.router_reads(ids) for ids in batch["input_ids"]]
@@ -121,10 +121,11 @@ class ParrotProcessor(ProcessorMixin):
         return [self.languages.index(language) for language in languages if language] if known else None
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """Return the image tokens of one image; see `ProcessorMixin`."""
         return IMAGE_TOKEN * self.num_image_tokens
 
     def format_prompt(self, query: str, preface: str = "") -> str:
-        """The text that asks `query`, for `encode` or for this processor's `text`; see `ChatFormat.format_prompt`."""
+        """Return the prompt of `query`, for `encode` or for this processor's `text`; see `ChatFormat.format_prompt`."""
         return self.start + self.chat.format_prompt(query, preface)
 
     def encode(self, text: str) -> list[int]:
@@ -188,6 +189,7 @@ class ParrotProcessor(ProcessorMixin):
             rows: token ids and labels (None: all is prompt) of the batch's rows, as they are padded on `side`.
             instead: the rows that the router of each of N images reads in its own row's stead; None: its own row.
             languages: of each image's row, (N,); None: unknown.
+
         Returns:
             `router_mask`, (B, T) bool; or with `instead` `router_input_ids` and `router_mask`, (N, R), one token for
             the model's blank image where N is 0. And `language_ids`, (N,), unless N is 0 or a language is none that

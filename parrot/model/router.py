@@ -57,6 +57,7 @@ class ParrotRouter(nn.Module):
         self.register_parameter("weight", weight)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights from uniform distributions within 1/sqrt(fan_in)."""
         if self.weight is not None:
             uniform_by_fan_in(self.weight, self.weight.shape[-1], generator)
 
@@ -67,6 +68,7 @@ class ParrotRouter(nn.Module):
             class_token: (N, d), the query.
             text: (N, T, d), keys and values: the text embeddings that each image's router reads.
             mask: (N, T) bool, the positions that may be read. Where there are none the result is 0.
+
         Returns:
             (N, d)
         """
@@ -92,7 +94,7 @@ class ParrotRouter(nn.Module):
 
 
 def choose(probabilities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The `top_k` likeliest experts of each row: their indices and their weights scaled to sum to 1, (N, top_k)."""
+    """Return the `top_k` likeliest experts of each row: indices and weights scaled to sum to 1, (N, top_k)."""
     weights, chosen = probabilities.topk(top_k, dim=-1)
     return chosen, weights / weights.sum(-1, keepdim=True)
 

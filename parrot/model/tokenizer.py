@@ -61,7 +61,7 @@ def check_tokenizer_files(folder: Path) -> None:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder; no code of it runs.
+    """Load the tokenizer of a model folder; no code of it runs.
 
     UserError where files are missing or damaged, or text in one of the six languages does not survive it.
     """
@@ -155,5 +155,5 @@ def reading(path: Path, expected: str) -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error of a library says, cut to `LONGEST`, or its kind."""
+    """Return what an error of a library says, cut to `LONGEST`, or its kind."""
     return " ".join(str(error).split())[:LONGEST] or type(error).__name__

@@ -26,7 +26,7 @@ class ChatTemplateProcessor:
         self.tokenizer = processor.tokenizer
 
     def format_prompt(self, query: str) -> str:
-        """The text for the processor that asks `query`, each image at its `<image>`.
+        """Return the processor's text for `query`, each image at its `<image>`.
 
         A line feed behind the first `<image>`, with which our prompts begin, is left to the template.
         """
@@ -41,7 +41,7 @@ class ChatTemplateProcessor:
 
 
 def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, ChatTemplateProcessor]:
-    """The model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
+    """Load the model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
 
     The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
     UserError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
@@ -71,7 +71,7 @@ def load_vlm_processor(folder: str | Path) -> ChatTemplateProcessor:
 
 
 def _processor(folder: str | Path, kind: Any) -> Any:
-    """The processor of class `kind` for images and text: video parts need torchvision, and no question has one."""
+    """Load the processor of class `kind` for images and text: video parts need torchvision, and no item has a video."""
 
     class ImagesOnly(kind):
         @classmethod

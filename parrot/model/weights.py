@@ -127,7 +127,7 @@ def check(
 
 
 def reader(found: Mapping[str, Header]) -> Callable[[str], Tensor]:
-    """A function from a name of `found` to its tensor, with the bytes and the dtype that it has in the file."""
+    """Return a function from a name of `found` to its tensor, with the bytes and the dtype that it has in the file."""
     opened = cache(lambda path: safe_open(path, "pt"))
     return lambda name: opened(found[name].file).get_tensor(name)
 
@@ -154,7 +154,7 @@ def unsharded() -> Iterator[None]:
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
-    """A model of class `kind` from a folder that was checked; UserError where its weights are not finite."""
+    """Load a model of class `kind` from a folder that was checked; UserError where its weights are not finite."""
     be_quiet()
     model = kind.from_pretrained(folder, dtype=dtype, **arguments)
     # Where ZeRO-3 splits the weights, each process looks at its own part.

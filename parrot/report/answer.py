@@ -10,7 +10,7 @@ from parrot.report.settings import ReportedRun, ReportStage
 
 
 def question(settings: ReportStage) -> str:
-    """The title of the page: of the config's report what it was made to answer, of a target's what is compared."""
+    """Return the page's title: the question of the config's report, or what a target's report compares."""
     if settings.target is None:
         return "Does tuning in six languages teach a model to see in six languages?"
     baselines = dict.fromkeys(other for _, other in settings.comparisons or ())
@@ -18,7 +18,7 @@ def question(settings: ReportStage) -> str:
 
 
 def answer(settings: ReportStage, items: Items, on: Measure) -> str:
-    """The answer, with intervals, and how far one seed carries it; "" where nothing was compared."""
+    """Answer the title, with intervals, and say how far one seed carries it; "" where nothing was compared."""
     sentences = [] if settings.target else _by_languages(settings, items, on)
     found = contrasts(settings, items, on)
     if found:
@@ -29,7 +29,7 @@ def answer(settings: ReportStage, items: Items, on: Measure) -> str:
 
 
 def by_languages(settings: ReportStage) -> tuple[str, str] | None:
-    """The run tuned in many languages and the one tuned in English alone whose models are otherwise alike."""
+    """Return the run tuned in many languages and the one tuned in English alone whose models are otherwise alike."""
     pairs = (
         (run.name, english.name)
         for english in settings.runs

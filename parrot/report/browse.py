@@ -87,7 +87,7 @@ def _rejected(settings: BrowseStage, predictions: Path) -> int:
 
 
 def _words(known: Mapping[str, str], field: str, answers: Sequence[BrowseRow]) -> dict[str, str]:
-    """The values of a field that occur, each in words: known ones first, others in the order of the answers."""
+    """Return the values of a field that occur, each in words: known ones first, others in the predictions' order."""
     found = {getattr(answer, field): "" for answer in answers if getattr(answer, field)}
     ordered = [value for value in known if value in found] + [value for value in found if value not in known]
     return {value: known.get(value, value) for value in ordered}

@@ -129,7 +129,7 @@ def _read(
 
 
 def _outcomes(rows: pd.DataFrame) -> list[Outcome]:
-    """What each graded row says; a rating is neither right nor wrong."""
+    """Return each graded row's outcome; a rating is neither right nor wrong."""
     return [
         "judged" if np.isnan(hit) else "right" if hit else "unmatched" if unmatched else "wrong"
         for hit, unmatched in zip(rows["hit"], rows["unmatched"], strict=True)
@@ -146,7 +146,7 @@ def _answer(
     outcome: Outcome,
     weights: tuple[float, ...],
 ) -> BrowseRow:
-    """The answer of `row`, when the image was that of the row `seen`."""
+    """Return the page's row for `row`, when the image was that of the row `seen`."""
     index = int(row["index"])
     return BrowseRow(
         benchmark=benchmark.name,

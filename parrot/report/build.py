@@ -46,7 +46,7 @@ def build(settings: ReportStage, scores: Sequence[Path], results: Path, output: 
 
 
 def _grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items, results: Path) -> Grid:
-    """The table of `item`; errors as for `build`."""
+    """Lay out the table of `item`; errors as for `build`."""
     match item.kind:
         case "information":
             return router.grid(item, settings, results)

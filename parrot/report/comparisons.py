@@ -167,6 +167,7 @@ def measured(comparison: Comparison, p: float) -> tuple[Cell, Cell, Cell]:
 
 
 def p_value(p: float) -> str:
+    """Return p as tables show it."""
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 

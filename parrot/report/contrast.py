@@ -51,6 +51,7 @@ class Contrast:
 
     @property
     def cell(self) -> Cell:
+        """The difference with its interval."""
         found = self.comparison.difference
         return Cell(found.points, found.low, found.high)
 
@@ -63,7 +64,7 @@ class Contrast:
 
 
 def measure(settings: ReportStage, scores: Scores) -> Measure | None:
-    """What the headline is about: the primary contrast's questions, else those of the first table of accuracies.
+    """Return what the headline is about: the primary contrast's questions, else those of the first accuracy table.
 
     Of the emoji sets it is the first; None where no run was asked any of it.
     """
@@ -93,7 +94,7 @@ def _measure(
 
 
 def contrasts(settings: ReportStage, items: Items, on: Measure) -> list[Contrast]:
-    """The compared pairs that were both asked; p by Holm where a target has several."""
+    """Compare the pairs of which both have predictions; p by Holm where a target has several."""
     item = settings.items[settings.contrast] if settings.contrast else None
     pairs = settings.compared(item) if item else settings.comparisons or ()
     found = [(pair, items.compare(*pair, on.benchmark, on.image_source, on.languages, on.kind)) for pair in pairs]
@@ -104,7 +105,7 @@ def contrasts(settings: ReportStage, items: Items, on: Measure) -> list[Contrast
 
 
 def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Grid:
-    """The table of the primary contrast, or of a target's runs against their baselines; empty where none was asked."""
+    """Lay out the primary contrast, or a target's runs against their baselines; empty where nothing was predicted."""
     on = measure(settings, scores)
     found = contrasts(settings, items, on) if on else []
     rows = tuple(((on.image_source, f"{one.run} minus {one.other}"), _cells(one)) for one in found) if on else ()
@@ -141,7 +142,7 @@ def _note(settings: ReportStage, found: list[Contrast]) -> str:
 
 
 def headline(settings: ReportStage, scores: Scores, items: Items, output: Path | None = None) -> str:
-    """What came out, in one line: each contrast's points, interval and p, and where in `output` table and page are.
+    """Sum up in one line: each contrast's points, interval and p, and where in `output` table and page are.
 
     Without anything to compare, the runs' accuracies.
     """

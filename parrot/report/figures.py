@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(item: ReportItem, settings: ReportStage, scores: Scores, results: Path) -> tuple[Figure, str]:
-    """The figure of `item`, and what it shows in a sentence for those who cannot see it."""
+    """Draw the figure of `item`, and describe it in a sentence for those who cannot see it."""
     with plt.rc_context(STYLE):
         if item.kind == "bars":
             return _bars(item, settings, scores)
@@ -59,7 +59,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def by_training(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
-    """Runs from the least to the most: languages first, then experts (the order of Figure 7a)."""
+    """Order runs from the least to the most: languages first, then experts (the order of Figure 7a)."""
     return sorted(runs, key=lambda run: (len(run.languages), run.num_experts))
 
 
@@ -165,7 +165,7 @@ def _nothing(item: ReportItem, why: str) -> tuple[Figure, str]:
 
 
 def _line_styles(languages: Iterable[str]) -> dict[str, dict[str, str]]:
-    """A colour and a marker for each language, the paper's the same in every figure."""
+    """Return a colour and a marker for each language, the paper's the same in every figure."""
     pairs = zip(itertools.cycle(COLOURS[1:]), itertools.cycle(MARKERS), strict=False)
     styles = ({"color": colour, "marker": marker} for colour, marker in pairs)
     return dict(zip(languages, styles, strict=False))

@@ -52,7 +52,7 @@ class Grid:
 
 
 def to_csv(grid: Grid) -> str:
-    """The grid in long form, one number a line, by the names of the data; a missing number is an empty field."""
+    """Return the grid in long form, one number per line, by the data's names; a missing number is an empty field."""
     scoring = ["scoring"] if grid.scorings else []
     lines = [[*grid.heads, *grid.axes, "value", "low", "high", *scoring, *grid.conventions]]
     for labels, cells in grid.rows:

@@ -27,7 +27,7 @@ class Exposure:
 
 
 def held_fixed(settings: ReportStage, results: Path, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """A sentence for each pair of runs that trained and recorded what they saw.
+    """Yield a sentence for each pair of runs that trained and recorded what they saw.
 
     UserError where a run's metrics or provenance cannot be read.
     """

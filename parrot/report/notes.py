@@ -12,7 +12,7 @@ from parrot.report.words import prompt_languages
 
 
 def about(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[str, str, str]:
-    """The sentences below a table's title, besides its own."""
+    """Return the sentences below a table's title, besides its own."""
     return scales(item, settings), gaps(item, settings, scores), followed(item, settings)
 
 
@@ -34,12 +34,12 @@ def conventions(item: ReportItem, settings: ReportStage) -> dict[str, str]:
 
 
 def followed(item: ReportItem, settings: ReportStage) -> str:
-    """The conventions as a sentence."""
+    """Put the conventions in a sentence."""
     return f"Conventions: {', '.join(f'{name} {value}' for name, value in conventions(item, settings).items())}."
 
 
 def scales(item: ReportItem, settings: ReportStage) -> str:
-    """What the numbers of the item's benchmarks are where they are no accuracies."""
+    """Name the unit of the item's benchmarks where they are no accuracies."""
     shown = [b for b in settings.benchmarks if b.name in item.benchmarks]
     return " ".join(f"{b.called}: {unit}." for b in shown if (unit := SCORINGS[b.scoring].unit))
 

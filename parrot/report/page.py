@@ -91,7 +91,7 @@ def write(
 
 
 def _pairs(settings: ReportStage) -> list[tuple[str, str]]:
-    """The runs that the page compares."""
+    """Return the runs that the page compares."""
     answered = by_languages(settings) if settings.target is None else None
     compared = [pair for item in settings.tables.values() for pair in settings.compared(item)]
     return [*([answered] if answered else []), *compared]

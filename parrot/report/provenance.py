@@ -13,7 +13,7 @@ ABSENT = "not recorded"
 
 
 def what_ran(settings: ReportStage, results: Path) -> dict[str, Any]:
-    """A table of facts: ``columns`` names the trained stages, ``rows`` maps each fact to one text a stage."""
+    """Return a table of facts: ``columns`` names the trained stages, ``rows`` maps each fact to one text per stage."""
     keys = dict.fromkeys(run.stage1_key for run in settings.runs)
     folders = {f"stage 1 ({key})": results / "align" / key for key in keys if key is not None}
     records = {name: read_provenance(folder / "provenance.json", "align") for name, folder in folders.items()}

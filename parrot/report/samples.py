@@ -19,7 +19,9 @@ from parrot.report.settings import ReportStage
 
 
 @dataclass(frozen=True)
-class Answer:
+class SamplePrediction:
+    """A run's prediction for a sample."""
+
     run: str
     text: str
     right: bool
@@ -38,7 +40,7 @@ class Sample:
     category: str
     scene: str
     image: str
-    answers: tuple[Answer, ...]
+    answers: tuple[SamplePrediction, ...]
 
 
 def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
@@ -56,7 +58,7 @@ def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
     samples = []
     for language, index in chosen:
         answers = tuple(
-            Answer(run, rows[language, index]["prediction"], _hit(graded[run], language, index))
+            SamplePrediction(run, rows[language, index]["prediction"], _hit(graded[run], language, index))
             for run, rows in told.items()
         )
         row = told[settings.runs[0].name][language, index]
@@ -87,7 +89,7 @@ def _choose(graded: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
 
 
 def _images(benchmark: Benchmark, wanted: set[int]) -> dict[int, str]:
-    """The images of the rows `wanted`: all are in the first language's file, unless some of its rows are rejected."""
+    """Return the images of the rows `wanted`: all are in the first language's file, unless some rows are rejected."""
     found: dict[int, str] = {}
     for language in benchmark.files:
         if wanted <= found.keys():
@@ -117,7 +119,9 @@ def _hit(graded: pd.DataFrame, language: str, index: int) -> bool:
     return bool(graded.loc[(graded["language"] == language) & (graded["index"] == index), "hit"].iloc[0])
 
 
-def _sample(language: Language, index: int, row: dict[str, str], image: str, answers: tuple[Answer, ...]) -> Sample:
+def _sample(
+    language: Language, index: int, row: dict[str, str], image: str, answers: tuple[SamplePrediction, ...]
+) -> Sample:
     kind = "jpeg" if image.startswith("/9j/") else "png"
     return Sample(
         language=language,

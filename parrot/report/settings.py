@@ -108,6 +108,7 @@ class ReportItem(StrictModel):
 
     @property
     def is_figure(self) -> bool:
+        """True for the kinds that are figures."""
         return self.kind in FIGURES
 
 
@@ -186,17 +187,19 @@ class ReportStage(StrictModel):
         return next((name for name, item in self.items.items() if item.kind == "contrast"), None)
 
     def compared(self, item: ReportItem) -> list[tuple[str, str]]:
-        """The pairs of reported runs that `item` compares."""
+        """Return the pairs of reported runs that `item` compares."""
         reported = {run.name for run in self.runs}
         pairs = item.comparisons if self.comparisons is None else self.comparisons
         return [pair for pair in pairs if reported.issuperset(pair)]
 
     @property
     def tables(self) -> dict[str, ReportItem]:
+        """The items that are tables."""
         return {name: item for name, item in self.items.items() if not item.is_figure}
 
     @property
     def figures(self) -> dict[str, ReportItem]:
+        """The items that are figures."""
         return {name: item for name, item in self.items.items() if item.is_figure}
 
     @property
@@ -225,7 +228,7 @@ class BrowseStage(Conventions):
 
 
 def browse_stage(run: Run) -> BrowseStage:
-    """The page of a run's answers."""
+    """Return the settings of the page of a run's predictions."""
     return BrowseStage(
         scale=run.config.scale,
         run=run.name,
@@ -238,7 +241,7 @@ def browse_stage(run: Run) -> BrowseStage:
 
 
 def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:
-    """The report of `all`, or with `target` (a run or a family) that of its runs and of those it is compared with.
+    """Return the report of `all`, or with `target` (a run or a family) that of its runs and their baselines.
 
     Raises UserError for a table, run or target that no catalogue knows.
     """
@@ -250,7 +253,7 @@ def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path
 def comparison_stage(
     suite: Suite, target: str, members: Sequence[str], baselines: Sequence[str], catalogues: str | Path = "config"
 ) -> ReportStage:
-    """The report that compares every one of the runs `members` with every one of `baselines`; errors as above."""
+    """Return the report that compares each of the runs `members` with each of `baselines`; errors as above."""
     items = {name: item for name, item in _items(suite, catalogues).items() if item.kind in OF_TARGETS}
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for member, baseline in product(map(suite.run, members), map(suite.run, baselines)):
@@ -262,7 +265,7 @@ def comparison_stage(
 
 
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
-    """The tables and figures that the config chooses.
+    """Return the tables and figures that the config chooses.
 
     UserError for an unknown one, one of an unknown benchmark, bars of one that is not asked, and a second primary
     contrast.

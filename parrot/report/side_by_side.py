@@ -16,7 +16,7 @@ LEFT_OUT = ("detectable",)
 
 
 def text(settings: ReportStage, results: Path) -> str:
-    """The tables of `settings` as text, the headline last; UserError for scores or grades that are malformed."""
+    """Return the tables of `settings` as text, the headline last; UserError for malformed scores or grades."""
     scores, items = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Items(settings, results)
     check_complete(scores, settings, results)
     parts = []

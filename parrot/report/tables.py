@@ -33,7 +33,7 @@ Built = tuple[Rows, tuple[str, ...], str]
 
 
 def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Grid:
-    """The grid of a table: its rows by kind, and its columns each benchmark's languages with their non-English mean."""
+    """Lay out a table: its rows by kind, and its columns each benchmark's languages with their non-English mean."""
     builders = {"accuracy": _accuracy, "controls": _controls, "kinds": _kinds, "differences": _differences}
     rows, heads, note = builders[item.kind](item, settings, scores, items)
     return Grid(
@@ -49,14 +49,14 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) 
 
 
 def image_sources(item: ReportItem, scores: Scores) -> list[str]:
-    """The image sources to report separately, the item's own order first; ["all"] where the images are of one kind."""
+    """Return the image sources to report separately, the item's own order first; ["all"] where there is one."""
     found = [image_source for image_source in scores.values("image_source", item.benchmarks) if image_source != "all"]
     ordered = [image_source for image_source in item.image_sources if image_source in found]
     return ordered + sorted(set(found) - set(ordered)) or ["all"]
 
 
 def languages(settings: ReportStage, benchmarks: Sequence[str]) -> tuple[Language, ...]:
-    """The languages in which any of the benchmarks is asked, in the suite's order."""
+    """Return the languages of any of the benchmarks, in the suite's order."""
     asked = {language for b in settings.benchmarks if b.name in benchmarks for language in b.files}
     return tuple(language for language in LANGUAGES if language in asked)
 
@@ -104,7 +104,7 @@ def row(item: ReportItem, settings: ReportStage, lookup: Lookup) -> tuple[Cell, 
 
 
 def mean(cells: Sequence[Cell]) -> Cell:
-    """The mean of the values, missing where any of them is; it has no interval of its own."""
+    """Return the mean of the values, missing where any of them is; it has no interval of its own."""
     values = [cell.value for cell in cells if cell.value is not None]
     return Cell(sum(values) / len(values)) if values and len(values) == len(cells) else MISSING
 
@@ -223,7 +223,7 @@ def _kinds(item: ReportItem, settings: ReportStage, scores: Scores, items: Items
 
 
 def _divisions(item: ReportItem, scores: Scores) -> list[tuple[str, dict[str, str]]]:
-    """What `item` divides questions by: each part's name, and where scores.csv has it."""
+    """Return what `item` divides questions by: each part's name, and where scores.csv has it."""
     if item.by == "split":
         return [(name, {"split": name}) for name in scores.values("split", item.benchmarks) if name != "all"]
     found = [kind for kind in scores.values("kind", item.benchmarks) if kind.startswith(L2) == (item.by != "kind")]
@@ -248,7 +248,7 @@ def _controls(item: ReportItem, settings: ReportStage, scores: Scores, items: It
 
 
 def stage1_runs(settings: ReportStage) -> dict[str, str]:
-    """The stage-1 models of the runs, ``align/{key}``, in words."""
+    """Name the stage-1 models of the runs, ``align/{key}``, in words."""
     names: dict[str, list[str]] = {}
     for run in settings.runs:
         if run.stage1_key is not None:
@@ -257,7 +257,7 @@ def stage1_runs(settings: ReportStage) -> dict[str, str]:
 
 
 def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
-    """The controls that any of the item's benchmarks supports."""
+    """Return the controls that any of the item's benchmarks supports."""
     supported = {control for b in settings.benchmarks if b.name in item.benchmarks for control in b.controls}
     return [control for control in get_args(Control) if control in supported]
 
@@ -271,7 +271,7 @@ def _differences(item: ReportItem, settings: ReportStage, scores: Scores, items:
 
 
 def several_seeds(settings: ReportStage) -> list[tuple[list[str], str]]:
-    """The runs that are one run at several seeds: their names, and what they are together, by the first one's name."""
+    """Return the runs that are one run at several seeds: their names, and their name together, by the first one's."""
     found = [by_seed for by_seed in settings.by_recipe.values() if len(by_seed) > 1]
     return [
         (names, f"{names[0]} at seeds {', '.join(map(str, sorted(by_seed)))}")

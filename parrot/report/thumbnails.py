@@ -19,7 +19,7 @@ QUALITY = 85
 
 
 def thumbnails(benchmark: Benchmark, wanted: Iterable[str]) -> dict[str, str]:
-    """Data URIs (WebP, at most 192 pixels a side) of the images whose ids are `wanted`.
+    """Return data URIs (WebP, at most 192 pixels a side) of the images whose ids are `wanted`.
 
     Languages share their images, so that mostly one file is read. UserError for an image that cannot be decoded
     or is in none of the benchmark's files.

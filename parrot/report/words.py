@@ -37,6 +37,6 @@ WORDS = {
 
 
 def prompt_languages(said: str, benchmarks: Sequence[Benchmark]) -> str:
-    """The runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
+    """Return the runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
     own = [f"{entry.prompt_language} for {entry.called}" for entry in benchmarks if entry.prompt_language]
     return "; ".join(own if own and len(own) == len(benchmarks) else [said, *own])

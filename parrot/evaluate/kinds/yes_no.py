@@ -58,7 +58,7 @@ def scores(rows: pd.DataFrame, benchmark: Benchmark, resamples: int, seed: int) 
 
 
 def build_yes_no_prompt(question: str, template: str = KINDS["yes_no"].template, hint: str = "") -> str:
-    """``question\\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
+    r"""``question\nPlease strictly answer Yes or No. ...``, in Chinese where the question has a Chinese character.
 
     For benchmarks of yes/no questions without options, such as MME; there is no wording in the other languages.
     """

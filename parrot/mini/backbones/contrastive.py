@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
-    """A randomly started CLIP: the vision model that ships, and a text tower of two layers that is thrown away."""
+    """Return a randomly initialised CLIP: the vision model that ships, and a text tower of two layers to train it."""
     layers = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 4, "initializer_factor": 1.0}
     vision = {**layers, "num_hidden_layers": VISION_LAYERS, "image_size": SIDE, "patch_size": PATCH}
     text = {
@@ -51,12 +51,12 @@ def pixel_values(pixels: np.ndarray) -> torch.Tensor:
 
 
 def embed_images(model: CLIPModel, pixels: np.ndarray) -> torch.Tensor:
-    """Unit vectors (B, d)."""
+    """Return unit vectors (B, d)."""
     return normalize(model.get_image_features(pixel_values=pixel_values(pixels)).pooler_output, dim=-1)
 
 
 def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
-    """Unit vectors (B, d)."""
+    """Return unit vectors (B, d)."""
     ends = [text + QWEN.turn_end for text in texts]
     ids = tokenizer(ends, padding=True, padding_side="right", return_tensors="pt").input_ids
     # Causal attention and the pooled <|im_end|> never look at the padding behind it, so no mask is needed.
@@ -79,7 +79,7 @@ def contrastive_loss(
 
 
 def _owners(batch: Captioned) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-    """The distinct captions, each image's own (B,), and the other captions of its very scene (B, U)."""
+    """Return the distinct captions, each image's own (B,), and the other captions of its very scene (B, U)."""
     distinct = sorted(set(batch.captions))
     place = {caption: index for index, caption in enumerate(distinct)}
     owner = torch.tensor([place[caption] for caption in batch.captions])

@@ -72,7 +72,7 @@ class Writer:
         ]
 
     def line(self, language: Language, kind: str, rng: random.Random) -> Line:
-        """A line of `kind`: one of the question kinds, caption, sentence or fact."""
+        """Draw a line of `kind`: one of the question kinds, caption, sentence or fact."""
         if kind in KINDS:
             return self.ask(self._drawer.draw(kind, rng), language, rng.randrange(6))
         phrases = self._material.phrases
@@ -90,13 +90,13 @@ class Writer:
         )
 
     def ask(self, question: Question, language: Language, wording: int) -> Line:
-        """A question with the image's words in the image's place."""
+        """Draw a question with the image's words in the image's place."""
         worded = word(question, language, self._material.phrases, wording)
         user = f"{worded.image_text}\n{worded.prompt(self._instruction[language])}"
         return Line(language, question.kind, QWEN.format_prompt(user), worded.answer + QWEN.turn_end)
 
     def _fact(self, language: Language, rng: random.Random) -> str:
-        """A category and some of its members, in a random order: "fruit: pear, lemon, banana"."""
+        """Draw a category and some of its members, in a random order: "fruit: pear, lemon, banana"."""
         concepts, words = self._material.concepts, self._material.phrases.raw["scene"]
         category, members = rng.choice(sorted(self._material.categories.items()))
         names = [concepts.name(member, language) for member in rng.sample(members, min(4, len(members)))]

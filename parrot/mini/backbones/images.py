@@ -54,6 +54,7 @@ class Sampler:
         self._drawers = [Drawer(material, emoji_sets, pool) for pool in self._pools]
 
     def __call__(self, step: int) -> Captioned:
+        """Draw the batch of a step."""
         rng = random.Random(f"{self._seed} {step}")
         few = [Drawer(self._material, self._emoji_sets, rng.sample(pool, _FEW)) for pool in self._pools]
         pixels, captions, scenes = [], [], []
@@ -72,7 +73,7 @@ class Sampler:
 
 
 def mirror(image: np.ndarray, scene: Scene) -> tuple[np.ndarray, Scene]:
-    """The image (S, S, 3) seen in a mirror: what stood on the left now stands on the right."""
+    """Return the image (S, S, 3) mirrored from left to right."""
     concepts = scene.concepts[::-1] if scene.layout == "horizontal" else scene.concepts
     return image[:, ::-1], Scene(scene.layout, concepts)
 

@@ -29,7 +29,7 @@ class Example:
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
-    """A randomly started Qwen2 of about 1.2 million parameters."""
+    """Return a randomly initialised Qwen2 of about 1.2 million parameters."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,

@@ -39,7 +39,7 @@ WORDS = ("categories.json", "concepts.json", "phrases.json")
 
 
 def make_language_model(material: Material, folder: Path) -> dict[str, Any]:
-    """The language model and its tokenizer; the validation figures."""
+    """Train the language model and its tokenizer; return them with the validation figures."""
     writer = corpus.Writer(material, load_catalogue("config/benchmarks.yaml", Benchmark)["mini_mmmb"].instruction)
     phases = writer.corpus(LINES, SEED)
     tokenizer = train_tokenizer(line.prompt + line.answer for phase in phases for line in phase)
@@ -74,7 +74,7 @@ def check_language_model(model: Any, tokenizer: Any, writer: corpus.Writer) -> d
 
 
 def make_encoder(material: Material, folder: Path, tongue: Language) -> dict[str, Any]:
-    """The vision encoder trained on captions in one language, and its image processor; the validation figures."""
+    """Train a vision encoder on captions in one language; return it with its image processor and validation figures."""
     used = load_material(RESOURCES).concepts.ids
     sampler = Sampler(material, used, TRAIN_EMOJI_SETS, tongue, contrastive.BATCH, SEED)
     # The text tower reads captions alone, so its words are none of the language model's.

@@ -77,7 +77,7 @@ class BlockMaker:
 
     @staticmethod
     def _marks(block: Block) -> Iterable[tuple[str, Key | str]]:
-        """What a block should not repeat: its options as a whole, its concepts, its right answers."""
+        """Yield what a block should not repeat: its options together, its concepts, its right answers."""
         yield block[0].kind, block[0].key
         for question in block:
             yield question.kind, question.about
@@ -210,7 +210,7 @@ class BlockMaker:
         ]  # fmt: skip
 
     def _named(self, kind: str) -> str:
-        """A random concept that only the benchmarks' questions of this kind name."""
+        """Draw a concept that only the benchmarks' questions of this kind name."""
         return self._rng.choice(self._nameable[kind])
 
     @cached_property

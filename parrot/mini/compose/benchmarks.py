@@ -117,7 +117,7 @@ def _row(question: Question, language: Language, material: Material) -> Row:
 
 
 def _images(questions: Sequence[Question], material: Material, rng: random.Random) -> list[str]:
-    """A base64 image for each question; the two questions of a yes/no pair share one."""
+    """Return a base64 image for each question; the two questions of a yes/no pair share one."""
     images: list[str] = []
     for index, question in enumerate(questions):
         if question.kind == "yes_no" and index and _is_pair(questions[index - 1], question):
@@ -142,7 +142,7 @@ def _pairs(questions: Sequence[Question]) -> list[str]:
 
 
 def _rotations(row: Row) -> list[Row]:
-    """The row with its options turned by 0, 1, ...; the turned ones refer to the first one's image."""
+    """Return the row with its options turned by 0, 1, ...; the turned ones refer to the first one's image."""
     letters = [letter for letter in LETTERS if row[letter]]
     turned = []
     for turn in range(len(letters)):

@@ -27,7 +27,7 @@ _VALUE_DOUBT = (0.87, 1.0, 1.15)
 
 @cache
 def colour_of(red: int, green: int, blue: int) -> str:
-    """The name of an RGB colour; ``white`` too, which is never asked about."""
+    """Name an RGB colour; ``white`` too, which no question is about."""
     return _name(*colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255))
 
 
@@ -56,7 +56,7 @@ def _name(hue: float, saturation: float, value: float) -> str:
 
 
 def main_colour(sprite: Image.Image) -> str | None:
-    """The colour of more than 45 % of an RGBA sprite's opaque pixels, if there is one and it is not white."""
+    """Return the colour of more than 45 % of an RGBA sprite's opaque pixels, if there is one and it is not white."""
     pixels = _pixels(sprite)
     counts: Counter[str] = Counter()
     for pixel, count in pixels.items():
@@ -66,7 +66,7 @@ def main_colour(sprite: Image.Image) -> str | None:
 
 
 def absent_colours(sprite: Image.Image) -> frozenset[str]:
-    """The colours that less than 5 % of an RGBA sprite's opaque pixels could be called."""
+    """Return the colours that less than 5 % of an RGBA sprite's opaque pixels could be called."""
     pixels = _pixels(sprite)
     counts: Counter[str] = Counter()
     for pixel, count in pixels.items():
@@ -75,7 +75,7 @@ def absent_colours(sprite: Image.Image) -> frozenset[str]:
 
 
 def _pixels(sprite: Image.Image) -> Counter[tuple[int, int, int]]:
-    """The opaque pixels' colours, in steps of eight."""
+    """Return the opaque pixels' colours, in steps of eight."""
     counts: Counter[tuple[int, int, int]] = Counter()
     # Pillow's annotation covers all modes; RGBA gives tuples, and none are left out up to as many as there are pixels.
     colours = cast(list[tuple[int, tuple[int, int, int, int]]], sprite.getcolors(sprite.width * sprite.height))

@@ -65,9 +65,11 @@ class Concepts:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """Names of the concepts, in order."""
         return tuple(concept.id for concept in self.all)
 
     def name(self, concept: str, language: Language) -> str:
+        """Return a concept's name in a language."""
         return self[concept].names[language]
 
     def by_category(self) -> dict[str, list[str]]:
@@ -78,7 +80,7 @@ class Concepts:
         return dict(members)
 
     def unseen_in_language(self) -> frozenset[str]:
-        """The seeded fifth, even over the categories, that non-English training never shows an image of."""
+        """Return the seeded fifth, even over the categories, that non-English training never shows an image of."""
         rng = random.Random("unseen in language")
         ordered: list[str] = []
         for members in self.by_category().values():
@@ -89,7 +91,7 @@ class Concepts:
 def load_concepts(
     resources: Path, count: int = NUM_CONCEPTS, categories: Collection[str] | None = CATEGORIES
 ) -> Concepts:
-    """The first `count` concepts of `resources`/concepts.json in `categories` (None: any), with their categories.
+    """Read the first `count` concepts of `resources`/concepts.json in `categories` (None: any), with their categories.
 
     Raises UserError when there are fewer, when a name is missing, or when two concepts share a name in a language.
     """

@@ -172,7 +172,7 @@ def _new_images(
 def _known_images(
     kind: str, wanted: int, drawer: Drawer, shots: Mapping[str, list[Shot]], rng: random.Random
 ) -> Iterator[tuple[Question, Shot]]:
-    """New questions about images of `shots`, each image again only when all have been asked about."""
+    """Draw new questions about images of `shots`, each image again only when all have one."""
     known = shots[_SAME_IMAGES.get(kind, kind)]
     while wanted:
         before = wanted

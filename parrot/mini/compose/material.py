@@ -27,6 +27,7 @@ class Material:
         self.texts = cache(self._texts)
 
     def category(self, concept: str) -> str:
+        """Return a concept's category."""
         return self.concepts[concept].category
 
     def tell_apart(self, subject: str, options: Iterable[str]) -> bool:
@@ -35,7 +36,7 @@ class Material:
         return not any(_clash(*pair) for pair in combinations(texts, 2))
 
     def _texts(self, subject: str, option: str) -> tuple[str, ...]:
-        """An option's text in each language."""
+        """Return an option's text in each language."""
         return tuple(self.phrases.option(subject, option, language) for language in PAPER_LANGUAGES)
 
 
@@ -68,11 +69,11 @@ class Phrases:
     concepts: Concepts
 
     def questions(self, subject: str, language: Language) -> list[str]:
-        """The wordings of a question; the first is the benchmarks', training uses all."""
+        """Return the wordings of a question; the first is the benchmarks', training uses all."""
         return self.raw["question"][subject][language]
 
     def describe(self, language: Language) -> list[str]:
-        """Requests for a caption."""
+        """Return requests for a caption."""
         return self.raw["describe"][language]
 
     def captions(self, scene: Scene, language: Language) -> list[str]:
@@ -80,14 +81,14 @@ class Phrases:
         return [wording.format(scene=self.scene(scene, language)) for wording in self.raw["caption"][language]]
 
     def scene(self, scene: Scene, language: Language, colour: str = "") -> str:
-        """A scene in words, without grammar: ``cat, cat``, ``left | right``, ``top / bottom``, ``apple: red``."""
+        """Put a scene in words, without grammar: ``cat, cat``, ``left | right``, ``top / bottom``, ``apple: red``."""
         words = self.raw["scene"]
         between = words[scene.layout] if scene.layout in ("horizontal", "vertical") else words["list"][language]
         text = between.join(self.concepts.name(concept, language) for concept in scene.concepts)
         return text + words["colour"][language] + self.option("colour", colour, language) if colour else text
 
     def option(self, subject: str, option: str, language: Language) -> str:
-        """The text of an option of a question about `subject`: a number, yes or no, a colour, a category, a concept."""
+        """Return an option's text in a question about `subject`: a number, yes, no, colour, category or concept."""
         if subject == "counting":
             return option
         if subject == "category":

@@ -87,7 +87,7 @@ class Key:
 
 
 def make_key(subject: str, concept: str, options: Iterable[str]) -> Key:
-    """The key of a question with this subject, named concept ("" for none) and options in any order."""
+    """Return the key of a question with this subject, named concept ("" for none) and options in any order."""
     return Key("position" if subject in DIRECTIONS else subject, concept, frozenset(options))
 
 

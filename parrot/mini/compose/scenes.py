@@ -70,7 +70,7 @@ class EmojiSet:
         return self.sprite(concept).resize((size, size), Image.Resampling.BOX)
 
     def draw(self, scene: Scene, rng: random.Random) -> Image.Image:
-        """A 40 x 40 RGB image of `scene` on white; sizes, places and free cells are drawn from `rng`."""
+        """Draw a 40 x 40 RGB image of `scene` on white; sizes, places and free cells come from `rng`."""
         canvas = Image.new("RGB", (SIDE, SIDE), WHITE)
         cells = _CELLS[scene.layout]
         if scene.layout == "count":
@@ -97,7 +97,7 @@ _LONGEST_BLOCK = 65535
 
 
 def encode(image: Image.Image) -> bytes:
-    """An RGB image as PNG in stored (uncompressed) deflate blocks.
+    """Encode an RGB image as PNG in stored (uncompressed) deflate blocks.
 
     Compressors differ between zlib builds; without compression the same pixels give the same bytes on every machine.
     """

@@ -40,7 +40,7 @@ class Drawer:
         }
 
     def draw(self, kind: str, rng: random.Random) -> Question:
-        """A question of `kind` that is not reserved for the benchmarks."""
+        """Draw a question of `kind` that is not reserved for the benchmarks."""
         for _ in range(_TRIES):
             emoji_set, scene = self.scene(kind, rng, askable=True)
             if question := self.ask(kind, emoji_set, scene, rng):
@@ -48,7 +48,7 @@ class Drawer:
         raise ValueError(f"no question of kind {kind} can be asked about these concepts")
 
     def ask(self, kind: str, emoji_set: str, scene: Scene, rng: random.Random) -> Question | None:
-        """A question of `kind` about a scene that suits it; None where there is none to ask."""
+        """Draw a question of `kind` about a scene that suits it; None where there is none."""
         return self._asks[kind](emoji_set, scene, rng) if self._allowed.issuperset(scene.concepts) else None
 
     def scene(self, kind: str, rng: random.Random, askable: bool = False) -> tuple[str, Scene]:

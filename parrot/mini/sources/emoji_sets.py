@@ -101,7 +101,7 @@ class Drawings:
         return next((name for name in names if self._resolve(name) is not None), None)
 
     def svg(self, name: str, side: int) -> str:
-        """The drawing as an SVG document of side x side pixels, its aspect kept, centred."""
+        """Return the drawing as an SVG document of side x side pixels, its aspect kept, centred."""
         icon = self._resolve(name)
         assert icon is not None, f"{self.emoji_set.name} has no drawing {name}"
         width, height = icon.get("width", self.size[0]), icon.get("height", self.size[1])

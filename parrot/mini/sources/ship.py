@@ -33,7 +33,7 @@ class Entry:
     images: Mapping[str, Image.Image]
 
     def record(self) -> dict[str, Any]:
-        """The entry of `concepts.json`."""
+        """Return the entry of `concepts.json`."""
         concept = self.concept
         return {
             "id": concept.slug,
@@ -61,7 +61,7 @@ def ship(entries: Sequence[Entry], categories: Mapping[str, Any], filters: Mappi
 
 
 def archive(images: Mapping[str, Image.Image]) -> bytes:
-    """A zip of PNG files, whose bytes depend on the images only."""
+    """Return a zip of PNG files, whose bytes depend on the images only."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         for name in sorted(images):

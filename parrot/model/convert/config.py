@@ -111,7 +111,7 @@ def named_tower(released: dict[str, Any], where: str) -> str:
 def parrot_config(
     released: dict[str, Any], where: str, vision_config: PreTrainedConfig, /, **more: Any
 ) -> ParrotConfig:
-    """This model's configuration of a released one; `more` are fields that config.json does not decide.
+    """Return this model's configuration of a released one; `more` are fields that config.json does not decide.
 
     Raises:
         UserError: `where` is not a released config.json, or asks for what this model has not.
@@ -154,7 +154,7 @@ NO_EXPERTS = {"num_experts": 1, "moe_intermediate_size": 1}
 
 
 def released_config(config: ParrotConfig, where: str, **more: Any) -> dict[str, Any]:
-    """The config.json by which the released code computes what `config` describes.
+    """Return the config.json by which the released code computes what `config` describes.
 
     For an imported model this is the config.json that it came with, changed only where the model was changed. `more`
     are keys that `config` does not decide, for a model that was not imported.
@@ -186,7 +186,7 @@ def _holds_mappings(value: Any) -> bool:
 
 
 def _decided(config: ParrotConfig) -> dict[str, Any]:
-    """The keys of a released config.json that this model's configuration decides."""
+    """Return the keys of a released config.json that this model's configuration decides."""
     text = config.text_config
     keys = {name: getattr(text, name) for name in _TEXT}
     keys |= {

@@ -1,5 +1,7 @@
-"""The tokenizer's and the vision encoder's files of a released checkpoint, written as the released code's libraries
-(transformers 4.39, tokenizers 0.15) read them."""
+"""The tokenizer's and the vision encoder's files of a released checkpoint.
+
+They are written as the released code's libraries (transformers 4.39, tokenizers 0.15) read them.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,7 @@ def _second(item: tuple[str, int]) -> int:
 
 
 def _check_kind(spec: dict[str, Any], where: str) -> None:
-    """The released code cuts texts as Qwen2 does, whatever the files say."""
+    """Cut texts as Qwen2 does, since the released code does so whatever the files say."""
     known = json.loads(Qwen2Tokenizer(vocab={}, merges=[]).backend_tokenizer.to_str())
     for part in ("normalizer", "pre_tokenizer"):
         if spec[part] != known[part]:
@@ -124,8 +126,9 @@ def _config(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def find_vision_tower(folder: Path, named: str, given: str | Path | None) -> Path:
-    """The vision encoder's folder: `named` (config.json's mm_vision_tower) in the checkpoint's folder, else beside
-    it, else `given`. The network is never asked.
+    """Return the vision encoder's folder; nothing is downloaded.
+
+    It is `named` (config.json's mm_vision_tower) in the checkpoint's folder, else beside it, else `given`.
 
     Raises:
         UserError: it is in none of these places, or the encoder is not CLIP.

@@ -38,7 +38,7 @@ _PROJECTOR = {
 
 
 def shapes(config: ParrotConfig) -> dict[str, Tensor]:
-    """This model's tensors by name, without memory, in the model's order; a tied head is left out."""
+    """Return this model's tensors by name, without memory, in the model's order; a tied head is left out."""
     with torch.device("meta"):
         state = ParrotForConditionalGeneration(config).state_dict()
     if config.tie_word_embeddings:
@@ -70,13 +70,13 @@ def layout(config: ParrotConfig) -> dict[str, dict[str, Tensor]]:
 
 
 def unused_tensors(config: ParrotConfig) -> dict[str, Tensor]:
-    """The part of `layout` that this model has no tensors for, by released names."""
+    """Return the part of `layout` that this model has no tensors for, by released names."""
     parts = {} if config.num_experts else layout(config)
     return {each: tensor for name, part in parts.items() if name.startswith(_BLOCK) for each, tensor in part.items()}
 
 
 def released_parts(name: str, tensor: Tensor, config: ParrotConfig) -> dict[str, Tensor]:
-    """What the released layout has in place of this model's tensor `name`: itself, or one tensor an expert."""
+    """Return the released layout's tensors for this model's tensor `name`: itself, or one tensor per expert."""
     if name.startswith(_EXPERTS):
         kind = name.removeprefix(_EXPERTS)
         turned = tensor.mT if kind == "down_proj" else tensor
@@ -88,7 +88,7 @@ def released_parts(name: str, tensor: Tensor, config: ParrotConfig) -> dict[str,
 
 
 def from_parts(name: str, parts: Sequence[Tensor]) -> Tensor:
-    """This model's tensor `name` from what `released_parts` takes it apart into; dtypes are kept."""
+    """Return this model's tensor `name` from the parts that `released_parts` gives; dtypes are kept."""
     if name.startswith(_EXPERTS):
         return torch.stack([part.mT if name.endswith(".down_proj") else part for part in parts])
     (tensor,) = parts
@@ -96,7 +96,7 @@ def from_parts(name: str, parts: Sequence[Tensor]) -> Tensor:
 
 
 def read_tensors(folder: Path, config: ParrotConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """This model's tensors from the released weights of `folder`, and the released ones that it has no use for.
+    """Return this model's tensors from the released weights of `folder`, and the released ones that it has no use for.
 
     The latter are a tied head's second copy, and router and experts where `use_moe` is false: the released code
     builds and saves those all the same. Nothing is read before names and shapes are checked.

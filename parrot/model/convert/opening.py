@@ -117,7 +117,7 @@ def _tokenizer(folder: Path) -> Qwen2Tokenizer:
 
 
 def _generation_config(kept: dict[str, Any], processor: ParrotProcessor) -> GenerationConfig:
-    """The released settings, stopping at <|im_end|> as the released runner and VLMEvalKit's wrapper do."""
+    """Return the released settings, stopping at <|im_end|> as the released runner and VLMEvalKit's wrapper do."""
     tokens = {"eos_token_id": processor.tokenizer.eos_token_id, "pad_token_id": processor.tokenizer.pad_token_id}
     settings = kept.get("generation_config.json", {})
     return GenerationConfig(**{name: value for name, value in settings.items() if name[0] != "_"} | tokens)
