@@ -304,7 +304,7 @@ class Benchmark(Placed):
     )
     prompt_language: Literal["dataset", "group"] | None = Field(
         None,
-        description="language of the wrapper's instruction, in place of what the run says: of a benchmark that "
+        description="language of the wrapper's instruction, overriding the run's: for a benchmark that "
         "VLMEvalKit knows by one name, and words as a group (multiple_choice)",
     )
     template: str = Field(
@@ -326,7 +326,7 @@ class Benchmark(Placed):
     )
     rejected_rows: Literal["refuse", "list"] = Field(
         "refuse",
-        description="rows that cannot be asked or judged; refuse: the first one stops the run; list: they are left "
+        description="rows that cannot be predicted or graded; refuse: the first one stops the run; list: they are left "
         "out, counted in scores and tables, and listed beside the predictions",
     )
     rotations_agree: bool = Field(

@@ -111,7 +111,7 @@ def check_overrides(overrides: dict[str, Any], config: Config, where: str) -> No
         unread = [name for name in overrides if name not in ("model", "evaluate")]
         unread += [f"model.{name}" for name in model if name not in ("hf", "revision")]
         if unread:
-            raise UserError(f"{where}: {unread[0]}: expected none beside model.hf, which is asked as it is")
+            raise UserError(f"{where}: {unread[0]}: expected none beside model.hf, which is evaluated as pretrained")
     for name, instead in _unread(config.model):
         if name in model:
             raise UserError(f"{where}: model.{name}: expected {instead} beside it")

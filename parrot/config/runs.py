@@ -123,7 +123,7 @@ class Run:
 
     @cached_property
     def pretrained_model(self) -> BackboneFolder | None:
-        """The model that the run asks as it is; None where it trains one."""
+        """The pretrained model that the run evaluates; None where it trains one."""
         model = self.config.model
         if model.hf is None:
             return None
@@ -131,7 +131,7 @@ class Run:
 
     @cached_property
     def translator(self) -> Literal["none", "parallel_rows"] | BackboneFolder:
-        """What puts the questions into English before they are asked."""
+        """What translates the questions into English before prediction."""
         match self.config.evaluate.translator:
             case "none" | "parallel_rows" as rows:
                 return rows
@@ -218,7 +218,7 @@ class Run:
 
     @cached_property
     def predict(self) -> PredictSettings:
-        """What the run's model is asked, and how; UserError as for `benchmarks` and unknown pretrained models."""
+        """What the run's model predicts, and how; UserError as for `benchmarks` and unknown pretrained models."""
         self._check_router_languages()
         evaluate = self.config.evaluate
         return PredictSettings(
@@ -233,7 +233,7 @@ class Run:
 
     @cached_property
     def predict_stage1(self) -> PredictSettings:
-        """What the language model is asked before stage 2: the control in words alone, where benchmarks have it."""
+        """What the language model predicts before stage 2: the control in words alone, where benchmarks have it."""
         trained = self.pretrained_model is None
         controls = tuple(control for control in self.predict.controls if control == "text" and trained)
         asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
@@ -266,7 +266,7 @@ class Run:
 
     @cached_property
     def recipe_key(self) -> str:
-        """Digest of all that is asked of the run but its seed; runs with the same recipe are one at several seeds."""
+        """Digest of all settings of the run but its seed; runs with the same recipe are one at several seeds."""
         return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
 
     def resolve(self) -> None:
@@ -372,7 +372,7 @@ class Suite:
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """Every name that can be asked for at this scale: runs, then families, none with a misfit."""
+        """Every name that can be requested at this scale: runs, then families, none with a misfit."""
         whole = (name for name in self.families if not self.misfits.keys() & self.families[name])
         return (*self.usable, *whole)
 

@@ -69,8 +69,8 @@ class ModelSettings(ExpertSettings, ImageReading):
 
     hf: Text | None = Field(
         None,
-        description="an image-text-to-text model of transformers that a run asks as it is, in place of training one: a "
-        "backbone of config/datasets.yaml, a folder, or a hub repository as owner/name",
+        description="an image-text-to-text model of transformers that a run evaluates as pretrained, without training: "
+        "a backbone of config/datasets.yaml, a folder, or a hub repository as owner/name",
     )
     revision: Revision | None = Field(None, description="of the hub repository that hf is; none: main")
     vision_tower: Text
@@ -162,42 +162,39 @@ class Conventions(StrictModel):
         "dataset", description="language of the instruction: the file's, or English as in a run on the name of a group"
     )
     postprocess: Literal["vlmevalkit", "none"] = Field(
-        "vlmevalkit", description="whether answers are shortened before matching as VLMEvalKit's Parrot wrapper does"
+        "vlmevalkit",
+        description="whether predictions are shortened before matching as VLMEvalKit's Parrot wrapper does",
     )
     missing_values: Literal["strings", "vlmevalkit"] = Field(
         "strings",
         description="strings: None, NA and null are texts; vlmevalkit: cells are what pandas makes of them, and "
-        "after its spreadsheet of answers, so that such options vanish and such answers become nan",
+        "of its spreadsheet of predictions, so that such options vanish and such predictions become nan",
     )
     translator: Text = Field(
         "none",
-        description="what puts questions and options into English before they are asked: none; parallel_rows: the "
-        "benchmark's own English rows, a perfect translator; or an NLLB model, named as model.hf names one",
+        description="what translates questions and options into English before prediction: none; parallel_rows: the "
+        "benchmark's own English rows, a perfect translator; or an NLLB model, named as under model.hf",
     )
 
 
 class JudgeSettings(StrictModel):
     """A language model that rates free answers, behind an OpenAI-compatible chat interface."""
 
-    name: Text = Field(description="the model, as the server calls it; stands in every result")
-    url: Address = Field(description="what /chat/completions follows, e.g. http://localhost:8000/v1")
+    name: Text = Field(description="model name at the server; recorded with every score")
+    url: Address = Field(description="address of the API, before /chat/completions, e.g. http://localhost:8000/v1")
     key_variable: str = Field("", description="environment variable that holds the server's key; none: no key")
     temperature: float = Field(0.2, ge=0, le=100, description="VLMEvalKit's")
-    attempts: int = Field(3, gt=0, le=1000, description="times it is asked for ratings that can be read")
-    concurrency: int = Field(4, gt=0, le=256, description="requests at a time")
-    request: str = Field(
-        "", description="what it is told after question and answers; none: our words, which are not the published ones"
-    )
+    attempts: int = Field(3, gt=0, le=1000, description="requests per item until its ratings can be read")
+    concurrency: int = Field(4, gt=0, le=256, description="requests in flight")
+    request: str = Field("", description="judge instruction; default: ours, not LLaVA-Bench's")
 
 
 class EvaluateSettings(Conventions):
-    """Which benchmarks are asked, and by which conventions."""
+    """Which benchmarks a run is evaluated on, and by which conventions."""
 
     benchmarks: Distinct[Text] = Field(min_length=1, description="names of config/benchmarks.yaml")
     controls: Distinct[Control] = Field(("none",), min_length=1)
-    dtype: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the model that is asked; the paper's evaluation is fp32"
-    )
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="of the evaluated model; the paper's evaluation is fp32")
     resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over images")
     judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
 
@@ -209,7 +206,7 @@ class ReportSettings(StrictModel):
     tables: Distinct[Text] = Field(("table1",), description="names of config/tables.yaml")
     samples: int = Field(10, ge=0, le=10_000, description="sample predictions shown in report.html")
     browse_rows: int = Field(
-        2000, gt=0, description="answers on a run's page of predictions, at most; whole questions are left out"
+        2000, gt=0, description="predictions on a run's page, at most; complete questions are left out"
     )
     notes: Several[Text] = Field((), description="what this scale does and does not show")
 

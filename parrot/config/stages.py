@@ -82,7 +82,7 @@ class TuneSettings(StageSettings):
 class PredictSettings(StrictModel):
     """Exactly what prediction reads, besides the run's own model."""
 
-    model: BackboneFolder | None = Field(None, description="asked as it is, where the run trains no model")
+    model: BackboneFolder | None = Field(None, description="evaluated as pretrained, where the run trains no model")
     benchmarks: Several[Benchmark]
     controls: Several[Control]
     prompt_language: Literal["dataset", "group"]

@@ -56,7 +56,7 @@ def _by_languages(settings: ReportStage, items: Items, on: Measure) -> list[str]
 
 
 def _alike(run: ReportedRun, other: ReportedRun) -> bool:
-    fields = ("num_experts", "language_model", "conventions", "asked")
+    fields = ("num_experts", "language_model", "conventions", "pretrained")
     return all(getattr(run, name) == getattr(other, name) for name in fields)
 
 

@@ -172,7 +172,7 @@ def _line_styles(languages: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Figure, str]:
-    runs = by_training([run for run in settings.runs if not run.asked])
+    runs = by_training([run for run in settings.runs if not run.pretrained])
     if not runs:
         return _nothing(item, "None of these runs was trained.")
     figure, panels = plt.subplots(1, len(runs), figsize=(max(4, 3 * len(runs)), 3.4), sharey=True, squeeze=False)

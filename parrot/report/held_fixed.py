@@ -31,7 +31,7 @@ def held_fixed(settings: ReportStage, results: Path, pairs: Sequence[tuple[str, 
 
     UserError where a run's metrics or provenance cannot be read.
     """
-    trained = {run.name for run in settings.runs if not run.asked}
+    trained = {run.name for run in settings.runs if not run.pretrained}
     sentences = []
     for run, other in dict.fromkeys(pairs):
         if {run, other} <= trained:

@@ -18,7 +18,7 @@ def what_ran(settings: ReportStage, results: Path) -> dict[str, Any]:
     folders = {f"stage 1 ({key})": results / "align" / key for key in keys if key is not None}
     records = {name: read_provenance(folder / "provenance.json", "align") for name, folder in folders.items()}
     for run in settings.runs:
-        if not run.asked:
+        if not run.pretrained:
             name, folder = f"stage 2 of {run.name}", results / run.name
             folders[name], records[name] = folder, read_provenance(folder / "provenance.json", "tune", run.seed)
     curves = {name: _curve(folder / "metrics.jsonl") for name, folder in folders.items()}

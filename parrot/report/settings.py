@@ -122,16 +122,17 @@ Items = Annotated[
 class ReportedRun(StrictModel):
     """A run as the report names it.
 
-    `asked` is the model that it asks as it is; its languages and experts are then none. `stage1_key` is None likewise.
+    `pretrained` is the model that it evaluates without training; its languages and experts are then none.
+    `stage1_key` is None likewise.
     """
 
     name: str
-    asked: str = ""
+    pretrained: str = ""
     languages: Several[Language]
     num_experts: int
     language_model: Tuning = "full"
     stage1_key: str | None
-    benchmarks: Several[str] = Field(description="what it was asked, by name in scores")
+    benchmarks: Several[str] = Field(description="what it was evaluated on, by name in scores")
     conventions: Conventions
     seed: int
     recipe_key: str = Field(
@@ -144,8 +145,8 @@ class ReportedRun(StrictModel):
         translator = self.conventions.translator
         by = {"none": "", "parallel_rows": ", translated: parallel rows"}
         translated = by.get(translator, f", translated by {translator}")
-        if self.asked:
-            return f"{self.asked} as it is{translated}"
+        if self.pretrained:
+            return f"{self.pretrained}, as pretrained{translated}"
         languages = "English data only" if self.languages == ("en",) else f"{len(self.languages)} languages"
         experts = {0: "no experts", 1: "1 expert"}.get(self.num_experts, f"{self.num_experts} experts")
         language_model = {"full": "", "lora": ", LoRA", "frozen": ", language model frozen"}[self.language_model]
@@ -329,7 +330,7 @@ def _reported(run: Run) -> ReportedRun:
     trained = run.pretrained_model is None
     return ReportedRun(
         name=run.name,
-        asked=run.config.model.hf or "",
+        pretrained=run.config.model.hf or "",
         languages=run.config.data.languages if trained else (),
         num_experts=run.config.model.num_experts if trained else 0,
         language_model=run.config.tune.language_model,

@@ -354,7 +354,7 @@ def _comparable(point: Point) -> tuple[str, str, int, int]:
 def _without_neighbours(page: str) -> str:
     """Return a report's page without links to the runs' prediction pages, which a store does not keep next to it."""
     note = "predictions.html among each run's artefacts shows its predictions."
-    return re.sub(r'(<p id="answers">).*?(</p>)', rf"\1{note}\2", page, count=1)
+    return re.sub(r'(<p id="predictions">).*?(</p>)', rf"\1{note}\2", page, count=1)
 
 
 def _datasets(pins: Mapping[str, str]) -> list[DatasetInput]:

@@ -53,7 +53,12 @@ RUNS = (
     ReportedRun(name="english", languages=("en",), num_experts=0, recipe_key="c", **COMMON),
 )
 ASKED = ReportedRun(
-    name="asked", asked="some/model", languages=(), num_experts=0, recipe_key="d", **(COMMON | {"stage1_key": None})
+    name="asked",
+    pretrained="some/model",
+    languages=(),
+    num_experts=0,
+    recipe_key="d",
+    **(COMMON | {"stage1_key": None}),
 )
 ROUTER = {"en": [0.75, 0.25], "zh": [0.5, 0.5], "pt": [0.5, 0.5], "ar": [0.4, 0.6], "tr": [0.5, 0.5], "ru": [0.5, 0.5]}
 

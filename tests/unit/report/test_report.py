@@ -71,7 +71,7 @@ def test_a_model_asked_as_it_is_stands_beside_trained_ones(tmp_path: Path) -> No
     build(asked, scores, tmp_path / "results", tmp_path / "out")
     where = {"image_source": "twemoji", "benchmark": "MMMB", "language": "ru"}
     assert cell(tmp_path / "out/tables/table1.csv", run="asked", **where)["value"] == "25.0000"
-    assert "| asked (some/model as it is)" in (tmp_path / "out/tables/table1.md").read_text(encoding="utf-8")
+    assert "| asked (some/model, as pretrained)" in (tmp_path / "out/tables/table1.md").read_text(encoding="utf-8")
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "stage 2 of english" in page
     assert "stage 2 of asked" not in page
