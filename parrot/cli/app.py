@@ -9,9 +9,8 @@ import typer
 from parrot.cli import cluster, evaluate, report, train
 from parrot.cli.chat import chat
 from parrot.cli.clean import clean
-from parrot.cli.runs import runs
+from parrot.cli.runs import compare, runs
 from parrot.errors import in_one_line
-from parrot.report.compare import compare
 
 app = typer.Typer(
     help="Train and evaluate Parrot. Settings come from a run of config/runs.yaml or from a JSON file.",

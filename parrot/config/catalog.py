@@ -21,7 +21,6 @@ from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, 
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import IMAGE_TOKEN, LANGUAGES, nearest_language
 from parrot.errors import UserError
-from parrot.io.files import split_path
 from parrot.io.web import check_address
 
 
@@ -147,8 +146,7 @@ class ConversationSet(Placed):
     kind: Literal["conversations"]
     file: Text = Field(description="JSON list of {id, image, conversations}")
     images: Text | dict[Text, Text] = Field(
-        description="folder or archive (.zip, .tar) that the samples' `image` fields are relative to; or folders and "
-        "archives by what the fields begin with"
+        description="folder or archive (.zip, .tar) of the samples' `image` fields; or several, by how fields begin"
     )
     language: Language = "en"
     samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
@@ -166,13 +164,8 @@ class ConversationSet(Placed):
 
     @property
     def image_places(self) -> dict[str, str]:
-        """The folders and archives of `images`, by what a sample's `image` begins with."""
+        """Folders and archives, by what a sample's `image` begins with."""
         return {"": self.images} if isinstance(self.images, str) else self.images
-
-    @property
-    def image_files(self) -> list[str]:
-        """The folders and archives of `images` themselves."""
-        return [(split_path(place) or (place,))[0] for place in self.image_places.values()]
 
     def place_of(self, image: str) -> tuple[str, str] | None:
         """Return the folder or archive of a sample's `image`, and its path there; None where no prefix begins it."""
@@ -180,10 +173,8 @@ class ConversationSet(Placed):
         return None if prefix is None else (self.image_places[prefix], image.removeprefix(prefix))
 
     def image_path(self, image: str) -> str:
-        """Return the path of a sample's `image`, which must begin with one of the prefixes."""
-        place = self.place_of(image)
-        assert place is not None, "samples without a place are faulty"
-        return str(Path(*place))
+        """Return the path of a sound sample's `image`."""
+        return str(Path(*(self.place_of(image) or ())))
 
 
 class BackboneFolder(Placed):

@@ -105,18 +105,12 @@ STAGES: dict[str, Stage] = {
             *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.router_stats"),
             *("parrot.languages.csv", "parrot.train.record"),
         ),
-        beside=(
-            "parrot.evaluate.judge",
-            "parrot.report.browse_rows",
-            "parrot.report.browse",
-            "parrot.report.thumbnails",
-        ),
+        beside=("parrot.evaluate.judge", "parrot.report.browse"),
     ),
     "predictions_page": Stage(
         (
-            *(*GRADING, *IMAGES, "parrot.report.browse_rows", "parrot.report.base", "parrot.report.browse"),
-            *("parrot.report.settings", "parrot.report.template", "parrot.report.thumbnails", "parrot.report.words"),
-            "parrot.languages.csv",
+            *(*GRADING, *IMAGES, "parrot.report.base", "parrot.report.browse", "parrot.report.labels"),
+            *("parrot.report.settings", "parrot.languages.csv"),
         ),
         beside=("parrot.evaluate.judge", "parrot.report"),
     ),

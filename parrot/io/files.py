@@ -78,6 +78,12 @@ def split_path(path: str) -> tuple[str, str] | None:
     return None
 
 
+def archive_or_self(path: str) -> str:
+    """Return the archive that `path` goes through, or `path` itself."""
+    through = split_path(path)
+    return through[0] if through else path
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it where they are missing; UserError where that cannot be."""
     try:

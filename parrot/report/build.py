@@ -9,8 +9,7 @@ from parrot.evaluate.scores_csv import Scores, read_scores
 from parrot.io.files import atomic_write
 from parrot.report import contrast, figures, page, render, router, tables
 from parrot.report.comparisons import Items
-from parrot.report.grid import Grid, to_csv
-from parrot.report.scores import check_complete
+from parrot.report.grid import Grid, check_complete, to_csv
 from parrot.report.settings import ReportItem, ReportStage
 
 FORMATS = {".csv": to_csv, ".md": render.to_markdown, ".tex": render.to_latex}

@@ -23,8 +23,7 @@ from parrot.evaluate.bootstrap import (
 from parrot.evaluate.graded_csv import read_graded, select
 from parrot.evaluate.metrics import by_kind, items
 from parrot.io.csv_tables import remade
-from parrot.report.grid import Rows
-from parrot.report.scores import MISSING, Cell
+from parrot.report.grid import MISSING, Cell, Rows
 from parrot.report.settings import ReportStage
 
 MEASURES = ("difference", "detectable", "p_holm")

@@ -1,24 +1,23 @@
 """The primary contrast: one comparison, declared before scores are read, whose p stands apart from all others.
 
-Its questions are those of the report's headline too, and of the line that a target or `parrot compare` ends with.
+Its questions are those of the page's title and headline, and of the line that a target or `parrot compare` ends with.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES
 from parrot.evaluate.bootstrap import holm
-from parrot.evaluate.scores_csv import UNBOUNDED, Scores
-from parrot.report import comparisons, notes, tables
+from parrot.evaluate.scores_csv import UNBOUNDED, Scores, read_scores
+from parrot.report import comparisons, labels, tables
 from parrot.report.comparisons import Comparison, Items
-from parrot.report.grid import Grid
-from parrot.report.render import interval, number, shown
-from parrot.report.scores import Cell
-from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.words import WORDS
+from parrot.report.grid import Cell, Grid, check_complete
+from parrot.report.labels import WORDS
+from parrot.report.render import interval, number, shown, to_text
+from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 
 MEASURES = (*comparisons.MEASURES, "questions", "images")
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -114,14 +113,14 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) 
     named |= {"p_holm": "p"} if len(found) < 2 else {}
     return Grid(
         title=item.title,
-        note=" ".join(filter(None, (_note(settings, found), *notes.about(item, settings, scores)))),
+        note=" ".join(filter(None, (_note(settings, found), *labels.about(item, settings, scores)))),
         heads=("image_source", "comparison"),
         groups=((item.benchmarks[0], MEASURES),),
         rows=rows,
         words=tables.words(item, settings) | named,
         axes=("benchmark", "measure"),
         scorings={item.benchmarks[0]: scoring},
-        conventions=({"kind": on.kind} if on else {}) | notes.conventions(item, settings),
+        conventions=({"kind": on.kind} if on else {}) | labels.conventions(item, settings),
     )
 
 
@@ -166,3 +165,74 @@ def _accuracies(settings: ReportStage, items: Items, on: Measure) -> list[str]:
     names = [name for name, *_ in map(dict.values, settings.by_recipe.values()) if name in asked]
     found = {name: items.accuracy(name, on.benchmark, on.image_source, on.languages, on.kind) for name in names}
     return [f"{name} {shown(cell)} % ({interval(cell)})" for name, cell in found.items()]
+
+
+def question(settings: ReportStage) -> str:
+    """Return the page's title: the question of the config's report, or what a target's report compares."""
+    if settings.target is None:
+        return "Does tuning in six languages teach a model to see in six languages?"
+    baselines = dict.fromkeys(other for _, other in settings.comparisons or ())
+    return f"{settings.target} against {', '.join(baselines)}" if baselines else f"{settings.target} by itself"
+
+
+def answer(settings: ReportStage, items: Items, on: Measure) -> str:
+    """Answer the title, with intervals, and say how far one seed carries it; "" where nothing was compared."""
+    sentences = [] if settings.target else _by_languages(settings, items, on)
+    found = contrasts(settings, items, on)
+    if found:
+        differences = "; ".join(f"{one.run} minus {one.other} {one.points}" for one in found)
+        beginning = "What the experts add" if sentences else f"On {on.what}, {on.where}"
+        sentences.append(f"{beginning}: {differences}{_verdict(settings, found)}.")
+    return " ".join(sentences)
+
+
+def by_languages(settings: ReportStage) -> tuple[str, str] | None:
+    """Return the run tuned in many languages and the one tuned in English alone whose models are otherwise alike."""
+    pairs = (
+        (run.name, english.name)
+        for english in settings.runs
+        for run in settings.runs
+        if english.languages == ("en",) and len(run.languages) > 1 and _alike(run, english)
+    )
+    return next(pairs, None)
+
+
+def _by_languages(settings: ReportStage, items: Items, on: Measure) -> list[str]:
+    pair = by_languages(settings)
+    compared = items.compare(*pair, on.benchmark, on.image_source, on.languages, on.kind) if pair else None
+    if pair is None or compared is None:
+        return []
+    found = compared.difference
+    many, english = (items.accuracy(name, on.benchmark, on.image_source, on.languages, on.kind) for name in pair)
+    languages = next(len(run.languages) for run in settings.runs if run.name == pair[0])
+    verdict = "Yes" if found.low > 0 else "No" if found.high < 0 else "These runs do not tell"
+    return [
+        f"{verdict}: on {on.what}, {on.where}, {pair[0]}, tuned in {languages} languages, is right in "
+        f"{shown(many)} % and {pair[1]}, tuned in English alone, in {shown(english)} %, a difference of "
+        f"{number(found.points)} points ({interval(Cell(found.points, found.low, found.high))})."
+    ]
+
+
+def _alike(run: ReportedRun, other: ReportedRun) -> bool:
+    fields = ("num_experts", "language_model", "conventions", "pretrained")
+    return all(getattr(run, name) == getattr(other, name) for name in fields)
+
+
+def _verdict(settings: ReportStage, found: list[Contrast]) -> str:
+    seeds = {run.name: len(settings.by_recipe[run.recipe_key]) for run in settings.runs}
+    several = all(seeds[name] > 1 for one in found for name in (one.run, one.other))
+    return "" if several else "; one seed, no verdict"
+
+
+def side_by_side(settings: ReportStage, results: Path) -> str:
+    """Return the tables of `settings` as text, the headline last; UserError for malformed scores or grades."""
+    scores, items = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Items(settings, results)
+    check_complete(scores, settings, results)
+    parts = []
+    for item in settings.tables.values():
+        if item.kind == "contrast":
+            continue
+        grid = tables.grid(item, settings, scores, items)
+        grid = replace(grid, rows=tuple(row for row in grid.rows if row[0][-1] != "detectable"))
+        parts += [f"{grid.title}. {grid.note}", to_text(grid)]
+    return "\n\n".join(filter(None, [*parts, headline(settings, scores, items)]))

@@ -20,8 +20,8 @@ from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.evaluate.scores_csv import Scores
 from parrot.io.files import atomic_path
 from parrot.report import tables
+from parrot.report.grid import Cell, accuracy_cell
 from parrot.report.router import mean_router_weights
-from parrot.report.scores import Cell, accuracy_cell
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
 from parrot.train.record import heldout_losses, training_loss
 

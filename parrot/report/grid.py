@@ -1,12 +1,50 @@
-"""A table before it is written: labelled rows of numbers with intervals, and the same table as a long CSV."""
+"""Cells, numbers with their intervals, and a grid of them: a table before it is written, also as a long CSV."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from parrot.errors import UserError
+from parrot.evaluate.scores_csv import Score, Scores
 from parrot.io import csv_tables
-from parrot.report.scores import Cell
+from parrot.io.csv_tables import remade
+from parrot.report.settings import ReportStage
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its 95 % interval; None where it is missing.
+
+    `text` is the number as a reader sees it, where one decimal would not do.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    text: str = ""
+
+
+MISSING = Cell(None)
+
+
+def accuracy_cell(score: Score | None) -> Cell:
+    """Show a score's accuracy with its interval."""
+    return MISSING if score is None else Cell(score.accuracy, score.low, score.high)
+
+
+def check_complete(scores: Scores, settings: ReportStage, results: Path) -> None:
+    """UserError unless there is an accuracy of every run on all benchmarks and languages that it was asked."""
+    for run in settings.runs:
+        for benchmark in settings.benchmarks:
+            for language in benchmark.files if benchmark.name in run.benchmarks else ():
+                found = scores.find(run.name, benchmark.name, language, scoring=benchmark.scoring)
+                if found is None or found.seed != run.seed:
+                    expected = f"{run.name} at seed {run.seed} on {benchmark.name} in {language}"
+                    path = results / run.name / "scores.csv"
+                    raise UserError(f"{path}: expected the score of {expected}, found none; {remade(path)}")
+
 
 Rows = list[tuple[tuple[str, ...], tuple[Cell, ...]]]
 

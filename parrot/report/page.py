@@ -13,18 +13,14 @@ from markupsafe import Markup
 from parrot.constants import LANGUAGES
 from parrot.evaluate.scores_csv import NON_ENGLISH, Scores
 from parrot.io.files import atomic_write
-from parrot.report import notes, samples, tables
-from parrot.report.answer import answer, by_languages, question
+from parrot.report import labels, samples, tables
 from parrot.report.comparisons import Items
-from parrot.report.contrast import Measure, measure
-from parrot.report.grid import Grid
-from parrot.report.held_fixed import held_fixed
-from parrot.report.provenance import what_ran
+from parrot.report.contrast import Measure, answer, by_languages, measure, question
+from parrot.report.grid import Cell, Grid, accuracy_cell
+from parrot.report.labels import WORDS, environment
+from parrot.report.provenance import held_fixed, what_ran
 from parrot.report.render import interval, number, shown, to_html
-from parrot.report.scores import Cell, accuracy_cell
 from parrot.report.settings import ReportStage
-from parrot.report.template import environment
-from parrot.report.words import WORDS
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def _section(
     if name in grids:
         body, note = Markup(to_html(grids[name])), grids[name].note
     else:
-        body, note = _image(*figures[name]), notes.followed(item, settings) if item.kind == "bars" else ""
+        body, note = _image(*figures[name]), labels.followed(item, settings) if item.kind == "bars" else ""
     return Section(name, item.kind, item.by, item.title, body, note, item.published)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from parrot.report.grid import Grid
-from parrot.report.scores import Cell
-from parrot.report.template import FOLDER
+from parrot.report.grid import Cell, Grid
+from parrot.report.labels import FOLDER
 
 ABSENT = "missing"
 MARKDOWN_SPECIAL = re.compile(r"[\\`*~|#\[\]]")

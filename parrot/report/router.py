@@ -21,9 +21,8 @@ from parrot.evaluate.router_stats import (
     entropies,
     read_routing,
 )
-from parrot.report import notes, tables
-from parrot.report.grid import Grid
-from parrot.report.scores import MISSING, Cell
+from parrot.report import labels, tables
+from parrot.report.grid import MISSING, Cell, Grid
 from parrot.report.settings import ReportItem, ReportStage
 
 MEASURED = ("information", "chance_mean", "chance_high")
@@ -99,7 +98,7 @@ def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
         "The information is the entropy of the mean weights minus the mean entropy of each language's, or each kind's, "
         "mean weights. Languages count equally, and a circular question counts once. Chance alone gives more than 0: "
         f"the same with labels permuted {PERMUTATIONS} times, languages within a question and kinds between questions."
-        f" Conventions: prompt_language {notes.conventions(item, settings)['prompt_language']}."
+        f" Conventions: prompt_language {labels.conventions(item, settings)['prompt_language']}."
     ) + (f" Without a choice of experts: {', '.join(without)}." if without else "")
     names = tables.words(item, settings) | WORDS
     return Grid(item.title, note, ("benchmark", "run"), GROUPS, rows, names, axes=("quantity", "number"))

@@ -1,4 +1,4 @@
-"""Sample predictions for the page: all languages, right and wrong answers, the same ones for the same answers."""
+"""Sample predictions for the page: all languages, right and wrong ones, the same for the same predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SamplePrediction:
 
 @dataclass(frozen=True)
 class Sample:
-    """A question as it was asked and what each run answered; `image` is a data URI."""
+    """A question and what each run predicted; `image` is a data URI."""
 
     language: Language
     index: str
@@ -40,13 +40,13 @@ class Sample:
     category: str
     scene: str
     image: str
-    answers: tuple[SamplePrediction, ...]
+    predictions: tuple[SamplePrediction, ...]
 
 
 def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
     """`settings.samples` questions of the first vanilla benchmark; none where every benchmark is circular.
 
-    Languages take turns, and so do right and wrong answers of the first run, where there are both.
+    Languages take turns, and so do right and wrong predictions of the first run, where there are both.
     """
     benchmark = next((b for b in settings.benchmarks if b.scoring == "vanilla"), None)
     if benchmark is None or not settings.samples:
@@ -57,12 +57,12 @@ def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
     told = {run.name: _predictions(results, run.name, benchmark, items) for run in settings.runs}
     samples = []
     for language, index in chosen:
-        answers = tuple(
+        predictions = tuple(
             SamplePrediction(run, rows[language, index]["prediction"], _hit(graded[run], language, index))
             for run, rows in told.items()
         )
         row = told[settings.runs[0].name][language, index]
-        samples.append(_sample(language, index, row, images[index], answers))
+        samples.append(_sample(language, index, row, images[index], predictions))
     return samples
 
 
@@ -120,7 +120,7 @@ def _hit(graded: pd.DataFrame, language: str, index: int) -> bool:
 
 
 def _sample(
-    language: Language, index: int, row: dict[str, str], image: str, answers: tuple[SamplePrediction, ...]
+    language: Language, index: int, row: dict[str, str], image: str, predictions: tuple[SamplePrediction, ...]
 ) -> Sample:
     kind = "jpeg" if image.startswith("/9j/") else "png"
     return Sample(
@@ -133,5 +133,5 @@ def _sample(
         category=row.get("category", ""),
         scene=row.get("image_text", ""),
         image=f"data:image/{kind};base64,{image}",
-        answers=answers,
+        predictions=predictions,
     )

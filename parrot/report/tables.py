@@ -1,8 +1,11 @@
-"""The report's tables as grids: which rows they have, and where each cell comes from."""
+"""The report's tables as grids: which rows they have, and where each cell comes from, published values included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -11,13 +14,12 @@ from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import NON_ENGLISH, UNBOUNDED, Scores
-from parrot.report import comparisons, notes
+from parrot.io.files import read_text
+from parrot.report import comparisons, labels
 from parrot.report.comparisons import Items
-from parrot.report.grid import Grid, Rows
-from parrot.report.published import published_row
-from parrot.report.scores import MISSING, Cell, accuracy_cell
-from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.words import WORDS
+from parrot.report.grid import MISSING, Cell, Grid, Rows, accuracy_cell
+from parrot.report.labels import WORDS
+from parrot.report.settings import Compare, PublishedSystem, ReportItem, ReportStage
 
 # The order of a reader's questions: what was asked, how hard, and whether the concept was ever shown in the language.
 KINDS = (
@@ -25,6 +27,8 @@ KINDS = (
     "easy", "hard", "seen_in_language", "unseen_in_language",
 )  # fmt: skip
 
+METRIC = "accuracy (%)"
+COLUMNS = ("system", "llm", "benchmark", "language", "metric", "value", "source")
 PAPER_SCALE = "paper"
 INTERVAL = "below it the 95 % interval over images"
 
@@ -38,13 +42,13 @@ def grid(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) 
     rows, heads, note = builders[item.kind](item, settings, scores, items)
     return Grid(
         title=item.title,
-        note=" ".join(filter(None, (note, *notes.about(item, settings, scores)))),
+        note=" ".join(filter(None, (note, *labels.about(item, settings, scores)))),
         heads=heads,
         groups=groups(item, settings),
         rows=tuple(rows),
         words=words(item, settings),
         scorings={b.name: b.scoring for b in settings.benchmarks if b.name in item.benchmarks},
-        conventions=notes.conventions(item, settings),
+        conventions=labels.conventions(item, settings),
     )
 
 
@@ -303,3 +307,48 @@ def _lookup(settings: ReportStage, scores: Scores, run: str, share: str | None =
         return accuracy_cell(found) if share is None else Cell(getattr(found, share))
 
     return cell
+
+
+def published_row(path: Path, compare: Compare, benchmark: str, system: PublishedSystem) -> dict[str, Cell]:
+    """Return the published accuracies, in per cent, of `system` on `benchmark` by language.
+
+    Args:
+        path: a CSV with the columns `COLUMNS`.
+        compare: where the values of each benchmark are.
+        benchmark: one of ``compare.tables``.
+        system: whose values.
+
+    Raises:
+        UserError: the file cannot be read, or holds none or several of these values.
+    """
+    where = compare.tables[benchmark]
+    wanted = {"system": system.system, "benchmark": where.benchmark, "source": f"{compare.paper} {where.table}"}
+    wanted |= {"metric": METRIC} | ({"llm": system.llm} if system.llm else {})
+    found: dict[str, Cell] = {}
+    for row in _read(path):
+        if wanted.items() <= row.items():
+            if row["language"] in found:
+                raise UserError(f"{path}: two values for {', '.join(wanted.values())} in {row['language']}; give llm")
+            found[row["language"]] = Cell(_number(path, row))
+    if not found:
+        raise UserError(f"{path}: no value for {', '.join(wanted.values())}")
+    return found
+
+
+@cache
+def _read(path: Path) -> tuple[Mapping[str, str], ...]:
+    lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
+        rows = tuple(lines)
+    except csv.Error:
+        rows = ()
+    if not rows or {*COLUMNS} - {*(lines.fieldnames or ())}:
+        raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def _number(path: Path, row: Mapping[str, str]) -> float:
+    try:
+        return float(row["value"])
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: value {row['value']!r}: expected a number") from None

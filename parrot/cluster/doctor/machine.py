@@ -18,6 +18,7 @@ from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Da
 from parrot.config.hardware import Hardware
 from parrot.config.runs import Run
 from parrot.errors import UserError
+from parrot.io.files import archive_or_self
 
 INSTALL = "pip install -c constraints.txt -e ."
 
@@ -122,7 +123,10 @@ def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
     match entry:
         case ConversationSet():
             yield entry.file, source
-            yield from ((place, source if source == "composed" else "local") for place in entry.image_files)
+            yield from (
+                (place, source if source == "composed" else "local")
+                for place in map(archive_or_self, entry.image_places.values())
+            )
         case BackboneFolder():
             yield f"{entry.path}/config.json", source
         case Benchmark():

@@ -13,6 +13,7 @@ from parrot.cluster.plan.memory import bytes_per_parameter
 from parrot.cluster.plan.shapes import training
 from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.config.runs import Run
+from parrot.io.files import archive_or_self
 
 CHECKPOINTS = 3  # per training: the two that are kept, and the one being written
 TOKEN = 8  # bytes per position of a tokenised set: token and label
@@ -74,7 +75,7 @@ def _data(costs: Costs, runs: Iterable[Run]) -> int:
         for entry in entries.values()
         if isinstance(entry, ConversationSet)
         and entry.estimate is not None
-        and not all(map(os.path.exists, entry.image_files))
+        and not all(os.path.exists(archive_or_self(place)) for place in entry.image_places.values())
     )
     missing = [
         name for name, entry in entries.items() if isinstance(entry, BackboneFolder) and not Path(entry.path).is_dir()

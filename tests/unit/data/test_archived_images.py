@@ -16,6 +16,7 @@ from parrot.data.conversations import load
 from parrot.data.feature_store import digests_of, remember
 from parrot.data.images import inspect_image
 from parrot.fetch.integrity import Reader, inspect_set
+from parrot.io.files import archive_or_self
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from tests.helpers.tiny_training import write_backbones, write_set
 
@@ -81,7 +82,7 @@ def test_fields_that_begin_differently_lead_to_different_places(loose: Conversat
     places = {"coco/": f"{tmp_path}/coco.zip/train2017", "own/": loose.images}
     entry = loose.model_copy(update={"images": places})
     assert inspect_set(entry, []).problems == []
-    assert entry.image_files == [f"{tmp_path}/coco.zip", loose.images]
+    assert list(map(archive_or_self, places.values())) == [f"{tmp_path}/coco.zip", loose.images]
 
     samples[0]["image"] = "sam/1.png"
     Path(loose.file).write_text(json.dumps(samples))

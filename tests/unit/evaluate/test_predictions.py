@@ -19,7 +19,7 @@ from parrot.evaluate.router_stats import read_routing
 from parrot.evaluate.score import score
 from parrot.integrations.predictions import export_predictions
 from parrot.report import router, samples
-from parrot.report.browse_rows import read_browse_rows
+from parrot.report.browse import read_browse_rows
 from parrot.report.comparisons import Items
 from parrot.report.router import mean_router_weights
 from parrot.report.settings import BrowseStage, ReportStage

@@ -18,9 +18,8 @@ from parrot.errors import UserError
 from parrot.evaluate.router_stats import by_kind, by_language, entropies, mutual_information, read_routing
 from parrot.report import router
 from parrot.report.build import build
-from parrot.report.grid import Grid, to_csv
+from parrot.report.grid import Cell, Grid, to_csv
 from parrot.report.render import to_html, to_latex, to_markdown
-from parrot.report.scores import Cell
 from parrot.report.settings import ReportStage
 from tests.helpers import tiny_results
 from tests.helpers.tiny_manifest import sign

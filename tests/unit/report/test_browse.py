@@ -27,9 +27,8 @@ from parrot.evaluate.kinds import read_rows
 from parrot.evaluate.kinds.judged import rated
 from parrot.evaluate.score import score
 from parrot.report import browse
-from parrot.report.browse_rows import choose, read_browse_rows
+from parrot.report.browse import choose, read_browse_rows, thumbnails
 from parrot.report.settings import BrowseStage
-from parrot.report.thumbnails import thumbnails
 from tests.helpers import tiny_results
 from tests.helpers.rendered import rendered
 from tests.helpers.tiny_manifest import sign

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from parrot.cli import app as cli
+from parrot.report.contrast import side_by_side
 from parrot.report.settings import ReportStage
-from parrot.report.side_by_side import text
 from tests.helpers import tiny_results
 
 
@@ -33,7 +33,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def test_runs_stand_side_by_side_with_differences_and_the_headline_last(made: tuple[ReportStage, Path]) -> None:
     settings, root = made
-    lines = text(settings, root / "results").splitlines()
+    lines = side_by_side(settings, root / "results").splitlines()
     assert "tiny-MMMB (vanilla), Twemoji drawings, near the training's style" in lines
     (first, *_) = (line for line in lines if line.startswith("| tr"))
     assert re.findall(r"\| +([\d.]+) \(", first) == ["75.0", "62.5", "25.0"]

@@ -14,11 +14,10 @@ from parrot.config.settings import load_config, overlay
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import Scores, read_scores
-from parrot.report.answer import answer, question
 from parrot.report.build import build
 from parrot.report.comparisons import Items
-from parrot.report.contrast import contrasts, headline, measure
-from parrot.report.held_fixed import held_fixed
+from parrot.report.contrast import answer, contrasts, headline, measure, question
+from parrot.report.provenance import held_fixed
 from parrot.report.settings import ReportStage, report_stage
 from tests.helpers import tiny_results
 from tests.helpers.tiny_manifest import sign

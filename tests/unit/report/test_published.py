@@ -11,8 +11,8 @@ from parrot.config.catalog import Benchmark
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import COLUMNS, read_scores
 from parrot.report.comparisons import Items
-from parrot.report.published import COLUMNS as PUBLISHED_COLUMNS
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage
+from parrot.report.tables import COLUMNS as PUBLISHED_COLUMNS
 from parrot.report.tables import grid, published_grid
 from tests.helpers.tiny_results import COMMON
 

@@ -7,9 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from parrot.report.grid import Grid, to_csv
+from parrot.report.grid import Cell, Grid, to_csv
 from parrot.report.render import markdown, tex, to_html, to_latex, to_markdown, to_text
-from parrot.report.scores import Cell
 
 
 @pytest.mark.parametrize(

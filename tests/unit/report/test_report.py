@@ -14,7 +14,7 @@ from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.staleness import canonical
 from parrot.evaluate.scores_csv import read_scores
-from parrot.report import notes
+from parrot.report import labels
 from parrot.report.build import build
 from parrot.report.figures import draw
 from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_stage
@@ -146,10 +146,10 @@ def test_conventions_that_differ_are_told_run_by_run() -> None:
     )
     settings = report_stage(Suite.load()).model_copy(update={"runs": (*tiny_results.RUNS, group)})
     item = settings.items["table1"]
-    told = notes.conventions(item, settings)
+    told = labels.conventions(item, settings)
     assert told["prompt_language"] == "dataset (parrot, no_experts, english); group (group)"
     assert told["postprocess"] == "vlmevalkit"
-    assert "matcher current (parrot, no_experts, english); may2024 (group)," in notes.followed(item, settings)
+    assert "matcher current (parrot, no_experts, english); may2024 (group)," in labels.followed(item, settings)
 
 
 def test_a_benchmark_with_a_prompt_language_of_its_own_is_named() -> None:
@@ -158,8 +158,8 @@ def test_a_benchmark_with_a_prompt_language_of_its_own_is_named() -> None:
     settings = settings.model_copy(update={"benchmarks": (own, *settings.benchmarks[1:])})
     both = settings.items["table1"].model_copy(update={"benchmarks": ("MMMB", "MMBench_dev")})
     alone = both.model_copy(update={"benchmarks": ("MMMB",)})
-    assert notes.conventions(both, settings)["prompt_language"] == "dataset; group for mini-MMMB"
-    assert notes.conventions(alone, settings)["prompt_language"] == "group for mini-MMMB"
+    assert labels.conventions(both, settings)["prompt_language"] == "dataset; group for mini-MMMB"
+    assert labels.conventions(alone, settings)["prompt_language"] == "group for mini-MMMB"
 
 
 def test_groups_that_lack_rotations_are_told_below_the_table(built: Path) -> None:

@@ -1,14 +1,55 @@
-"""What a table says below its title: the conventions that its numbers follow, and what they leave out."""
+"""What things are called in tables, figures and pages, what tables say below their titles, and the templates.
+
+The notes of a table name the conventions that its numbers follow, and what they leave out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from parrot.config.catalog import SCORINGS
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from parrot.config.catalog import SCORINGS, Benchmark
 from parrot.config.settings import Conventions
 from parrot.evaluate.scores_csv import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage
-from parrot.report.words import prompt_languages
+
+FOLDER = Path(__file__).parent
+WORDS = {
+    "non_english": "non-English mean",
+    "all": "all images",
+    "image_source": "Image source",
+    "run": "Run",
+    "kind": "Question kind",
+    "l2-category": "Ability (l2-category)",
+    "split": "Split",
+    "measure": "Measure",
+    "comparison": "Comparison",
+    "difference": "difference",
+    "detectable": "minimum detectable effect",
+    "p_holm": "p, adjusted",
+    "same_different": "same or different",
+    "yes_no": "yes or no",
+    "fine_naming": "naming among similar concepts",
+    "four_option": "all four-option kinds",
+    "easy": "easy distractors",
+    "hard": "hard distractors (same subgroup)",
+    "seen_in_language": "concept shown in this language's training data",
+    "unseen_in_language": "concept never shown in this language's training data",
+    "none": "with its image",
+    "shuffled": "with a wrong image",
+    "text": "image replaced by its name",
+    "text_before": "image replaced by its name, before stage 2",
+    "unmatched": "predictions that match no option",
+    "other_language": "right options in another language",
+}
+
+
+def prompt_languages(said: str, benchmarks: Sequence[Benchmark]) -> str:
+    """Return the runs' prompt_language and that of benchmarks with their own: ``dataset; group for MMBench_DEV_CN``."""
+    own = [f"{entry.prompt_language} for {entry.called}" for entry in benchmarks if entry.prompt_language]
+    return "; ".join(own if own and len(own) == len(benchmarks) else [said, *own])
 
 
 def about(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[str, str, str]:
@@ -70,3 +111,14 @@ def _gaps(score: Score, title: str) -> Iterator[str]:
         yield f"{where}: rated by {score.judge}."
     if score.uncounted and uncounted:
         yield f"{where}: {score.uncounted:.0f} {uncounted} do not count."
+
+
+def environment() -> Environment:
+    """Templates in which every text is escaped and an unknown name is an error."""
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
