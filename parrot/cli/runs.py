@@ -49,7 +49,7 @@ def compare(
         typer.Argument(help="runs or families; the first is compared with the others, by default its baselines"),
     ],
     configfile: Annotated[
-        list[str] | None, typer.Option(help="config files laid over config/config.yaml, in order")
+        list[str] | None, typer.Option(help="config files merged over config/config.yaml, in order")
     ] = None,
 ) -> None:
     """Print accuracies and differences, with intervals and p, of runs that are done; nothing is trained."""
@@ -59,20 +59,18 @@ def compare(
     others = [name for target in rest for name in suite.target(target)] if rest else suite.against(first)
     baselines = [name for name in dict.fromkeys(others) if name not in members]
     if not baselines:
-        raise UserError(f"expected a run to compare {first} with")
+        itself = f"; {', '.join(rest)} is the same" if rest else ", since it has no baseline"
+        raise UserError(f"expected a run to compare {first} with{itself}")
     results = Path("results", suite.config.scale)
-    missing = [name for name in (*members, *baselines) if not _is_done(results / name)]
+    files = ("scores.csv", "graded.csv")
+    missing = [name for name in (*members, *baselines) if not all((results / name / file).is_file() for file in files)]
     if missing:
-        files = f" --configfile {' '.join(configfile)} --" if configfile else ""
-        made_by = f"snakemake --cores 2{files} {' '.join(missing)}"
-        raise UserError(f"{', '.join(missing)}: no scores in {results}; `{made_by}` makes them")
+        over = f" --configfile {' '.join(configfile)} --" if configfile else ""
+        made_by = f"snakemake --cores 2{over} {' '.join(missing)}"
+        raise UserError(f"{', '.join(missing)}: no {' and '.join(files)} in {results}; `{made_by}` makes them")
     from parrot.report.contrast import side_by_side
 
     print(side_by_side(comparison_stage(suite, first, members, baselines), results))
-
-
-def _is_done(run: Path) -> bool:
-    return (run / "scores.csv").is_file() and (run / "graded.csv").is_file()
 
 
 def misfit(suite: Suite, target: str) -> str:

@@ -268,8 +268,8 @@ SCORINGS: dict[Scoring, ScoringFacts] = {
     ),
     "relative": ScoringFacts(
         "compares the judge's ratings with those of the reference answers",
-        "100 x the judge's mean rating of the answers over that of the reference answers",
-        "answers without a rating that can be read",
+        "100 x the judge's mean rating of the predictions over that of the reference answers",
+        "predictions without a readable rating",
     ),
 }
 TEMPLATE_PARTS = frozenset({"hint", "question", "options", "instruction"})

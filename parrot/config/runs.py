@@ -333,6 +333,9 @@ class Suite:
         Raises:
             UserError: the name is unknown (known ones are listed), or an override does not fit.
         """
+        if name in self.families:
+            members = ", ".join(self.families[name])
+            raise UserError(f"{self._where}: {name} is a family; expected one of its runs: {members}")
         if name not in self.overrides:
             raise UserError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
         if name not in self._runs:

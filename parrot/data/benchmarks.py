@@ -132,8 +132,8 @@ def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
 
 def _check_names(table: pd.DataFrame, path: str | Path) -> None:
     for former, column in RENAMED.items():
-        if former in table:
-            raise UserError(f"{path}: column {former}: expected another name; it is called {column}")
+        if former in table and column not in table:
+            raise UserError(f"{path}: column {former}: expected {column}, its name since version 0.2")
     for column, taken in TAKEN.items():
         for name in table[column].unique() if column in table else ():
             if name in taken or name.startswith(L2):

@@ -102,7 +102,7 @@ def _length_fault(input_ids: list[int], labels: list[int], image_token: int, max
         return Found("image_cut", f"its visual tokens do not fit into max_length {max_length}")
     if all(label == IGNORE_INDEX for label in labels[:max_length]):
         beyond = f" within max_length {max_length}" if len(labels) > max_length else ""
-        return Found("nothing_supervised", f"expected tokens of an answer to learn{beyond}, found none")
+        return Found("nothing_supervised", f"expected supervised tokens{beyond}, found none")
     return None
 
 

@@ -59,7 +59,7 @@ def _read(place: Place) -> Tensor:
         place.block.unlink(missing_ok=True)
         raise UserError(
             f"{place.block}: damaged, and removed; expected the features as they were written: start again, they are "
-            "computed anew, and training goes on from its latest checkpoint"
+            "computed again, and training resumes from its latest checkpoint"
         )
     return features
 
@@ -86,7 +86,7 @@ def stored(folder: Path) -> dict[str, Place]:
         except (SafetensorError, ValueError, TypeError, LookupError):
             with suppress(FileNotFoundError):
                 block.unlink()
-                tell(block, "its features are computed anew")
+                tell(block, "its features are computed again")
     return place
 
 

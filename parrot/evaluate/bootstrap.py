@@ -1,4 +1,7 @@
-"""Uncertainty by resampling images, as questions and rotations that share one are not independent, and its tests."""
+"""Uncertainty by resampling images, as questions and rotations that share one are not independent, and its tests.
+
+Ours, since no library has a clustered bootstrap of ratios with a second level, seeds.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from scipy.stats import t
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-LEVEL = (2.5, 97.5)
+LEVEL = (2.5, 97.5)  # per cent: the bounds of a 95 % interval
 POWER = 0.8
 ROUNDING = 1e-9  # points; a standard error or difference below it is none
 BySeed = Mapping[int, pd.DataFrame]
@@ -126,13 +129,13 @@ def _estimate(runs: Sequence[BySeed], resamples: int, seed: int) -> Estimate:
     if error < ROUNDING:
         error, resampled = 0.0, np.full_like(resampled, points)
     freedom = _freedom(parts, error)
-    low, high = points + t.ppf([0.025, 0.975], freedom) * error if parts else np.percentile(resampled, LEVEL)
+    low, high = points + t.ppf(np.array(LEVEL) / 100, freedom) * error if parts else np.percentile(resampled, LEVEL)
     return Estimate(
         points=points,
         low=float(low),
         high=float(high),
         standard_error=error,
-        detectable=float(t.ppf(0.975, freedom) + t.ppf(POWER, freedom)) * error,
+        detectable=float(t.ppf(LEVEL[1] / 100, freedom) + t.ppf(POWER, freedom)) * error,
         p=float(2 * t.sf(abs(points) / error, freedom)) if error else (1.0 if abs(points) < ROUNDING else np.nan),
         questions=len(questions),
         images=questions["image"].nunique(),

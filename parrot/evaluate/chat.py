@@ -34,8 +34,10 @@ class Chat:
     def __init__(self, model_folder: str | Path, image: str | Path, language: Language | None = None):
         opened = open_image(image, str(image))  # before the model is loaded
         self.predictor = load_predictor(model_folder)
+        if self.predictor.router != "language" and language is not None:
+            raise UserError(f"{model_folder}: --language: expected none, since its router does not read the language")
         if self.predictor.router == "language" and language is None:
-            raise UserError(f"{model_folder}: its router is told the language; expected --language")
+            raise UserError(f"{model_folder}: its router reads the language; expected --language")
         if self.predictor.router == "language" and self.predictor.processor.language_ids([language]) is None:
             known = ", ".join(self.predictor.processor.languages)
             raise UserError(f"{model_folder}: --language: its router knows {known}; found {language}")

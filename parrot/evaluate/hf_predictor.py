@@ -105,7 +105,7 @@ class HFPredictor:
             raise UserError(f"{item.where}: expected no {mark} in the text; it stands for the image")
         pixels = inspect.signature(self.model.generate).parameters.get("pixel_values")
         if pixels is not None and pixels.default is pixels.empty and not item.images:
-            raise UserError(f"{item.where}: {name} cannot be asked without an image; leave out control text")
+            raise UserError(f"{item.where}: {name} needs an image; leave out control text")
         if len(item.images) > 1 and self.processor.processor.chat_template is None:
             raise UserError(f"{item.where}: images: {name} reads one, found {len(item.images)}")
         if item.query.count(IMAGE_TOKEN) != len(item.images):

@@ -102,11 +102,11 @@ def _kept(path: Path) -> list[dict[str, str]]:
     try:
         rows = records(read_tsv(path, COLUMNS, rejected)) if path.exists() else []
     except UserError:
-        tell(path, "the judge is asked for all reviews again")
+        tell(path, "all reviews are requested again")
         return []
     sound = [row for row in rows if row.get("row_digest", _digest(row)) == _digest(row)]
     if lost := len(rejected) + len(rows) - len(sound):
-        tell(path, f"the judge is asked for {lost} reviews again")
+        tell(path, f"{lost} reviews are requested again")
     return sound
 
 
@@ -209,4 +209,4 @@ async def _answer(client: AsyncOpenAI, judge: JudgeSettings, request: str) -> st
         why = without_secrets(" ".join(said.split()), judge.url) or type(error).__name__
         if key := _key(judge):
             why = why.replace(key, HIDDEN)
-        raise UserError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not answer: {why[:MOST]}") from None
+        raise UserError(f"evaluate.judge: {judge.name} at {shown(judge.url)} does not respond: {why[:MOST]}") from None

@@ -127,7 +127,7 @@ class ParrotPredictor:
         languages = self.processor.languages
         if item.images and self.router == "language" and item.language not in languages:
             known = "which is not known here" if item.language is None else f"one of {', '.join(languages)}"
-            raise UserError(f"{item.where}: its router is told the language, {known}; found {item.language}")
+            raise UserError(f"{item.where}: its router reads the language, {known}; found {item.language}")
 
     def _option(self, option: str, item: Item) -> list[int]:
         tokens = self.processor.encode(option)

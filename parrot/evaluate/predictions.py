@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise UserError(f"{folder}: cannot be read: no such folder; expected a run's predictions")
     if not path.exists():
-        why = "the predictions are not whole, or of a version that wrote none"
+        why = "the predictions are incomplete, or of a version that wrote none"
         raise UserError(f"{path}: no such file; {why}; {again(folder)}")
     try:
         return validate(Manifest, read_json(path), str(path))
@@ -111,7 +111,7 @@ def read_predictions(
     found = benchmark_sha256(source)
     if found != said.benchmark_sha256:
         expected = f"expected sha256 {said.benchmark_sha256}, found {found}"
-        raise UserError(f"{path}: answers another file than {source} is now: {expected}; {again(folder)}")
+        raise UserError(f"{path}: predictions for another file than {source} is now: {expected}; {again(folder)}")
     try:
         table = read_tsv(path, ("index", *required))
         check_indices(table, path)

@@ -45,7 +45,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[list[str]]:
         found = f"no column {missing[0]}" if missing else "other columns"
         raise UserError(f"{path}: {found}; expected {', '.join(columns)}; {remade(path)}")
     if not text.endswith("\n") or not rows:
-        raise UserError(f"{path}: expected whole lines below the header, found it cut off; {remade(path)}")
+        raise UserError(f"{path}: expected complete lines below the header, found it cut off; {remade(path)}")
     for number, cells in enumerate(rows, start=2):
         if len(cells) != len(header):
             raise UserError(f"{path}: line {number}: expected {len(header)} cells, found {len(cells)}; {remade(path)}")

@@ -72,7 +72,7 @@ def read_lines(path: Path, mine: bool) -> list[Any]:
     values = _values(lines)
     damaged = len(lines) - len(values)
     if damaged:
-        tell(path, f"{damaged} of {len(lines)} lines are left out, and what they held is made anew")
+        tell(path, f"{damaged} of {len(lines)} lines are left out, and what they held is computed again")
     if damaged or (mine and sum(map(len, lines)) < len(content)):
         atomic_write(path, "".join(map(sealed, values)))
     return values
@@ -89,7 +89,7 @@ def is_complete(path: Path) -> bool:
         return False
     if path.is_file() and file_sha256(path) == read_record(_seal(path)):
         return True
-    tell(path, "it is made anew")
+    tell(path, "it is rebuilt")
     return False
 
 

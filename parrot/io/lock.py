@@ -70,7 +70,7 @@ def unless_held(folder: Path) -> Iterator[str | None]:
         yield None
         return
     except OSError as error:
-        yield f"a process that cannot be asked ({error.strerror})"
+        yield f"a process that cannot be queried ({error.strerror})"
         return
     with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         try:

@@ -208,7 +208,7 @@ def _parrot_model(folder: Path, config: ParrotConfig) -> None:
             raise UserError(f"{folder}: no {name}; expected a model folder that training wrote")
         check_file(folder / name)
     if read_object(folder / GENERATION).get("eos_token_id") is None:
-        raise UserError(f"{folder / GENERATION}: eos_token_id: expected the token that ends an answer, found none")
+        raise UserError(f"{folder / GENERATION}: eos_token_id: expected the token that ends a turn, found none")
     check_processor(read_processor(folder), config, folder)
 
 

@@ -276,7 +276,7 @@ def thumbnails(benchmark: Benchmark, wanted: Iterable[str]) -> dict[str, str]:
     if missing:
         raise UserError(
             f"{benchmark.folder}: image {min(missing)}: expected in a file of {benchmark.name}, whose predictions "
-            "name it; the files are not those that were asked"
+            "name it; the files are not those of the predictions"
         )
     return found
 

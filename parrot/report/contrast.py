@@ -132,7 +132,7 @@ def _cells(one: Contrast) -> tuple[Cell, ...]:
 
 def _note(settings: ReportStage, found: list[Contrast]) -> str:
     if not found:
-        return "No two of these runs that differ in more than their seed were asked these questions."
+        return "No two of these runs that differ in more than their seed have predictions for these questions."
     seeds = [said for _, said in tables.several_seeds(settings)]
     apart = ""
     if settings.target is None:

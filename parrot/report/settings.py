@@ -225,7 +225,7 @@ class BrowseStage(Conventions):
     seed: int
     benchmarks: Several[Benchmark]
     controls: Several[Control]
-    rows: int = Field(description="answers on the page, at most")
+    rows: int = Field(description="predictions on the page, at most")
 
 
 def browse_stage(run: Run) -> BrowseStage:

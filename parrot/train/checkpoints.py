@@ -1,7 +1,7 @@
 """Checkpoints of a stage: a mark, written last, tells a whole one from one that was cut off or damaged.
 
 The mark holds sizes and digests of all files. The processes take them together when a checkpoint is written, and the
-first one compares them when training goes on from it: a second a GiB and thread. A checkpoint also keeps the stage's
+first one compares them when training resumes from it: a second a GiB and thread. A checkpoint also keeps the stage's
 record up to its step, so that no damage to the record outlives a restart.
 """
 
@@ -84,7 +84,7 @@ def programs(checkpoint: Path | None, code: str) -> list[Program]:
 
 
 def forget(folder: Path) -> None:
-    """Remove the checkpoints and records in `folder`, so that training starts anew."""
+    """Remove the checkpoints and records in `folder`, so that training starts over."""
     for path in (*_checkpoints(folder), folder / METRICS, *folder.glob("system-*.jsonl")):
         remove(path)
 
@@ -95,7 +95,7 @@ def check_parallelism(checkpoint: Path, strategy: str, processes: int) -> None:
     if saved["strategy"] != strategy or (saved["processes"] != processes and strategy not in RESHARDED):
         raise UserError(
             f"{checkpoint}: was saved by {saved['processes']} processes with strategy {saved['strategy']}, found "
-            f"{processes} with {strategy}; expected the same, or this folder removed to start anew"
+            f"{processes} with {strategy}; expected the same, or this folder removed to start over"
         )
 
 
@@ -120,7 +120,7 @@ def latest_valid(folder: Path) -> Path | None:
         damaged = _damaged(path)
         if damaged is None:
             return path
-        tell(path / damaged, f"training goes on from {left[-1].name}" if left else "training starts anew")
+        tell(path / damaged, f"training resumes from {left[-1].name}" if left else "training starts over")
         remove(path)
     return None
 

@@ -42,7 +42,7 @@ def record_out_of_memory(
     if smaller is None:
         return UserError(f"{told}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
     write_record(folder / FILE, {"micro_batch": smaller} | _alike(hardware, processes))
-    return UserError(f"{told}; the next attempt goes on from the latest checkpoint with {smaller}")
+    return UserError(f"{told}; the next attempt resumes from the latest checkpoint with {smaller}")
 
 
 def _alike(hardware: TrainingHardware, processes: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def load(trainer: Any, folder: Path) -> None:
     """Load what `save` wrote: FSDP's on any number of processes, DeepSpeed's on as many as wrote it."""
     if trainer.is_deepspeed_enabled:
         found, _ = trainer.model_wrapped.load_checkpoint(str(folder), load_module_strict=False)
-        assert found is not None, "a whole checkpoint holds DeepSpeed's files"
+        assert found is not None, "a complete checkpoint holds DeepSpeed's files"
         return
     state = _fsdp_state(trainer)
     checkpoint.load(state, checkpoint_id=folder / SHARDS)

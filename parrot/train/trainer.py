@@ -172,7 +172,7 @@ class StageTrainer(Trainer):
         state = load_file(Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME))
         if sorted(state) != self._trained():
             raise UserError(
-                f"{resume_from_checkpoint}: holds other weights than this stage trains; --fresh starts it anew"
+                f"{resume_from_checkpoint}: holds other weights than this stage trains; --fresh restarts it"
             )
         self.model.load_state_dict(state, strict=False)
 

@@ -114,7 +114,7 @@ def test_stopped_and_resumed_equals_one_process(
         share.write_bytes(share.read_bytes()[:-1] + b"?")
     done = start(settings, folder, output, by(strategy), processes)
     assert done.returncode == 0, done.stderr
-    assert ("damaged; training goes on from checkpoint-5" in done.stderr) == bool(damaged)
+    assert ("damaged; training resumes from checkpoint-5" in done.stderr) == bool(damaged)
     assert_agree(output, expected)
     facts = provenance(output)
     assert (facts["resumed_from_step"], facts["processes"]) == (resumed_from, processes)
@@ -162,7 +162,7 @@ def test_out_of_memory_in_one_process_halves_the_next_attempt_of_all(folder, alo
     output = folder / "memory"
     stopped = start(settings, folder, output, by("zero3"), deed=("out_of_memory", 7, 1))
     told = (
-        "hardware.tune.micro_batch: 2 ran out of GPU memory; the next attempt goes on from the latest checkpoint with 1"
+        "hardware.tune.micro_batch: 2 ran out of GPU memory; the next attempt resumes from the latest checkpoint with 1"
     )
     assert told in stopped.stderr
     done = start(settings, folder, output, by("zero3"))

@@ -106,7 +106,7 @@ def test_a_version_and_what_is_said(finished):
         "parrot/__init__.py": ('__version__ = "', '__version__ = "9.'),
         "parrot/train/callbacks.py": ("samples/s", "samples per second"),
         "parrot/data/images.py": ("{where} is missing", "{where} is not there"),
-        "parrot/evaluate/judge.py": ("does not answer", "is silent"),
+        "parrot/evaluate/judge.py": ("does not respond", "is silent"),
         "parrot/evaluate/translate.py": ("were cut off", "ended"),
     }
     for file, (old, new) in edits.items():

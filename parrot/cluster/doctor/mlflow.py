@@ -68,5 +68,5 @@ def _check_server(uri: str, elsewhere: bool) -> Finding:
         return failed("mlflow", f"{where}: {error}", advice)
     except (OSError, ValueError) as error:
         advice = "start it with a host name and port that jobs can reach"
-        return failed("mlflow", f"{where} does not answer: {getattr(error, 'reason', error)}", advice)
+        return failed("mlflow", f"{where} does not respond: {getattr(error, 'reason', error)}", advice)
     return ok("mlflow", f"{where} answers")

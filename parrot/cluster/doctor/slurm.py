@@ -50,7 +50,7 @@ def controller() -> Finding:
     ping = execute("scontrol", "ping")
     answering = re.findall(r" at (\S+) is UP", ping.out)
     if not answering:
-        return failed("slurm", f"the controller does not answer: {ping.why}", "ask the cluster's administrators")
+        return failed("slurm", f"the controller does not respond: {ping.why}", "ask the cluster's administrators")
     return ok("slurm", f"the controller on {answering[0]} answers")
 
 

@@ -66,8 +66,13 @@ def test_the_router_that_is_told_the_language(save, folder: Path):
     for language, reply in replies.items():
         assert reply == predicted(model, image, language)
     assert replies["en"].router_weights != replies["tr"].router_weights
-    with pytest.raises(UserError, match=r"model: its router is told the language; expected --language"):
+    with pytest.raises(UserError, match=r"model: its router reads the language; expected --language"):
         Chat(model, image)
+
+
+def test_a_language_that_no_router_reads_is_refused(save, folder: Path):
+    with pytest.raises(UserError, match=r"model: --language: expected none, since its router does not read the lang"):
+        Chat(save("model"), folder / "image.png", "en")
 
 
 def test_the_router_that_reads_the_users_words_alone(save, folder: Path):

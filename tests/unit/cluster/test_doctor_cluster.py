@@ -54,7 +54,7 @@ def test_controller(slurm):
 def test_controller_that_is_down(slurm):
     slurm.says("scontrol", "Slurmctld(primary) at head is DOWN", code=1)
     assert str(cluster.controller()) == (
-        "failed   slurm       the controller does not answer: Slurmctld(primary) at head is DOWN; "
+        "failed   slurm       the controller does not respond: Slurmctld(primary) at head is DOWN; "
         "ask the cluster's administrators"
     )
 

@@ -169,7 +169,7 @@ def test_a_server_is_asked_from_the_nodes_too(slurm, monkeypatch):
     ]
     server.server_close()
     assert imported(device="cpu")[1:] == [
-        f"failed   mlflow      gpu1: {uri} does not answer: [Errno 111] Connection refused; "
+        f"failed   mlflow      gpu1: {uri} does not respond: [Errno 111] Connection refused; "
         "start it with a host name and port that jobs can reach"
     ]
     answers = {"status": "ok", "check": "mlflow", "found": f"{uri} answers", "advice": ""}

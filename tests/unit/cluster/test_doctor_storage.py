@@ -178,7 +178,7 @@ def test_server_that_does_not_answer():
     server.server_close()
     uri = f"http://127.0.0.1:{server.server_port}"
     assert str(mlflow.check_store(uri, elsewhere=False)) == (
-        f"failed   mlflow      {uri} does not answer: [Errno 111] Connection refused; "
+        f"failed   mlflow      {uri} does not respond: [Errno 111] Connection refused; "
         "start it with a host name and port that jobs can reach"
     )
 

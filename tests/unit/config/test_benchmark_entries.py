@@ -213,7 +213,7 @@ def test_damaged_reviews_are_asked_for_again(find, put, again, tmp_path: Path, s
     assert scores(benchmark, tmp_path, judge=judge).equals(whole)
     assert len(asked) == again
     assert path.read_bytes() == kept
-    assert capsys.readouterr().err.startswith(f"parrot: warning: {path}: damaged; the judge is asked for ")
+    assert capsys.readouterr().err.startswith(f"parrot: warning: {path}: damaged; ")
 
 
 def test_a_judge_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_judge_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
     benchmark = entry(tmp_path, kind="judged", scoring="relative")
     row = {"question": "?", "caption": "", "gpt4_ans": "", "category": "conv", "image": IMAGES["p"]}
     answer(benchmark, [row], ["5"], tmp_path)
-    with pytest.raises(UserError, match=r"evaluate\.judge: rater at http://127\.0\.0\.1:9 does not answer: "):
+    with pytest.raises(UserError, match=r"evaluate\.judge: rater at http://127\.0\.0\.1:9 does not respond: "):
         scores(benchmark, tmp_path, judge=JudgeSettings(name="rater", url="http://127.0.0.1:9"))
 
 

@@ -64,6 +64,11 @@ def test_unknown_run_names_those_that_are_like_it(suite):
         suite.run("parot")
 
 
+def test_a_family_where_a_run_is_expected_names_its_runs(suite):
+    with pytest.raises(UserError, match=r"runs\.yaml: experts is a family; expected one of its runs: experts_1, "):
+        suite.run("experts")
+
+
 def test_misspelt_key_names_the_field():
     raw = overlay(load_config(CONFIG), {"tune": {"learning_rte": 1e-3}})
     with pytest.raises(UserError, match=r"^config: tune\.learning_rte: unknown key$"):

@@ -152,7 +152,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("__init__.py", '__version__ = "', '__version__ = "9.'),
         ("train/callbacks.py", "samples/s", "samples per second"),
         ("data/images.py", "{where} is missing", "{where} is not there"),
-        ("evaluate/judge.py", "does not answer", "is silent"),
+        ("evaluate/judge.py", "does not respond", "is silent"),
         ("evaluate/translate.py", "were cut off", "ended"),
         ("evaluate/predict.py", "rows rejected", "rows are rejected"),
         ("evaluate/matching.py", "def infer(", "# A remark.\n\ndef infer("),

@@ -142,7 +142,7 @@ CASES = {
         text(table().assign(category=["x"] * 4 + ["easy"])), "than easy,", None
     ),
     "a column by its former name": Hostile(
-        text(table().assign(house="twemoji")), "column house: expected another name; it is called image_source", None
+        text(table().assign(house="twemoji")), "column house: expected image_source, its name since version 0.2", None
     ),
     "split called as all of them": Hostile(text(table().assign(split="all")), "split: expected another name", None),
     "quotation marks that swallow rows": Hostile(

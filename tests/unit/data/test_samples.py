@@ -142,12 +142,12 @@ def test_a_sample_that_is_none_is_named(change, step_fault, processor, tmp_path)
         (
             "nothing_supervised",
             lambda s: s[2]["conversations"].pop(),
-            "expected tokens of an answer to learn, found none",
+            "expected supervised tokens, found none",
         ),
         (
             "nothing_supervised",
             turn(0, value="<image> " + "x" * 200),
-            "expected tokens of an answer to learn within max_length 160, found none",
+            "expected supervised tokens within max_length 160, found none",
         ),
         (
             "image_cut",
@@ -310,7 +310,7 @@ def test_the_check_reads_sets_as_every_stage_does(backbones, tmp_path):
     )
     findings = inspect({**datasets, "long": long, "words": words}, {}, stages)
     assert findings.problems == [
-        f"{long.file}: sample my-2: expected tokens of an answer to learn within max_length 160, found none; "
+        f"{long.file}: sample my-2: expected supervised tokens within max_length 160, found none; "
         f"accept.nothing_supervised of count 1 {LEFT_OUT}",
         "align: words: expected samples with images, found none",
     ]

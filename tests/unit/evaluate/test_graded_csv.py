@@ -88,7 +88,7 @@ def test_what_a_row_cannot_be_is_named_by_line_and_column(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:-1], "expected whole lines below the header, found it cut off"),
+        (lambda text: text[:-1], "expected complete lines below the header, found it cut off"),
         (lambda text: b"", "no column run"),
         (lambda text: text.replace(b",hit", b",hits"), "no column hit"),
         (lambda text: text.replace(b"MMMB", b"MM\xff"), "line 2: expected UTF-8"),

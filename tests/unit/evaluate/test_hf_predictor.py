@@ -133,7 +133,7 @@ def test_text_of_a_question_may_not_stand_for_an_image(folders) -> None:
 
 def test_blip2_cannot_be_asked_without_an_image(folders) -> None:
     asked = item("What is it?", None, "a.tsv: row 3")
-    with pytest.raises(UserError, match=r"^a.tsv: row 3: Blip2\w+ cannot be asked without an image"):
+    with pytest.raises(UserError, match=r"^a.tsv: row 3: Blip2\w+ needs an image"):
         predictor_of(folders["blip2"]).prepare([asked])
 
 

@@ -83,14 +83,14 @@ def test_a_server_that_refuses_for_a_while_is_tried_again(server: Server, tmp_pa
 
 def test_a_server_that_refuses_for_ever_is_named_after_its_retries(server: Server, tmp_path: Path) -> None:
     server.reply = lambda _: (500, SOON, b'{"error": {"message": "out of memory"}}')
-    with pytest.raises(UserError, match=f"evaluate.judge: rater at {server.url} does not answer: .*500.*memory"):
+    with pytest.raises(UserError, match=f"evaluate.judge: rater at {server.url} does not respond: .*500.*memory"):
         review(server, tmp_path, "4")
     assert len(server.seen) == judging.RETRIES + 1
 
 
 def test_what_is_wrong_with_a_request_is_said_at_once(server: Server, tmp_path: Path) -> None:
     server.reply = lambda _: (400, {}, b'{"error": {"message": "no model rater"}}')
-    with pytest.raises(UserError, match="does not answer: .*400.*no model rater"):
+    with pytest.raises(UserError, match="does not respond: .*400.*no model rater"):
         review(server, tmp_path, "4")
     assert len(server.seen) == 1
 
@@ -103,7 +103,7 @@ def test_a_server_that_does_not_answer_is_given_up(
     over = threading.Event()
     server.reply = lambda _: completion(str(over.wait(60)))
     try:
-        with pytest.raises(UserError, match="does not answer: Request timed out"):
+        with pytest.raises(UserError, match="does not respond: Request timed out"):
             review(server, tmp_path, "4")
     finally:
         over.set()
@@ -112,7 +112,7 @@ def test_a_server_that_does_not_answer_is_given_up(
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": null}]}'])
 def test_what_is_no_chat_completion_is_no_review(server: Server, tmp_path: Path, body: bytes) -> None:
     server.reply = lambda _: (200, {"Content-Type": "application/json"}, body)
-    with pytest.raises(UserError, match="rater at .* does not answer: "):
+    with pytest.raises(UserError, match="rater at .* does not respond: "):
         review(server, tmp_path, "4")
     assert not (tmp_path / "reviews.tsv").exists()
 
@@ -154,7 +154,7 @@ def test_no_more_requests_are_under_way_than_the_config_says(server: Server, tmp
 
 def test_reviews_before_a_failure_are_kept_and_equal_requests_are_made_once(server: Server, tmp_path: Path) -> None:
     server.reply = lambda prediction: completion("8 4") if prediction == "4" else (400, {}, b"{}")
-    with pytest.raises(UserError, match="does not answer"):
+    with pytest.raises(UserError, match="does not respond"):
         review(server, tmp_path, "4", "4", "5", concurrency=1)
     assert list(read_tsv(tmp_path / "reviews.tsv")["review"]) == ["8 4", "8 4"]
     assert len(server.seen) == 2
@@ -184,7 +184,7 @@ def test_no_other_servers_key_is_sent(server: Server, tmp_path: Path, monkeypatc
     assert "sk-of-openai" not in str(server.seen)
     server.url = server.url.replace("http://", "http://me:p%40ss@")
     server.reply = lambda _: (400, {}, b"{}")
-    with pytest.raises(UserError, match="does not answer") as refused:
+    with pytest.raises(UserError, match="does not respond") as refused:
         review(server, tmp_path, "5")
     assert server.seen[-1]["authorization"] == "Basic bWU6cEBzcw=="
     assert "ss@" not in str(refused.value)
@@ -193,6 +193,6 @@ def test_no_other_servers_key_is_sent(server: Server, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "file:///etc/passwd", "ftp://host/x"])
 def test_no_redirection_leads_to_a_file_or_a_cloud(server: Server, tmp_path: Path, target: str) -> None:
     server.reply = lambda _: (307, {"Location": target}, b"")
-    with pytest.raises(UserError, match="does not answer: expected (an http|the address)"):
+    with pytest.raises(UserError, match="does not respond: expected (an http|the address)"):
         review(server, tmp_path, "4")
     assert len(server.seen) == 1

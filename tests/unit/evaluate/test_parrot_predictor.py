@@ -218,9 +218,9 @@ def test_a_router_that_is_told_the_language(built) -> None:
     predictor.router = "language"
     asked = unnamed(predictor, "<image>\nNe?", [image("red")], language="tr")
     assert predictor._inputs([asked] * 2)["router"]["language_ids"].tolist() == [PAPER_LANGUAGES.index("tr")] * 2
-    with pytest.raises(UserError, match="^here: its router is told the language, which is not known here"):
+    with pytest.raises(UserError, match="^here: its router reads the language, which is not known here"):
         predictor.generate([replace(asked, query="<image>\nKim?", language=None)])
-    with pytest.raises(UserError, match="^here: its router is told the language, one of en, .*; found de"):
+    with pytest.raises(UserError, match="^here: its router reads the language, one of en, .*; found de"):
         predictor.generate([replace(asked, language="de")])
 
 

@@ -150,7 +150,7 @@ def test_a_folder_that_was_half_written_anew_is_not_whole(
     monkeypatch.setattr(predicting, "write_tsv", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predict(settings, in_memory(built), tmp_path / "out", tmp_path / "work", 32)
-    with pytest.raises(UserError, match=r"manifest\.json: no such file; the predictions are not whole"):
+    with pytest.raises(UserError, match=r"manifest\.json: no such file; the predictions are incomplete"):
         read_predictions(settings.benchmarks[0], "en", tmp_path / "out")
 
 

@@ -98,10 +98,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "MMMB_en.tsv: expected the cells that were predicted": lambda root: shutil.copy(
         folder_of(root) / "MMMB_tr.tsv", folder_of(root) / "MMMB_en.tsv"
     ),
-    "MMMB_en.tsv: answers another file than ": lambda root: changed(
+    "MMMB_en.tsv: predictions for another file than ": lambda root: changed(
         root / "benchmarks/MMMB_en.tsv", with_cell("answer", "B")
     ),
-    "manifest.json: no such file; the predictions are not whole": lambda root: (
+    "manifest.json: no such file; the predictions are incomplete": lambda root: (
         folder_of(root) / "manifest.json"
     ).unlink(),
     "manifest.json: model_sha256: ": lambda root: (folder_of(root) / "manifest.json").write_text("{}"),

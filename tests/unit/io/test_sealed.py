@@ -55,11 +55,11 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_damaged_record_is_none(damage, tmp_path, capsys):
     path = tmp_path / "record.json"
     write_record(path, VALUES)
-    assert read_record(path, "it is made anew") == VALUES
+    assert read_record(path, "it is rebuilt") == VALUES
     assert json.loads(path.read_text())["value"] == VALUES
     spoil(path, damage)
-    assert read_record(path, "it is made anew") is None
-    assert told(capsys) == [f"parrot: warning: {path}: damaged; it is made anew"]
+    assert read_record(path, "it is rebuilt") is None
+    assert told(capsys) == [f"parrot: warning: {path}: damaged; it is rebuilt"]
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -118,7 +118,7 @@ def test_a_damaged_tokenised_set_is_named_and_tokenised_anew(part, damage, proce
     assert load((entry,), processor, cache, 512)[:] == rows
     assert path.read_bytes() == whole
     (table,) = cache.glob("*.arrow")
-    assert told(capsys) == [f"parrot: warning: {table}: damaged; it is made anew"]
+    assert told(capsys) == [f"parrot: warning: {table}: damaged; it is rebuilt"]
 
 
 def test_a_tokenised_set_that_ends_behind_a_batch_is_not_whole(processor, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_a_cut_block_of_features_is_removed_and_computed_anew(damage, block, cap
     path, _ = block
     spoil(path, DAMAGE[damage])
     assert stored(path.parent) == {}
-    assert told(capsys) == [f"parrot: warning: {path}: damaged; its features are computed anew"]
+    assert told(capsys) == [f"parrot: warning: {path}: damaged; its features are computed again"]
     assert not path.exists()
 
 
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(part, damage, tmp_pat
     assert latest_valid(tmp_path) == last
     spoil(last / part, damage)
     assert latest_valid(tmp_path) == before
-    assert told(capsys) == [f"parrot: warning: {last / part}: damaged; training goes on from checkpoint-5"]
+    assert told(capsys) == [f"parrot: warning: {last / part}: damaged; training resumes from checkpoint-5"]
     assert list(tmp_path.iterdir()) == [before], "retention would count a damaged one"
 
 
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_lost_a_part_is_damaged_and_after_the_last_one_trainin
     only = save(tmp_path, 5)
     (only / part).unlink()
     assert latest_valid(tmp_path) is None
-    assert told(capsys) == [f"parrot: warning: {only / part}: damaged; training starts anew"]
+    assert told(capsys) == [f"parrot: warning: {only / part}: damaged; training starts over"]
 
 
 def test_what_is_in_a_checkpoint_s_place_is_removed(tmp_path, capsys):

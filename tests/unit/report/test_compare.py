@@ -50,14 +50,15 @@ def test_runs_stand_side_by_side_with_differences_and_the_headline_last(made: tu
     ("words", "message"),
     [
         (["parot", "english"], "config/runs.yaml: unknown run parot"),
-        (["parrot"], "expected a run to compare parrot with"),
+        (["parrot", "parrot"], "expected a run to compare parrot with; parrot is the same"),
+        (["parrot"], "expected a run to compare parrot with, since it has no baseline"),
         (
             ["lora"],
-            "lora, parrot: no scores in results/mini; `snakemake --cores 2 lora parrot` makes them",
+            "lora, parrot: no scores.csv and graded.csv in results/mini; `snakemake --cores 2 lora parrot` makes them",
         ),
         (
             ["lora", "english", "--configfile", "config/paper.yaml"],
-            "lora, english: no scores in results/paper; "
+            "lora, english: no scores.csv and graded.csv in results/paper; "
             "`snakemake --cores 2 --configfile config/paper.yaml -- lora english` makes them",
         ),
     ],
