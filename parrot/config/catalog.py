@@ -238,7 +238,7 @@ KINDS: dict[Kind, BenchmarkKind] = {
 
 
 class ScoringFacts(NamedTuple):
-    """What readers are told of a way to count.
+    """How readers name a way to count.
 
     Attributes:
         counts: what it does, where it is not each question by itself.

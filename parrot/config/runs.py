@@ -236,8 +236,8 @@ class Run:
         """What the language model predicts before stage 2: the control in words alone, where benchmarks have it."""
         trained = self.pretrained_model is None
         controls = tuple(control for control in self.predict.controls if control == "text" and trained)
-        asked = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
-        as_they_are = {"controls": controls, "benchmarks": asked if controls else (), "translator": "none"}
+        shown = tuple(benchmark for benchmark in self.benchmarks if "text" in benchmark.controls)
+        as_they_are = {"controls": controls, "benchmarks": shown if controls else (), "translator": "none"}
         return self.predict.model_copy(update=as_they_are)
 
     @property

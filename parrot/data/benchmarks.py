@@ -1,4 +1,4 @@
-"""Reading a benchmark: what every row must be for its question to be asked and its answer to be judged."""
+"""Reading a benchmark: what every row must be for its prediction and grading."""
 
 from __future__ import annotations
 

@@ -61,9 +61,9 @@ def means_over_languages(language: np.ndarray, image: np.ndarray, hits: np.ndarr
     """
     accuracies = []
     for name in np.unique(language):
-        asked = language == name
-        values = np.column_stack([hits[asked], np.ones(asked.sum())])
-        totals = weights @ totals_by_image(image[asked], weights.shape[1], values)
+        chosen = language == name
+        values = np.column_stack([hits[chosen], np.ones(chosen.sum())])
+        totals = weights @ totals_by_image(image[chosen], weights.shape[1], values)
         with np.errstate(invalid="ignore"):
             accuracies.append(totals[:, :-1] / totals[:, -1:])
     return np.mean(accuracies, axis=0)
@@ -98,7 +98,7 @@ def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0
     """Accuracy of run `a` minus that of run `b` on the same questions; of several languages the mean of theirs.
 
     A run is its counted items (`parrot.evaluate.metrics.items`), or the same subset of all, by the seed that it was
-    trained with. Images are resampled with all that was asked about them, in all languages and for both runs.
+    trained with. Images are resampled with all their items, in all languages and for both runs.
 
     Seeds are a second level, resampled too where there are several; by their differences where both runs have the same
     seeds, which share stage 1. The interval is then Student's t with Satterthwaite's degrees of freedom, between those

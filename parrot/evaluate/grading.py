@@ -37,7 +37,7 @@ def grade(
     hit, unmatched and other_language are 0 or 1; options counts those of the file. `sentences` are those that the
     prompts ended with, on which `conventions.postprocess` depends.
     """
-    asked = prompt_language_of(language, conventions)
+    text_language = prompt_language_of(language, conventions)
     answered = records(predictions)
     stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
     read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
@@ -47,7 +47,7 @@ def grade(
         for choices in [options(row)]
     ]
     hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
-    other = [not right and names_other_language(row, asked) for right, row in zip(hit, answered, strict=True)]
+    other = [not right and names_other_language(row, text_language) for right, row in zip(hit, answered, strict=True)]
     return described(predictions, language).assign(
         # As in the file, whatever was read of them: a question has so many rotations.
         options=np.array([len(options(row)) for row in answered], dtype=np.int64),
@@ -67,8 +67,8 @@ def stored_answers(
         return list(predictions["prediction"])
     reads = conventions.missing_values == "vlmevalkit"
     rows = records(as_vlmevalkit_reads(predictions) if reads else predictions)
-    asked = prompt_language_of(language, conventions)
-    prompts = [build_prompt(row, sentences, asked, conventions.prompt_language) for row in rows]
+    text_language = prompt_language_of(language, conventions)
+    prompts = [build_prompt(row, sentences, text_language, conventions.prompt_language) for row in rows]
     return [wrapper_answer(raw, prompt) for raw, prompt in zip(predictions["prediction"], prompts, strict=True)]
 
 

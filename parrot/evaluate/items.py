@@ -17,7 +17,7 @@ from parrot.data.tsv import Rejection, as_vlmevalkit_reads, image_id, records, r
 from parrot.errors import UserError
 from parrot.evaluate.kinds import word_row
 from parrot.evaluate.predictor import GenerationSettings, Item
-from parrot.evaluate.prompts import as_asked, instructions
+from parrot.evaluate.prompts import instructions, settings_for
 from parrot.evaluate.translate import Translate, translator
 
 
@@ -76,7 +76,7 @@ def _read(
     text_language: Language = language if translate is None else "en"
     rows = records(table)
     read = records(as_vlmevalkit_reads(table)) if settings.missing_values == "vlmevalkit" else rows
-    prompt_language = as_asked(benchmark, settings).prompt_language
+    prompt_language = settings_for(benchmark, settings).prompt_language
     prompts = [word_row(benchmark, row, sentences, text_language, prompt_language) for row in read]
     kept = table.drop(columns="image").assign(image_sha256=[image_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
@@ -88,14 +88,14 @@ def _read(
         reject(lacking, path, left_out if lists else None)
         if len(lacking) == len(rows):
             raise UserError(f"{path}: all {len(left_out)} rows are rejected; the first: {left_out[0]}")
-        is_asked = ~table.index.isin([row.place for row in lacking])
+        is_predicted = ~table.index.isin([row.place for row in lacking])
         items = [
             _item(row, prompt, control, by_index, path, generation, text_language)
-            for row, prompt, one in zip(rows, prompts, is_asked, strict=True)
+            for row, prompt, one in zip(rows, prompts, is_predicted, strict=True)
             if one
         ]
         file = prediction_file(output, path.name, control)
-        made.append(PredictionTable(file, path, language, control, kept[is_asked], items, left_out))
+        made.append(PredictionTable(file, path, language, control, kept[is_predicted], items, left_out))
     return made
 
 

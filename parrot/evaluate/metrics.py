@@ -56,7 +56,7 @@ def items(rows: pd.DataFrame, scoring: Scoring, shown: Scoring) -> pd.DataFrame:
         item = rows["index"] % ROTATION if rotated else rows["index"]
     rows = rows.assign(group=item, first=(rows["index"] < ROTATION) | (not rotated), image=images(rows))
     if scoring != "circular":
-        # An item without any first rotation stays, to be told as one that does not count.
+        # An item without any first rotation stays, to be reported as one that does not count.
         rows = rows[rows["first"] | ~rows.groupby(["language", "group"])["first"].transform("any")]
     grouped = rows.sort_values("index", kind="stable").groupby(["language", "group"], sort=False)
     found = grouped.first()
@@ -158,16 +158,16 @@ def sums(rows: pd.DataFrame, pairs: pd.DataFrame, benchmark: Benchmark, resample
     """
     added = {"all": tuple(category for categories in benchmark.sums.values() for category in categories)}
     added |= {f"{L2}{name}": categories for name, categories in benchmark.sums.items()}
-    for language, asked in rows.assign(image=images(rows)).groupby("language", sort=False):
-        found = sorted(set(asked["category"]))
+    for language, group in rows.assign(image=images(rows)).groupby("language", sort=False):
+        found = sorted(set(group["category"]))
         lacking = [category for category in added["all"] if category not in found]
         if lacking:
             raise UserError(f"{benchmark.name}: sums: there is no question of category {lacking[0]} in {language}")
         both = pairs[pairs["language"] == language]
         # (1 + resamples, categories): what was observed, then what each resample gives.
-        points = _points(asked, both[both["counted"]], found, resamples, seed)
+        points = _points(group, both[both["counted"]], found, resamples, seed)
         for kind, categories in (added | {name: (name,) for name in found}).items():
-            of_kind = asked[asked["category"].isin(categories)]
+            of_kind = group[group["category"].isin(categories)]
             total = points[:, [found.index(category) for category in categories]].sum(axis=1)
             low, high = np.nanpercentile(total[1:], LEVEL) if not np.isnan(total[1:]).all() else (np.nan, np.nan)
             yield {
@@ -192,9 +192,9 @@ def relative(rows: pd.DataFrame, resamples: int, seed: int) -> Iterator[Subset]:
     Graded `rows` without ratings are left out, counted as uncounted, and are the share `unmatched`. Intervals resample
     images.
     """
-    for language, asked in rows.assign(image=images(rows)).groupby("language", sort=False):
-        for kind in ("all", *sorted(set(asked["category"]))):
-            of_kind = asked if kind == "all" else asked[asked["category"] == kind]
+    for language, group in rows.assign(image=images(rows)).groupby("language", sort=False):
+        for kind in ("all", *sorted(set(group["category"]))):
+            of_kind = group if kind == "all" else group[group["category"] == kind]
             rated = of_kind.dropna(subset=["score", "reference_score"])
             score, low, high = _ratio(rated, resamples, seed) if len(rated) else (np.nan, np.nan, np.nan)
             yield {

@@ -1,7 +1,7 @@
 """A folder of predictions: its manifest says what each file must be, and nothing else is read of it.
 
 ``manifest.json`` is written last, so that a folder with one is whole; that it holds is seen at every reading. A
-benchmark, a language or a row that is not the one that was asked would otherwise give numbers that nobody doubts.
+benchmark, a language or a row that is not the one that was predicted would otherwise give plausible numbers.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def read_predictions(
 
 
 def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
-    """How many rows of each language's file were not asked under `control`; UserError as `read_manifest`."""
+    """How many rows of each language's file were not predicted under `control`; UserError as `read_manifest`."""
     return {
         language: _said(folder, prediction_file(folder, file, control), language, control).rejected
         for language, file in benchmark.files.items()
@@ -156,9 +156,9 @@ def _said(folder: Path, path: Path, language: Language, control: Control) -> Pre
 
 def _changed(table: pd.DataFrame, benchmark: Benchmark, language: Language, source: Path) -> str:
     """Where `table` is not what was predicted, as far as the benchmark's file tells."""
-    asked = read_language(benchmark, language)[0]
-    places = {index: place for place, index in enumerate(asked["index"])}
-    answers = dict(zip(asked["index"], asked.get("answer", asked["index"]), strict=True))
+    benchmark_rows = read_language(benchmark, language)[0]
+    places = {index: place for place, index in enumerate(benchmark_rows["index"])}
+    answers = dict(zip(benchmark_rows["index"], benchmark_rows.get("answer", benchmark_rows["index"]), strict=True))
     last = -1
     for index, answer in zip(table["index"], table.get("answer", table["index"]), strict=True):
         if places.get(index, -1) <= last:

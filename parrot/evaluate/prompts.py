@@ -32,7 +32,7 @@ PromptLanguage = Literal["dataset", "group"]
 Settings = TypeVar("Settings", bound=StrictModel)
 
 
-def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
+def settings_for(benchmark: Benchmark, settings: Settings) -> Settings:
     """Return a run's settings with the benchmark's own prompt_language, where its entry has one."""
     own = benchmark.prompt_language
     return settings if own is None else settings.model_copy(update={"prompt_language": own})
@@ -41,7 +41,7 @@ def as_asked(benchmark: Benchmark, settings: Settings) -> Settings:
 def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) -> Mapping[Language, str]:
     """Return the closing sentences of a benchmark's prompts, by language; UserError where a needed one is missing."""
     sentences = benchmark.instruction or LETTER_INSTRUCTION
-    in_english = as_asked(benchmark, settings).prompt_language == "group" or settings.translator != "none"
+    in_english = settings_for(benchmark, settings).prompt_language == "group" or settings.translator != "none"
     needed: tuple[Language, ...] = ("en",) if in_english else tuple(benchmark.files)
     for language in needed:
         if language not in sentences:
@@ -63,10 +63,10 @@ def build_prompt(
     options is an open question, whose instruction exists in English and Chinese only.
     """
     offered = options(row)
-    asked: Language = "en" if prompt_language == "group" or not offered else language
+    worded_in: Language = "en" if prompt_language == "group" or not offered else language
     if any(CHINESE.search(text) for text in (row.get("hint", ""), row["question"], *offered.values())):
-        asked = "zh"
-    instruction = (sentences.get(asked) or sentences[language]) if offered else OPEN_INSTRUCTION[asked]
+        worded_in = "zh"
+    instruction = (sentences.get(worded_in) or sentences[language]) if offered else OPEN_INSTRUCTION[worded_in]
     return filled(template, row, row["question"], instruction)
 
 

@@ -19,7 +19,7 @@ from parrot.evaluate.judge import Ratings, review
 from parrot.evaluate.kinds import MODULES, read_rows
 from parrot.evaluate.metrics import Subset
 from parrot.evaluate.predictions import read_rejected
-from parrot.evaluate.prompts import as_asked
+from parrot.evaluate.prompts import settings_for
 from parrot.evaluate.scores_csv import COLUMNS, NON_ENGLISH, in_words, read_lines
 from parrot.io.csv_tables import to_csv
 from parrot.io.files import atomic_write
@@ -80,8 +80,8 @@ def _lines(
     rows: pd.DataFrame,
     rejected: Mapping[Language, int],
 ) -> Iterator[Subset]:
-    """Lines of scores.csv of graded `rows`; `rejected` counts the rows of each language that were not asked."""
-    conventions = as_asked(benchmark, settings)
+    """Lines of scores.csv of graded `rows`; `rejected` counts the rows of each language that were not predicted."""
+    conventions = settings_for(benchmark, settings)
     left_out = {NON_ENGLISH: sum(count for language, count in rejected.items() if language != "en"), **rejected}
     for scoring, subset in MODULES[benchmark.kind].scores(rows, benchmark, settings.resamples, settings.seed):
         yield {
@@ -93,6 +93,6 @@ def _lines(
             "judge": settings.judge.name if settings.judge and not KINDS[benchmark.kind].matched else "",
             **{name: getattr(conventions, name) for name in Conventions.model_fields},
             **subset,
-            # A row that cannot be asked is of no image source, split or kind.
+            # A row that cannot be predicted is of no image source, split or kind.
             "rejected": left_out[subset["language"]] if ALL.items() <= subset.items() else "",
         }

@@ -40,7 +40,7 @@ class Parrot(lmms):
         batch_size: questions at once.
         device: by default the process's own GPU under `accelerate launch`, else the GPU if there is one.
         dtype: of the weights.
-        language: of all questions, for a router that is told it.
+        language: of all questions, for a router that reads it.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from parrot.data.tsv import write_tsv
 from parrot.errors import UserError
 from parrot.evaluate.grading import stored_answers
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.prompts import as_asked, instructions
+from parrot.evaluate.prompts import instructions, settings_for
 from parrot.io.files import atomic_write
 
 FileFormat = Literal["xlsx", "tsv"]
@@ -34,7 +34,7 @@ LONGEST_CELL = 32_767
 def export_predictions(
     settings: ScoreSettings, predictions: Path, output: Path, model: str, file_format: FileFormat, prefix: str = ""
 ) -> list[Path]:
-    """Write ``{model}_{data set}.{file_format}`` for every benchmark file that was asked, and return the paths.
+    """Write ``{model}_{data set}.{file_format}`` for every benchmark file that was predicted, and return the paths.
 
     The data set is called as the published benchmark file, with `prefix` in front. A table has the benchmark's columns
     without the image, in their order, and the prediction, shortened as the run's conventions say. `output` becomes a
@@ -56,7 +56,7 @@ def export_predictions(
         sentences = instructions(benchmark, settings)
         for language, file in benchmark.files.items():
             table = read_predictions(benchmark, language, predictions, required=REQUIRED)
-            answers = stored_answers(table, language, as_asked(benchmark, settings), sentences)
+            answers = stored_answers(table, language, settings_for(benchmark, settings), sentences)
             stem = Path(benchmark.published_as.get(language, file)).stem
             dataset = DATASETS.get(stem, stem)
             kept = [column for column in table if column not in OURS]

@@ -69,13 +69,13 @@ class Items:
     ) -> Cell:
         """Accuracy of `run` over all the seeds that it is reported at, images and seeds resampled.
 
-        Missing where it was not asked in these languages. Raises UserError when not all answered the same questions.
+        Missing where it has no predictions in these languages. Raises UserError when questions differ.
         """
-        asked = self._by_seed(run, benchmark, image_source, languages, kind)
-        if all(table.empty for table in asked.values()):
+        by_seed = self._by_seed(run, benchmark, image_source, languages, kind)
+        if all(table.empty for table in by_seed.values()):
             return MISSING
         try:
-            found = accuracy(asked, self._settings.resamples, self._settings.seed)
+            found = accuracy(by_seed, self._settings.resamples, self._settings.seed)
         except ValueError as error:
             raise UserError(f"{self._results}: {run}: {benchmark}: {error}") from None
         return Cell(found.points, found.low, found.high)
@@ -85,7 +85,7 @@ class Items:
     ) -> Comparison | None:
         """`run` minus `other`, each over all the seeds that it is reported at.
 
-        None where one was not asked the benchmark, or neither in these languages. Raises UserError when they answered
+        None where one lacks the benchmark, or both these languages. Raises UserError when they answered
         different questions.
         """
         if not all(benchmark in self._runs[name].benchmarks for name in (run, other)):

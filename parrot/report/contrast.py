@@ -65,31 +65,31 @@ class Contrast:
 def measure(settings: ReportStage, scores: Scores) -> Measure | None:
     """Return what the headline is about: the primary contrast's questions, else those of the first accuracy table.
 
-    Of the emoji sets it is the first; None where no run was asked any of it.
+    Of the emoji sets it is the first; None where no run was evaluated on any of it.
     """
     items = [settings.items[settings.contrast]] if settings.contrast else []
     items += [item for item in settings.tables.values() if item.kind == "accuracy"]
     for item in items[:1]:
         for benchmark in item.benchmarks:
-            asked = tables.languages(settings, [benchmark])
-            if asked and tables.scoring(settings, benchmark) not in UNBOUNDED:
-                return _measure(item, settings, scores, benchmark, asked)
+            languages = tables.languages(settings, [benchmark])
+            if languages and tables.scoring(settings, benchmark) not in UNBOUNDED:
+                return _measure(item, settings, scores, benchmark, languages)
     return None
 
 
 def _measure(
-    item: ReportItem, settings: ReportStage, scores: Scores, benchmark: str, asked: tuple[Language, ...]
+    item: ReportItem, settings: ReportStage, scores: Scores, benchmark: str, languages: tuple[Language, ...]
 ) -> Measure:
     image_source = tables.image_sources(item, scores)[0]
     kind = item.questions if item.questions in scores.values("kind", [benchmark]) else "all"
-    others = tuple(language for language in asked if language != "en")
+    others = tuple(language for language in languages if language != "en")
     what = [settings.titles[benchmark]]
     what += [WORDS.get(kind, kind)] if kind != "all" else []
     what += [item.image_sources.get(image_source, image_source)] if image_source != "all" else []
     where = f"mean of the other {COUNTS.get(len(others), len(others))} languages"
     if len(others) < 2:
         where = f"in {LANGUAGES[(*others, 'en')[0]].name}"
-    return Measure(benchmark, image_source, kind, others or asked, ", ".join(what), where)
+    return Measure(benchmark, image_source, kind, others or languages, ", ".join(what), where)
 
 
 def contrasts(settings: ReportStage, items: Items, on: Measure) -> list[Contrast]:
@@ -161,8 +161,8 @@ def headline(settings: ReportStage, scores: Scores, items: Items, output: Path |
 
 
 def _accuracies(settings: ReportStage, items: Items, on: Measure) -> list[str]:
-    asked = {run.name for run in settings.runs if on.benchmark in run.benchmarks}
-    names = [name for name, *_ in map(dict.values, settings.by_recipe.values()) if name in asked]
+    evaluated = {run.name for run in settings.runs if on.benchmark in run.benchmarks}
+    names = [name for name, *_ in map(dict.values, settings.by_recipe.values()) if name in evaluated]
     found = {name: items.accuracy(name, on.benchmark, on.image_source, on.languages, on.kind) for name in names}
     return [f"{name} {shown(cell)} % ({interval(cell)})" for name, cell in found.items()]
 

@@ -65,24 +65,25 @@ def by_training(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
 
 def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figure, str]:
     benchmark, image_source = item.benchmarks[0], tables.image_sources(item, scores)[0]
-    asked, runs = tables.languages(settings, [benchmark]), by_training(settings.runs)
+    languages, runs = tables.languages(settings, [benchmark]), by_training(settings.runs)
     counted = tables.scoring(settings, benchmark)
-    figure, axes = plt.subplots(figsize=(max(8, 1.3 * len(asked)), 4))
+    figure, axes = plt.subplots(figsize=(max(8, 1.3 * len(languages)), 4))
     width = 0.8 / len(runs)
     spoken = []
     for position, run in enumerate(runs):
         found = [
-            scores.find(run.name, benchmark, language, image_source=image_source, scoring=counted) for language in asked
+            scores.find(run.name, benchmark, language, image_source=image_source, scoring=counted)
+            for language in languages
         ]
         cells = [accuracy_cell(score) for score in found]
-        offsets = np.arange(len(asked)) + (position - (len(runs) - 1) / 2) * width
+        offsets = np.arange(len(languages)) + (position - (len(runs) - 1) / 2) * width
         heights = [np.nan if cell.value is None else cell.value for cell in cells]
         colour = COLOURS[position % len(COLOURS)]
         axes.bar(offsets, heights, width * 0.92, color=colour, label=f"{run.name} ({run.label})")
         axes.errorbar(offsets, heights, _whiskers(cells), fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
         _mark_missing(axes, offsets, cells)
-        spoken.append(f"{run.name}: " + ", ".join(_spoken(asked[i], cell) for i, cell in enumerate(cells)))
-    axes.set_xticks(range(len(asked)), [LANGUAGES[language].name for language in asked])
+        spoken.append(f"{run.name}: " + ", ".join(_spoken(languages[i], cell) for i, cell in enumerate(cells)))
+    axes.set_xticks(range(len(languages)), [LANGUAGES[language].name for language in languages])
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%), 95 % interval")
     axes.set_xlabel("language of the questions")
@@ -119,23 +120,23 @@ def _router(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
         return _nothing(item, "None of these runs has experts.")
     run = with_experts[0]
     means = mean_router_weights(settings, results, run.name, item.benchmarks)
-    asked = [language for language in LANGUAGES if language in means]
-    weights = 100 * np.array([means[language] for language in asked])
+    languages = [language for language in LANGUAGES if language in means]
+    weights = 100 * np.array([means[language] for language in languages])
     experts = weights.shape[1]
     deviations = weights - 100 / experts
-    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(10.4, max(3.8, 0.5 * len(asked) + 0.8)), sharey=True)
+    figure, (absolute, relative) = plt.subplots(1, 2, figsize=(10.4, max(3.8, 0.5 * len(languages) + 0.8)), sharey=True)
     figure.suptitle(item.title, x=0.01, ha="left", fontsize=12)
     _heat_map(absolute, weights, "mean router weight (%)", "Blues", (0, weights.max()))
     # Symmetrical, so that white is uniform; nothing to see stays white.
     most = max(np.abs(deviations).max(), 0.01)
     _heat_map(relative, deviations, f"points from uniform ({100 / experts:.1f} %)", "RdBu_r", (-most, most), "+.2f")
-    absolute.set_yticks(range(len(asked)), [LANGUAGES[language].name for language in asked])
+    absolute.set_yticks(range(len(languages)), [LANGUAGES[language].name for language in languages])
     absolute.set_ylabel("language of the questions")
     for axes in (absolute, relative):
         axes.set_xlabel(f"expert of {run.name}")
     spoken = "; ".join(
         f"{LANGUAGES[language].name}: " + ", ".join(f"{weight:.1f}" for weight in row)
-        for language, row in zip(asked, weights, strict=True)
+        for language, row in zip(languages, weights, strict=True)
     )
     furthest = f"The furthest from uniform is {np.abs(deviations).max():.2f} points off."
     return figure, f"Heat maps of mean router weights in per cent, experts 1 to {experts}. {spoken}. {furthest}"
@@ -183,11 +184,11 @@ def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
     unlabelled = set(present)
     for run, axes in zip(runs, panels[0], strict=True):
         curves = by_run[run.name]
-        asked = [language for language in LANGUAGES if language in curves]
+        languages = [language for language in LANGUAGES if language in curves]
         trained = training_loss(results / run.name / "metrics.jsonl")
         label = "training, all its languages" if run is runs[0] else None
         axes.plot(*trained, color=COLOURS[0], linewidth=0.8, alpha=0.7, label=label)
-        for language in asked:
+        for language in languages:
             steps, losses = curves[language]
             label = f"held out, {LANGUAGES[language].name}" if language in unlabelled else None
             unlabelled.discard(language)
@@ -197,7 +198,7 @@ def _losses(item: ReportItem, settings: ReportStage, results: Path) -> tuple[Fig
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(color="#dddddd", linewidth=0.6)
         ends = [f"training {loss:.2f}" for loss in trained[1][-1:]]
-        ends += [f"{LANGUAGES[language].name} {curves[language][1][-1]:.2f}" for language in asked]
+        ends += [f"{LANGUAGES[language].name} {curves[language][1][-1]:.2f}" for language in languages]
         spoken.append(f"{run.name} ends at {', '.join(ends) or 'no record'}")
     panels[0][0].set_ylabel("loss")
     panels[0][0].set_ylim(bottom=0)

@@ -54,33 +54,33 @@ def choose(settings: ReportStage, results: Path, items: Items) -> list[Sample]:
     graded = {run.name: items.load(run.name, benchmark.name) for run in settings.runs}
     chosen = _choose(graded[settings.runs[0].name], settings.samples)
     images = _images(benchmark, {index for _, index in chosen})
-    told = {run.name: _predictions(results, run.name, benchmark, items) for run in settings.runs}
+    by_run = {run.name: _predictions(results, run.name, benchmark, items) for run in settings.runs}
     samples = []
     for language, index in chosen:
         predictions = tuple(
             SamplePrediction(run, rows[language, index]["prediction"], _hit(graded[run], language, index))
-            for run, rows in told.items()
+            for run, rows in by_run.items()
         )
-        row = told[settings.runs[0].name][language, index]
+        row = by_run[settings.runs[0].name][language, index]
         samples.append(_sample(language, index, row, images[index], predictions))
     return samples
 
 
 def _choose(graded: pd.DataFrame, wanted: int) -> list[tuple[Language, int]]:
-    asked = [language for language in LANGUAGES if (graded["language"] == language).any()]
+    languages = [language for language in LANGUAGES if (graded["language"] == language).any()]
     pool = graded.assign(
         order=[_order(language, i) for language, i in zip(graded["language"], graded["index"], strict=True)]
     )
     chosen: list[tuple[Language, int]] = []
     for turn in range(min(wanted, len(pool))):
-        language = asked[turn % len(asked)]
+        language = languages[turn % len(languages)]
         # Each round begins with the other outcome, so that a language shows both in two rounds.
-        right = (turn + turn // len(asked)) % 2 == 0
+        right = (turn + turn // len(languages)) % 2 == 0
         shown = graded[graded["index"].isin([index for _, index in chosen])]
         candidates = pool[(pool["language"] == language) & ~pool["image"].isin(shown["image"])]
         if candidates.empty:
             continue
-        # False sorts first: the outcome asked for, then a category not shown yet, then by digest.
+        # False sorts first: the wanted outcome, then a category not shown yet, then by digest.
         best = candidates.assign(
             other_outcome=candidates["hit"] != right, repeated=candidates["category"].isin(shown["category"])
         ).sort_values(["other_outcome", "repeated", "order"])

@@ -268,7 +268,7 @@ def comparison_stage(
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     """Return the tables and figures that the config chooses.
 
-    UserError for an unknown one, one of an unknown benchmark, bars of one that is not asked, and a second primary
+    UserError for an unknown one, one of an unknown benchmark, bars of one that is not evaluated, and a second primary
     contrast.
     """
     path = Path(catalogues) / "tables.yaml"
@@ -285,9 +285,9 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     for name, item in items.items():
         if lost := [benchmark for benchmark in item.benchmarks if benchmark not in known]:
             raise UserError(f"{path}: {name}: benchmarks: unknown benchmark {lost[0]}; {nearest(lost[0], known)}")
-    asked = [entry.name for key, entry in suite.benchmarks.items() if key in suite.config.evaluate.benchmarks]
+    evaluated = [entry.name for key, entry in suite.benchmarks.items() if key in suite.config.evaluate.benchmarks]
     for name, item in items.items():
-        if item.kind == "bars" and item.benchmarks[0] not in asked:
+        if item.kind == "bars" and item.benchmarks[0] not in evaluated:
             shown = f"{item.benchmarks[0]}, whose accuracies it shows"
             raise UserError(f"config: report.tables: {name}: expected evaluate.benchmarks with {shown}")
     contrasts = [name for name, item in items.items() if item.kind == "contrast"]

@@ -21,7 +21,7 @@ from parrot.report.grid import MISSING, Cell, Grid, Rows, accuracy_cell
 from parrot.report.labels import WORDS
 from parrot.report.settings import Compare, PublishedSystem, ReportItem, ReportStage
 
-# The order of a reader's questions: what was asked, how hard, and whether the concept was ever shown in the language.
+# The order of a reader's questions: what they ask, how hard, and whether the concept was ever shown in the language.
 KINDS = (
     "naming", "fine_naming", "category", "colour", "counting", "position", "four_option", "same_different", "yes_no",
     "easy", "hard", "seen_in_language", "unseen_in_language",
@@ -61,8 +61,8 @@ def image_sources(item: ReportItem, scores: Scores) -> list[str]:
 
 def languages(settings: ReportStage, benchmarks: Sequence[str]) -> tuple[Language, ...]:
     """Return the languages of any of the benchmarks, in the suite's order."""
-    asked = {language for b in settings.benchmarks if b.name in benchmarks for language in b.files}
-    return tuple(language for language in LANGUAGES if language in asked)
+    offered = {language for b in settings.benchmarks if b.name in benchmarks for language in b.files}
+    return tuple(language for language in LANGUAGES if language in offered)
 
 
 def scoring(settings: ReportStage, benchmark: str) -> str:
@@ -79,10 +79,10 @@ def groups(item: ReportItem, settings: ReportStage) -> tuple[tuple[str, tuple[st
     )
 
 
-def _columns(item: ReportItem, asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the item's columns for a benchmark in the languages `asked`."""
-    pools = {"languages": [*asked], "non_english": [NON_ENGLISH] if set(asked) - {"en"} else []}
-    named = {language: [language] for language in asked}
+def _columns(item: ReportItem, languages: Sequence[str]) -> tuple[str, ...]:
+    """Return the item's columns for a benchmark in the languages `languages`."""
+    pools = {"languages": [*languages], "non_english": [NON_ENGLISH] if set(languages) - {"en"} else []}
+    named = {language: [language] for language in languages}
     return tuple(dict.fromkeys(name for column in item.columns for name in (pools | named).get(column, ())))
 
 
@@ -127,7 +127,7 @@ def _accuracy(item: ReportItem, settings: ReportStage, scores: Scores, items: It
             means = [
                 mean(found)
                 if scoring(settings, benchmark) in UNBOUNDED
-                else items.accuracy(runs[0], benchmark, image_source, _asked(settings, benchmark, column))
+                else items.accuracy(runs[0], benchmark, image_source, _languages_of(settings, benchmark, column))
                 for (benchmark, column), *found in zip(
                     columns(item, settings), *(by_run[run] for run in runs), strict=True
                 )
@@ -267,8 +267,10 @@ def _offered(item: ReportItem, settings: ReportStage) -> list[Control]:
 
 
 def _differences(item: ReportItem, settings: ReportStage, scores: Scores, items: Items) -> Built:
-    asked = [(benchmark, _asked(settings, benchmark, column)) for benchmark, column in columns(item, settings)]
-    rows, claims = comparisons.differences(settings.compared(item), image_sources(item, scores), asked, items)
+    measured = [
+        (benchmark, _languages_of(settings, benchmark, column)) for benchmark, column in columns(item, settings)
+    ]
+    rows, claims = comparisons.differences(settings.compared(item), image_sources(item, scores), measured, items)
     apart = ", apart from the primary contrast" if settings.contrast else ""
     note = comparisons.note(INTERVAL, claims, [seeds for _, seeds in several_seeds(settings)], apart)
     return rows, ("image_source", "comparison", "measure"), note
@@ -284,7 +286,7 @@ def several_seeds(settings: ReportStage) -> list[tuple[list[str], str]]:
     ]
 
 
-def _asked(settings: ReportStage, benchmark: str, column: str) -> tuple[str, ...]:
+def _languages_of(settings: ReportStage, benchmark: str, column: str) -> tuple[str, ...]:
     if column != NON_ENGLISH:
         return (column,)
     return tuple(language for language in languages(settings, [benchmark]) if language != "en")

@@ -1,4 +1,4 @@
-"""What happens beside the optimiser steps: recording, telling, evaluating and stopping when asked to."""
+"""What happens beside the optimiser steps: recording, reporting, evaluating and stopping on a signal."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ class StopWhenAsked(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.asked = 0  # the signal's number
+        self.received = 0  # the signal's number
         self.training = False
 
     @property
     def exit_code(self) -> int:
         """As a shell tells of a process that the signal ended: 143 or 130."""
-        return 128 + self.asked
+        return 128 + self.received
 
     def __enter__(self) -> StopWhenAsked:
         self.previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -129,26 +129,26 @@ class StopWhenAsked(TrainerCallback):
         self.training = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._asked_of_any(args):
+        if self._signal_of_any(args):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.training = False
 
     def _act(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = number == self.asked == signal.SIGINT, number
+        again, self.received = number == self.received == signal.SIGINT, number
         if number == signal.SIGINT and int(os.environ.get("RANK", 0)) == 0:
             saves = "; a checkpoint is saved after this step, another Ctrl-C ends at once" * self.training
             print(f"parrot: interrupted{'' if again else saves}", file=sys.stderr, flush=True)
         if again or not self.training:
             raise SystemExit(self.exit_code)
 
-    def _asked_of_any(self, args: TrainingArguments) -> bool:
+    def _signal_of_any(self, args: TrainingArguments) -> bool:
         if args.world_size > 1:
-            asked = torch.tensor(self.asked, device=args.device)
-            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self.asked = int(asked)
-        return bool(self.asked)
+            signals = torch.tensor(self.received, device=args.device)
+            torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX)
+            self.received = int(signals)
+        return bool(self.received)
 
 
 EXPLODING = 100.0  # times the usual norm

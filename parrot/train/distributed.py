@@ -52,13 +52,13 @@ MOST_WORKERS = 8
 SYSTEMS = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$")  # a system's error as a traceback ends with it
 
 
-def workers(asked: int | None, on_gpu: bool) -> int:
-    """Return the loading processes of one training process: `asked`, or where None by the number of cores.
+def workers(requested: int | None, on_gpu: bool) -> int:
+    """Return the loading processes of one training process: `requested`, or where None by the number of cores.
 
     Beside a GPU the cores are free to decode images, one stays with the training; without one the model needs them.
     """
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return max(0, min(MOST_WORKERS, cores - 1)) if on_gpu else 0
 

@@ -24,8 +24,8 @@ def reduced_micro_batch(folder: Path, hardware: TrainingHardware, processes: int
     if micro_batch >= hardware.micro_batch or left != _alike(hardware, processes):
         return hardware
     if int(os.environ.get("RANK", 0)) == 0:
-        told = f"{stage}: micro_batch {micro_batch} in place of {hardware.micro_batch}, which ran out of GPU memory"
-        print(told, file=sys.stderr)
+        message = f"{stage}: micro_batch {micro_batch} in place of {hardware.micro_batch}, which ran out of GPU memory"
+        print(message, file=sys.stderr)
     return hardware.model_copy(update={"micro_batch": micro_batch})
 
 
@@ -38,11 +38,11 @@ def record_out_of_memory(
     """
     share, now = global_batch // processes, hardware.micro_batch
     smaller = max((size for size in range(1, now // 2 + 1) if share % size == 0), default=None)
-    told = f"hardware.{stage}.micro_batch: {now} ran out of GPU memory"
+    message = f"hardware.{stage}.micro_batch: {now} ran out of GPU memory"
     if smaller is None:
-        return UserError(f"{told}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
+        return UserError(f"{message}; expected another strategy, offload or gradient_checkpointing, or a larger GPU")
     write_record(folder / FILE, {"micro_batch": smaller} | _alike(hardware, processes))
-    return UserError(f"{told}; the next attempt resumes from the latest checkpoint with {smaller}")
+    return UserError(f"{message}; the next attempt resumes from the latest checkpoint with {smaller}")
 
 
 def _alike(hardware: TrainingHardware, processes: int) -> dict[str, Any]:

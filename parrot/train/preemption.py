@@ -1,4 +1,4 @@
-"""A training that is told to stop: its exit code, and its Slurm job put back in the queue."""
+"""A training that receives a signal to stop: its exit code, and its Slurm job put back in the queue."""
 
 from __future__ import annotations
 

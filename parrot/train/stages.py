@@ -75,8 +75,8 @@ def align(
 ) -> None:
     """Stage 1: train the projector; writes `projector/`, `metrics.jsonl` and `provenance.json` into `output`.
 
-    `work` keeps tokenised data and checkpoints: a run that was interrupted goes on from its latest complete checkpoint,
-    or, where it is `fresh`, starts anew. A Slurm job that was put back in the queue goes on either way.
+    `work` keeps tokenised data and checkpoints: a run that was interrupted resumes from its latest complete checkpoint,
+    or, where it is `fresh`, starts over. A Slurm job that was put back in the queue resumes either way.
     Raises UserError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
     130 after a Ctrl-C, having saved.
     """
@@ -238,7 +238,7 @@ def _gathered_model(stage: Stage, trainer: StageTrainer) -> Any:
 
 
 def _write(stage: Stage, model: Any, processor: Any, facts: dict[str, Any], folder: Path, output: Path) -> None:
-    """Write a finished stage's output, then drop its checkpoints: asked again, it is trained again."""
+    """Write a finished stage's output, then drop its checkpoints: a later request trains it again."""
     with new_folder(output / stage.output_name) as partial:
         stage.save(model, processor, partial)
         sync_tree(partial)  # before the checkpoints go

@@ -68,7 +68,7 @@ def _record(path: Path, gpus: Sequence[str], stop: threading.Event) -> None:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             step += 1
-    # A full disk or a counter that cannot be read is no reason to end a training; that there are no rows is told.
+    # A full disk or a counter that cannot be read does not end a training; a line reports missing rows.
     except (OSError, psutil.Error) as error:
         print(f"parrot: warning: {path.name}: no more rows: {error}", file=sys.stderr)
 

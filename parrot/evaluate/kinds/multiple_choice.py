@@ -11,7 +11,7 @@ from parrot.config.settings import Conventions
 from parrot.evaluate import grading
 from parrot.evaluate.judge import Rate
 from parrot.evaluate.metrics import Subset, accuracies, items, scorings
-from parrot.evaluate.prompts import PromptLanguage, as_asked, build_prompt, instructions
+from parrot.evaluate.prompts import PromptLanguage, build_prompt, instructions, settings_for
 
 REQUIRED = grading.REQUIRED
 
@@ -32,7 +32,7 @@ def grade(
     benchmark: Benchmark, predictions: pd.DataFrame, language: Language, conventions: Conventions, rate: Rate | None
 ) -> pd.DataFrame:
     """Match each prediction with the options of its row."""
-    own = as_asked(benchmark, conventions)
+    own = settings_for(benchmark, conventions)
     return grading.grade(predictions, language, own, instructions(benchmark, own))
 
 

@@ -12,7 +12,7 @@ from parrot.evaluate import grading
 from parrot.evaluate.graded_csv import images
 from parrot.evaluate.judge import Rate
 from parrot.evaluate.metrics import Subset, accuracies, items, non_english, scorings, sums
-from parrot.evaluate.prompts import CHINESE, OPEN_INSTRUCTION, PromptLanguage, as_asked, filled, instructions
+from parrot.evaluate.prompts import CHINESE, OPEN_INSTRUCTION, PromptLanguage, filled, instructions, settings_for
 
 REQUIRED = grading.REQUIRED
 YES_NO_INSTRUCTION: dict[Language, str] = {
@@ -38,7 +38,7 @@ def grade(
     benchmark: Benchmark, predictions: pd.DataFrame, language: Language, conventions: Conventions, rate: Rate | None
 ) -> pd.DataFrame:
     """Look for Yes or No in each prediction; questions of MME about one image, of one category, are a pair."""
-    own = as_asked(benchmark, conventions)
+    own = settings_for(benchmark, conventions)
     rows = grading.grade(predictions, language, own, instructions(benchmark, own))
     if benchmark.scoring == "mme":
         # The image is known by its path in MME, or else by its digest.

@@ -11,7 +11,7 @@ from parrot.config.catalog import Benchmark, load_catalogue
 from parrot.config.settings import Conventions
 from parrot.evaluate.kinds import word_row
 from parrot.evaluate.kinds.yes_no import build_yes_no_prompt
-from parrot.evaluate.prompts import LETTER_INSTRUCTION, as_asked, build_prompt, instructions
+from parrot.evaluate.prompts import LETTER_INSTRUCTION, build_prompt, instructions, settings_for
 
 SUFFIXES = {"_en": "en", "_cn": "zh", "_pt": "pt", "_ar": "ar", "_tr": "tr", "_ru": "ru"}
 
@@ -36,7 +36,7 @@ def test_multiple_choice(dataset: str, row: dict, prompt: str) -> None:
     if dataset in ENTRIES:
         entry = ENTRIES[dataset]
         (language,) = entry.files
-        conventions = as_asked(entry, Conventions())
+        conventions = settings_for(entry, Conventions())
         sentences = instructions(entry, conventions)
         assert word_row(entry, row, sentences, language, conventions.prompt_language) == prompt
         return
