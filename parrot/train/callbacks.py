@@ -98,7 +98,7 @@ class HeldOut(TrainerCallback):
         control.should_evaluate |= due or state.global_step == state.max_steps
 
 
-class StopWhenAsked(TrainerCallback):
+class StopOnSignal(TrainerCallback):
     """On SIGTERM (Slurm's pre-emption) or SIGINT (Ctrl-C) saves after the optimiser step under way, then stops.
 
     All processes stop together; a second SIGINT ends at once. As a context it also ends what comes before and after
@@ -114,7 +114,7 @@ class StopWhenAsked(TrainerCallback):
         """As a shell tells of a process that the signal ended: 143 or 130."""
         return 128 + self.received
 
-    def __enter__(self) -> StopWhenAsked:
+    def __enter__(self) -> StopOnSignal:
         self.previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handler in self.previous.items():
             if number == signal.SIGTERM or handler != signal.SIG_IGN:  # a shell has it ignored in the background

@@ -30,7 +30,7 @@ from parrot.model.build import build, projector_sha256, save_projector, trainabl
 from parrot.train import provenance, sharded, strategy
 from parrot.train.adapters import add_adapters, merge_adapters, save_adapters
 from parrot.train.batches import BatchLayout, GlobalBatches, optimiser_steps
-from parrot.train.callbacks import HeldOut, Progress, Recorder, StopWhenAsked
+from parrot.train.callbacks import HeldOut, Progress, Recorder, StopOnSignal
 from parrot.train.checkpoints import (
     METRICS,
     Program,
@@ -119,7 +119,7 @@ def _train(
     folder = work / stage.name / folder_name(stage.settings, weights)
     make_folder(folder)
     check_folder(folder)
-    with StopWhenAsked() as stop, exclusive_lock(folder, "training"):
+    with StopOnSignal() as stop, exclusive_lock(folder, "training"):
         if fresh and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
             broadcast_from_rank0("fresh", lambda: forget(folder))
         # A network file system may show the nodes of a job other states of a folder.
@@ -146,7 +146,7 @@ def _train_in(
     work: Path,
     hardware: TrainingHardware,
     tracked_as: str | None,
-    stop: StopWhenAsked,
+    stop: StopOnSignal,
 ) -> None:
     """Train with checkpoints in `folder`, from the latest complete one on."""
     started = time.time()
@@ -260,7 +260,7 @@ def _trainer(
     arguments: TrainingArguments,
     hardware: TrainingHardware,
     code: list[Program],
-    stop: StopWhenAsked,
+    stop: StopOnSignal,
 ) -> StageTrainer:
     recipe, folder = stage.settings.recipe, Path(arguments.output_dir)
     steps = arguments.max_steps = optimiser_steps(recipe, len(rows))
