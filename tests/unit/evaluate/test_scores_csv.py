@@ -102,7 +102,7 @@ def test_numbers_of_other_units_and_subsets_without_any_are_read(
     [
         (lambda text: text[:-40] + b"\n", "line 2: expected 24 cells"),
         (lambda text: text[:-1], "expected complete lines below the header, found it cut off"),
-        (lambda text: text[: text.index(b"\n") + 1], "expected whole lines below the header"),
+        (lambda text: text[: text.index(b"\n") + 1], "expected complete lines below the header"),
         (lambda text: b"", "no column run"),
         (lambda text: text.replace(b"seed,", b""), "no column seed"),
         (lambda text: text.replace(b"seed,", b"seed,more,"), "other columns"),

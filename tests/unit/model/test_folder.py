@@ -310,7 +310,7 @@ TRAINED: dict[str, tuple[Damage, str]] = {
     "no generation settings": (drop("generation_config.json"), "no generation_config.json"),
     "no end": (
         change("generation_config.json", eos_token_id=None),
-        "eos_token_id: expected the token that ends an answer",
+        "eos_token_id: expected the token that ends a turn",
     ),
     "no processor": (drop("processor_config.json"), "no processor_config.json"),
     "processor: list": (put("processor_config.json", "[]"), "processor_config.json: expected a JSON object"),

@@ -51,7 +51,7 @@ def test_out_of_memory_halves_the_next_attempt_which_goes_on(settings, aligned, 
     arguments = (settings, tmp_path / "run", tmp_path / "work", BY_4)
     with monkeypatch.context() as patch:
         at_step(patch, 4, out_of_memory)
-        told = r"^hardware\.align\.micro_batch: 4 ran out of GPU memory; the next attempt goes on .* checkpoint with 2$"
+        told = r"^hardware\.align\.micro_batch: 4 ran out of GPU memory; the next attempt resumes .* checkpoint with 2$"
         with pytest.raises(UserError, match=told):
             align(*arguments)
     align(*arguments)
