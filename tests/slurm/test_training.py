@@ -96,7 +96,7 @@ def finished(project, disturbed):
 
 
 def test_gpus_that_are_not_there_stop_the_job_in_one_line(project, refused):
-    (log,) = (project / "logs/mini/align").glob("*/project.log")
+    (log,) = (project / "logs/mini/align").glob("*/align.log")
     lines = {line for line in log.read_text().splitlines() if line.startswith("parrot: error:")}
     assert len(lines) == 1, log.read_text()
     assert lines.pop().startswith("parrot: error: hardware.gpus: expected 2 visible GPUs on ")
