@@ -95,7 +95,8 @@ def accuracies(groups: pd.DataFrame, resamples: int, seed: int) -> Iterator[Subs
     counts = of_scored.sum(axis=0)
     resampled = _resampled(scored, of_scored, resamples, seed)
     low, high = np.full((2, len(labels)), np.nan)
-    some = counts > 0
+    # A subset without items, or one that no resample draws, has no interval.
+    some = ~np.isnan(resampled).all(axis=0)
     low[some], high[some] = np.nanpercentile(resampled[:, some], LEVEL, axis=0) if some.any() else ((), ())
     with np.errstate(invalid="ignore"):  # a subset none of whose items counts has no accuracy
         means = {name: 100 * (scored[name].to_numpy() @ of_scored) / counts for name in MEANS}
