@@ -145,7 +145,7 @@ class ConversationSet(Placed):
 
     kind: Literal["conversations"]
     file: Text = Field(description="JSON list of {id, image, conversations}")
-    images: Text | dict[Text, Text] = Field(
+    images: Text | Annotated[dict[Text, Text], Field(min_length=1)] = Field(
         description="folder or archive (.zip, .tar) of the samples' `image` fields; or several, by how fields begin"
     )
     language: Language = "en"
@@ -167,14 +167,14 @@ class ConversationSet(Placed):
         """Folders and archives, by what a sample's `image` begins with."""
         return {"": self.images} if isinstance(self.images, str) else self.images
 
-    def place_of(self, image: str) -> tuple[str, str] | None:
-        """Return the folder or archive of a sample's `image`, and its path there; None where no prefix begins it."""
-        prefix = max((prefix for prefix in self.image_places if image.startswith(prefix)), key=len, default=None)
-        return None if prefix is None else (self.image_places[prefix], image.removeprefix(prefix))
+    def place_of(self, image: str) -> tuple[str, str]:
+        """Return the folder or archive of a sample's `image`, and its path there; ValueError if no prefix begins it."""
+        prefix = max((prefix for prefix in self.image_places if image.startswith(prefix)), key=len)
+        return self.image_places[prefix], image.removeprefix(prefix)
 
     def image_path(self, image: str) -> str:
-        """Return the path of a sound sample's `image`."""
-        return str(Path(*(self.place_of(image) or ())))
+        """Return the path of a sample's `image`; ValueError as `place_of`."""
+        return str(Path(*self.place_of(image)))
 
 
 class BackboneFolder(Placed):

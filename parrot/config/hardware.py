@@ -33,7 +33,7 @@ class TrainingHardware(StrictModel):
     compile: bool = Field(False, description="torch.compile of the language model's layers")
     features: Literal["compute", "disk"] = Field(
         "compute",
-        description="compute: the frozen vision encoder runs in every step; disk: it runs once an image, before "
+        description="compute: the frozen vision encoder runs in every step; disk: it runs once per image, before "
         "training, and its features are kept in the work folder for all runs that need the same",
     )
     workers: int | None = Field(

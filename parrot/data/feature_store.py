@@ -100,7 +100,7 @@ def _places(block: Path) -> dict[str, Place]:
 
 
 def _crc32(features: Tensor) -> int:
-    """Half a millisecond an image of CLIP ViT-L/14-336, where a SHA-256 would take two."""
+    """Half a millisecond per image of CLIP ViT-L/14-336, where a SHA-256 would take two."""
     kind = f"{features.dtype} {list(features.shape)}".encode()
     return zlib.crc32(features.contiguous().flatten().view(torch.uint8).numpy().data, zlib.crc32(kind))
 

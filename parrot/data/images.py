@@ -74,8 +74,10 @@ def fault(path: str | Path, where: str) -> str | None:
 def _opened(source: str | Path | BytesIO, where: str) -> Iterator[Image.Image]:
     with _refused(where):
         if not isinstance(source, BytesIO) and (through := split_path(str(source))):
-            archive, name = through
-            source = BytesIO(open_archive(archive).read(name))
+            try:
+                source = BytesIO(open_archive(through[0]).read(through[1]))
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
         # A named pipe would be waited for.
         if not isinstance(source, BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):
             raise UserError(f"{where}: expected a file, found a folder, pipe or device")

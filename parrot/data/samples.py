@@ -91,11 +91,11 @@ def fault(sample: Any) -> Found | None:
 
 def image_fault(entry: ConversationSet, image: str) -> Found | None:
     """Say why a sample's `image` is no file within its folder or archive; its pixels are not looked at."""
-    place = entry.place_of(image)
-    if place is None:
+    try:
+        folder, name = entry.place_of(image)
+    except ValueError:
         known = " or ".join(entry.image_places)
         return Found("image", f"image: expected a path that begins with {known} (images), found {image}")
-    folder, name = place
     path = Path(folder, name)
     if split_path(str(path)):
         member = find(str(path))

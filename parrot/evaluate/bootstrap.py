@@ -210,7 +210,7 @@ def _freedom(parts: Sequence[tuple[float, int]], error: float) -> float:
 
 
 def independent(items: pd.DataFrame) -> bool:
-    """Whether `items` are of one language and ask one question an image, as McNemar's test needs."""
+    """Whether `items` are of one language and ask one question per image, as McNemar's test needs."""
     return items["language"].nunique() == 1 and items["image"].is_unique
 
 
@@ -224,7 +224,7 @@ def exact_mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
             independent, and the test would take them so.
     """
     if not (independent(a) and independent(b)):
-        raise ValueError("McNemar's test: expected one language and one question an image; use the bootstrap")
+        raise ValueError("McNemar's test: expected one language and one question per image; use the bootstrap")
     both = a.merge(b, on=["language", "index"], suffixes=("_a", "_b"), validate="1:1")
     if both.empty or not len(both) == len(a) == len(b):
         raise ValueError(f"different questions were answered: {len(a)} and {len(b)}, {len(both)} in common")

@@ -135,7 +135,7 @@ class Archive:
         behind = member.offset + LOCAL.size + header[-2] + header[-1]
         content = self._volumes.read(member.volume, behind, member.stored)
         if member.method == DEFLATED:
-            content = zlib.decompress(content, -zlib.MAX_WBITS, member.size)
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.size + 1)  # never a bomb
         if len(content) != member.size or zlib.crc32(content) != member.crc:
             raise ValueError(f"expected {member.size} bytes with CRC {member.crc:08x}")
         return content
@@ -215,7 +215,7 @@ def _tar(archive: str, volumes: list[str]) -> Iterator[Member]:
     try:
         with tarfile.open(archive, "r:") as file:
             for entry in file:
-                if entry.isreg():
+                if entry.isreg() and not entry.issparse():
                     name = entry.name.removeprefix("./")
                     yield Member(name, 0, entry.offset_data, STORED, entry.size, entry.size, 0)
                 file.members.clear()  # type: ignore[attr-defined]  # it would keep them all

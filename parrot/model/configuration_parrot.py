@@ -93,7 +93,7 @@ class ParrotConfig(PreTrainedConfig):
 
     @property
     def num_image_tokens(self) -> int:
-        """Visual tokens an image: its patches, and the class token if that is kept."""
+        """Visual tokens per image: its patches, and the class token if that is kept."""
         patches = (self.vision_config.image_size // self.vision_config.patch_size) ** 2
         return patches + (self.vision_feature_select == "cls_patch")
 

@@ -61,7 +61,7 @@ class ParrotProcessor(ProcessorMixin):
     A conversation starts with what the tokenizer puts in front of a text, Llama's <s>; nothing else is put around it.
 
     Args:
-        num_image_tokens: visual tokens an image, `ParrotConfig.num_image_tokens`.
+        num_image_tokens: visual tokens per image, `ParrotConfig.num_image_tokens`.
         router_text: `ParrotConfig.router_text`; with `user` a batch comes with its `router_mask`.
         languages: `ParrotConfig.languages`.
         chat_format: the row of `parrot.model.chat_template.CHAT_FORMATS` that conversations are written by.

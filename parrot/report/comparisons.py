@@ -180,6 +180,6 @@ def note(interval: str, claims: int, several_seeds: Sequence[str], apart: str = 
     return (
         f"Points of accuracy; {interval}, both runs on the same images. The minimum detectable effect is the true "
         "difference that so many images, and seeds, would show in four cases of five, at 5 % for one comparison. "
-        f"p is of no difference: by McNemar's exact test where marked {EXACT} (one language, one question an image), "
+        f"p is of no difference: by McNemar's exact test where marked {EXACT} (one language, one question per image), "
         f"else by the bootstrap's standard error{adjusted}. {seeds}"
     )

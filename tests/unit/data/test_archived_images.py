@@ -16,7 +16,8 @@ from parrot.data.conversations import load
 from parrot.data.feature_store import digests_of, remember
 from parrot.data.images import inspect_image
 from parrot.fetch.integrity import Reader, inspect_set
-from parrot.io.files import archive_or_self
+from parrot.io.archives import open_archive
+from parrot.io.files import archive_or_self, split_path
 from parrot.model.processing_parrot import ParrotProcessor, processor_of
 from tests.helpers.tiny_training import write_backbones, write_set
 
@@ -96,9 +97,10 @@ def test_what_an_archive_lacks_is_named(archived: ConversationSet, tmp_path: Pat
         file.writestr("empty.png", b"")
     samples[0]["image"], samples[1]["image"] = "none.png", "empty.png"
     Path(archived.file).write_text(json.dumps(samples))
-    problems = inspect_set(archived, []).problems
-    assert any(f"image: {tmp_path}/images.zip/none.png is missing" in problem for problem in problems)
-    assert "1 more" in problems[0] or any("empty.png is empty" in problem for problem in problems)
+    assert inspect_set(archived, []).problems == [
+        f"{archived.file}: sample my-0: image: {tmp_path}/images.zip/none.png is missing",
+        f"{archived.file}: sample my-1: image: {tmp_path}/images.zip/empty.png is empty",
+    ]
 
 
 def test_a_member_that_cannot_be_decoded_is_found_before_training(archived: ConversationSet, tmp_path: Path) -> None:
@@ -111,6 +113,21 @@ def test_a_member_that_cannot_be_decoded_is_found_before_training(archived: Conv
     faults = [inspect_image(path, where).fault for path, where in images.items()]
     where = images[f"{tmp_path}/images.zip/text.png"]
     assert [fault for fault in faults if fault] == [f"{where} cannot be decoded: unknown format"]
+
+
+def test_a_damaged_member_is_named_with_its_sample(archived: ConversationSet, tmp_path: Path) -> None:
+    images = inspect_set(archived, []).images
+    path, where = next(iter(images.items()))
+    _, name = split_path(path) or pytest.fail(path)
+    size, crc = (
+        getattr(zipfile.ZipFile(tmp_path / "images.zip").getinfo(name), field) for field in ("file_size", "CRC")
+    )
+    content = bytearray((tmp_path / "images.zip").read_bytes())
+    content[100] ^= 1  # within the first member
+    (tmp_path / "images.zip").write_bytes(content)
+    open_archive.cache_clear()
+    fault = f"{where}: {path}: the archive is damaged there: expected {size} bytes with CRC {crc:08x}"
+    assert inspect_image(path, where).fault == fault
 
 
 def test_features_know_members_by_their_content(

@@ -34,7 +34,7 @@ def test_answers_that_share_an_image_or_come_in_several_languages_are_refused() 
     mixed = pd.concat([units("11"), units("11", "pt")])
     assert [independent(table) for table in (a, shared, mixed)] == [True, False, False]
     for table in (shared, mixed):
-        with pytest.raises(ValueError, match="one language and one question an image"):
+        with pytest.raises(ValueError, match="one language and one question per image"):
             exact_mcnemar(table, table)
     with pytest.raises(ValueError, match="different questions were answered: 4 and 3, 3 in common"):
         exact_mcnemar(a, units("110"))

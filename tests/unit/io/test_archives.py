@@ -15,7 +15,7 @@ from parrot.errors import UserError
 from parrot.io.archives import Archive, find, open_archive
 from parrot.io.files import split_path
 
-# Made by Info-ZIP 3.0: zip -0 -s 64k split.zip a/1.jpg a/2.jpg a/3.jpg, each 50,000 bytes of its number over and over.
+# Made by Info-ZIP 3.0: zip -X -0 -s 64k split.zip a/1.jpg a/2.jpg a/3.jpg, each 50,000 bytes of its number.
 VOLUMES = Path(__file__).with_name("volumes")
 FILES = {f"a/{n}.jpg": bytes([n % 256]) * n * 100 for n in range(40)} | {"a/imagem-é.jpg": b"named in NFC"}
 
@@ -50,9 +50,8 @@ def test_members_of_volumes_are_read_across_their_ends(tmp_path):
     for volume in VOLUMES.iterdir():
         (tmp_path / volume.name).write_bytes(volume.read_bytes())
     archive = Archive(str(tmp_path / "split.zip"))
-    line = {n: f"image {n}\n".encode() for n in (1, 2, 3)}
     assert {name: archive.read(name) for name in archive.names()} == {
-        f"a/{n}.jpg": (line[n] * 7000)[:50000] for n in (1, 2, 3)
+        f"a/{n}.jpg": bytes([n]) * 50000 for n in (1, 2, 3)
     }
     assert {archive.find(name).volume for name in archive.names()} == {0, 1}
 
@@ -140,6 +139,17 @@ def flipped(path):
     content = bytearray(path.read_bytes())
     content[content.index(b"a/38.jpg") + 100] ^= 1
     path.write_bytes(content)
+
+
+def test_a_file_that_inflates_beyond_its_stated_size_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.jpg", bytes(1_000_000))
+        file.writestr("empty.jpg", b"")
+    content = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "y.zip").write_bytes(content.replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    assert Archive(str(tmp_path / "x.zip")).read("empty.jpg") == b""
+    with pytest.raises(UserError, match=r"y\.zip/a\.jpg: the archive is damaged there: expected 10 bytes with CRC"):
+        Archive(str(tmp_path / "y.zip")).read("a.jpg")
 
 
 @pytest.mark.parametrize(
