@@ -1,7 +1,7 @@
 """The error that users see, and in one line what machine and user did: full disks, unwritable paths, interruptions.
 
 Each writing library has errors of its own for a full disk, often without the path. `naming` makes them the system's
-again where something is written, `told` reads any error, and `in_one_line` is around every command.
+again where something is written, `one_line` words any error, and `in_one_line` is around every command.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def naming(path: str | Path, partial: str | Path | None = None) -> Iterator[None
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
-def told(error: BaseException) -> str | None:
+def one_line(error: BaseException) -> str | None:
     """Return the line that tells a user of `error`; None for an error of ours, which only its traceback explains."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
@@ -76,13 +76,13 @@ def told(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and (found := KILLED_LOADER.search(str(error))):
         return f"{found[0]}; expected more memory for it, or fewer processes (hardware's workers)"
     if (number := _number(error, Path())) is None:
-        return told(error.__cause__) if isinstance(error.__cause__, OSError) else None
+        return one_line(error.__cause__) if isinstance(error.__cause__, OSError) else None
     word = os.strerror(number)
     return next((" ".join(line.split()) for line in str(error).splitlines() if word in line), word)
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Whether the machine's disk, rather than what was asked of it, is why `error` was raised."""
+    """Tell whether the machine's disk, rather than what was asked of it, is why `error` was raised."""
     return error.errno in (*DISK.values(), errno.EACCES) if isinstance(error, OSError) else False
 
 
@@ -121,7 +121,7 @@ def in_one_line() -> Iterator[None]:
         _flush()
         sys.exit(CLOSED_PIPE)
     except Exception as error:
-        line = told(error)
+        line = one_line(error)
         if line is None:
             raise
         print("parrot: error:", line, file=sys.stderr)

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from parrot.cluster.plan.facts import Facts
-from parrot.config.catalog import Benchmark, Dataset
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import Dataset
 from parrot.config.settings import Config
 from parrot.errors import in_one_line
 from parrot.io.files import atomic_write

@@ -70,7 +70,7 @@ def chat(
         one = _question(text, options, instruction)
         question, query = one.question, _query(one.question, one.options, one.instruction)
         if json_lines:
-            reply = assistant.ask(query, max_new_tokens)
+            reply = assistant.reply(query, max_new_tokens)
             line = {
                 "question": question,
                 "query": query,
@@ -139,7 +139,7 @@ def _query(question: str, options: Sequence[str], instruction: str | None) -> st
 
 
 def _stream(assistant: Chat, query: str, max_new_tokens: int, router: bool) -> None:
-    reply = assistant.ask(query, max_new_tokens, lambda piece: print(piece, end="", flush=True))
+    reply = assistant.reply(query, max_new_tokens, lambda piece: print(piece, end="", flush=True))
     print()
     if router:
         shares = (f"{100 * weight:.1f} %" for weight in reply.router_weights)

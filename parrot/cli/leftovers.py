@@ -15,7 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, HubFile, HubFolder
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import BackboneFolder, ConversationSet, HubFile, HubFolder
 from parrot.config.runs import RESERVED, Run, Suite
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.staleness import key

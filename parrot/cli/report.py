@@ -16,7 +16,8 @@ from parrot.cli.options import (
     read_settings,
     stage_settings,
 )
-from parrot.config.catalog import Benchmark, Control, load_catalogue
+from parrot.config.benchmarks import Benchmark, Control
+from parrot.config.catalog import load_catalogue
 
 report = typer.Typer(help="Write tables, figures and pages of scores and predictions.", no_args_is_help=True)
 track = typer.Typer(help="Set up the MLflow store and import runs into it.", no_args_is_help=True)

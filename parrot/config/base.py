@@ -41,7 +41,8 @@ EXPECTED = {
     "too_short": "at least one entry",
 }
 PYDANTIC = re.compile("Input should be|(?:String|Tuple|Dictionary|Value) should have|String should match")
-RENAMED = {"houses": "image_sources", "pictures": "images"}  # keys, by their names in version 0.1
+# Keys, by their names in version 0.1.
+RENAMED = {"houses": "image_sources", "pictures": "images", "max_new_tokens": "generation.max_new_tokens"}
 MEMBER = re.compile(r"\[key\]|.*\[.*\].*|(?:[A-Z][a-z]+){2,}")  # what pydantic's places name besides fields
 
 

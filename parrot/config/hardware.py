@@ -83,8 +83,9 @@ class Hardware(StrictModel):
 def accumulation_steps(global_batch: int, micro_batch: int, processes: int) -> int:
     """Micro-batches that a process accumulates for one optimiser step.
 
-    Raises UserError when `micro_batch` x `processes` does not divide the global batch; the message names the nearest
-    micro-batches, or numbers of processes, that would.
+    Raises:
+        UserError: `micro_batch` x `processes` does not divide the global batch; the message names the nearest micro-
+            batches, or numbers of processes, that would.
     """
     if global_batch % (micro_batch * processes) == 0:
         return global_batch // (micro_batch * processes)

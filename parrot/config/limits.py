@@ -28,7 +28,11 @@ class Limits(StrictModel):
     id_characters: int = Field(1024, gt=0, description="of a sample's id")
 
     def check_text(self, text: str, where: str) -> None:
-        """UserError starting with `where` for a text of more than `text_bytes`."""
+        """Check that a text has at most `text_bytes`.
+
+        Raises:
+            UserError: a longer text; the line begins with `where`.
+        """
         # A character takes four bytes at most, so that short texts need no encoding.
         if 4 * len(text) > self.text_bytes and (size := len(text.encode(errors="surrogatepass"))) > self.text_bytes:
             raise UserError(f"{where}: expected at most {self.text_bytes} bytes (limits.text_bytes), found {size}")

@@ -100,7 +100,11 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def check_overrides(overrides: dict[str, Any], config: Config, where: str) -> None:
-    """UserError, starting with `where`, for what the `overrides` of a run say and its `config` lets nothing read."""
+    """Check that something reads all that the `overrides` of a run say.
+
+    Raises:
+        UserError: the run's `config` lets nothing read an override; the line begins with `where`.
+    """
     for name in SCALE_KEYS:
         if name in overrides:
             raise UserError(f"{where}: {name}: expected in a config file, which all runs of a scale share")
@@ -134,9 +138,12 @@ def _unread(model: ModelSettings) -> Iterator[tuple[str, str]]:
 
 
 def check_layer(layer: int, encoder: BackboneFolder, where: str) -> None:
-    """UserError, starting with `where`, for a hidden state that `encoder` has not; 0 is its embeddings, -1 its last.
+    """Check that `encoder` has a hidden state `layer`; 0 is its embeddings, -1 its last.
 
-    How many layers it has, its folder says, or the catalogue until that is fetched; without either all is allowed.
+    Its folder says how many layers it has, or the catalogue until that is fetched; without either all is allowed.
+
+    Raises:
+        UserError: there is no such hidden state; the line begins with `where`.
     """
     file = Path(encoder.path, "config.json")
     if file.is_file():

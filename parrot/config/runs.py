@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from parrot.config.base import validate
-from parrot.config.catalog import (
-    KINDS,
-    BackboneFolder,
-    Benchmark,
-    ConversationSet,
-    Dataset,
-    Language,
-    check_distinct,
-    load_catalogue,
-    named_model,
-)
+from parrot.config.benchmarks import KINDS, Benchmark, check_distinct
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, Language, load_catalogue, named_model
 from parrot.config.hardware import TrainingHardware, accumulation_steps
 from parrot.config.run_catalogue import check_layer, check_overrides, expand
 from parrot.config.settings import Config, Conventions, ExpertSettings, ImageReading, Recipe, load_config, overlay
@@ -74,7 +65,11 @@ class Run:
         return tuple(s for language in self.config.data.languages for s in self._conversations(sets[language]))
 
     def _check_languages(self, sets: dict[Language, tuple[str, ...]], field: str) -> None:
-        """UserError for a set that stands under another language than its own."""
+        """Check that every set stands under its own language.
+
+        Raises:
+            UserError: a set stands under another one.
+        """
         for language, names in sets.items():
             for name in names:
                 if (own := self._entry(name, ConversationSet).language) != language:
@@ -83,7 +78,11 @@ class Run:
 
     @cached_property
     def fetch(self) -> FetchSettings:
-        """All data, backbones and pretrained models of the run; UserError for a name that no catalogue has."""
+        """All data, backbones and pretrained models of the run.
+
+        Raises:
+            UserError: a name that no catalogue has.
+        """
         pretrained = [model for model in (self.pretrained_model, self.translator) if isinstance(model, BackboneFolder)]
         trained_on = self._trained_on if self.pretrained_model is None else {}
         return FetchSettings(
@@ -153,7 +152,11 @@ class Run:
 
     @cached_property
     def align(self) -> AlignSettings:
-        """Stage 1's settings, for a run that trains; UserError for an unknown data set or backbone."""
+        """Stage 1's settings, for a run that trains.
+
+        Raises:
+            UserError: an unknown data set or backbone.
+        """
         data = self._conversations(self.config.data.align)
         return AlignSettings(**self._backbone_fields, data=data, recipe=self.config.align)
 
@@ -161,7 +164,8 @@ class Run:
     def tune(self) -> TuneSettings:
         """Stage 2's settings, for a run that trains.
 
-        Raises UserError for an unknown data set or backbone, and for a language without an instruction set.
+        Raises:
+            UserError: an unknown data set or backbone, or a language without an instruction set.
         """
         model, data = self.config.model, self.config.data
         experts = ExpertSettings(**model.model_dump(include=set(ExpertSettings.model_fields)))
@@ -179,14 +183,20 @@ class Run:
     def benchmarks(self) -> tuple[Benchmark, ...]:
         """The run's benchmarks, as its stages read them.
 
-        Raises UserError for an unknown one, one without its judge, and two that would be taken for one another.
+        Raises:
+            UserError: one is unknown, or lacks its judge, or two would be taken for one another.
         """
         names = self.config.evaluate.benchmarks
         unknown = [name for name in names if name not in self._benchmarks]
         if unknown:
             known = ", ".join(sorted(self._benchmarks))
             raise UserError(f"run {self.name}: unknown benchmark {unknown[0]}; config/benchmarks.yaml has {known}")
+        generation = self.config.evaluate.generation
+        if odd := [name for name in generation if name not in names]:
+            where = f"run {self.name}: evaluate.generation: {odd[0]}"
+            raise UserError(f"{where}: expected one of evaluate.benchmarks: {', '.join(names)}")
         entries = {name: self._benchmarks[name] for name in names}
+        entries |= {name: entries[name].model_copy(update={"generation": own}) for name, own in generation.items()}
         judged = [name for name, entry in entries.items() if not KINDS[entry.kind].matched]
         if judged and self.config.evaluate.judge is None:
             raise UserError(
@@ -198,13 +208,21 @@ class Run:
 
     @cached_property
     def shown_benchmarks(self) -> tuple[Benchmark, ...]:
-        """The run's benchmarks with their titles; UserError as for `benchmarks`."""
+        """The run's benchmarks with their titles.
+
+        Raises:
+            UserError: as for `benchmarks`.
+        """
         titles = [self._benchmarks[name].title for name in self.config.evaluate.benchmarks]
         together = zip(self.benchmarks, titles, strict=True)
         return tuple(entry.model_copy(update={"title": title}) for entry, title in together)
 
     def _check_router_languages(self) -> None:
-        """UserError where the router goes by the language and a benchmark is in one that it does not know."""
+        """Check that a router that goes by the language knows those of all benchmarks.
+
+        Raises:
+            UserError: it does not know one.
+        """
         model = self.config.model
         if self.pretrained_model is not None or model.router != "language" or not model.num_experts:
             return
@@ -218,7 +236,11 @@ class Run:
 
     @cached_property
     def predict(self) -> PredictSettings:
-        """What the run's model predicts, and how; UserError as for `benchmarks` and unknown pretrained models."""
+        """What the run's model predicts, and how.
+
+        Raises:
+            UserError: as for `benchmarks`, or an unknown pretrained model.
+        """
         self._check_router_languages()
         evaluate = self.config.evaluate
         return PredictSettings(
@@ -242,12 +264,16 @@ class Run:
 
     @property
     def scores_before(self) -> bool:
-        """Whether what the language model said before stage 2 stands beside the run's own answers."""
+        """True if predictions of the language model before stage 2 are scored beside the run's own."""
         return bool(self.predict_stage1.controls) and self.translator == "none"
 
     @cached_property
     def score(self) -> ScoreSettings:
-        """How the run's answers become accuracies; UserError as for `benchmarks`."""
+        """How the run's answers become accuracies.
+
+        Raises:
+            UserError: as for `benchmarks`.
+        """
         evaluate = self.config.evaluate
         return ScoreSettings(
             run=self.name,
@@ -270,13 +296,21 @@ class Run:
         return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
 
     def resolve(self) -> None:
-        """Resolve every stage's settings; UserError for unknown names."""
+        """Resolve every stage's settings.
+
+        Raises:
+            UserError: a name is unknown.
+        """
         _ = self.fetch, self.predict, self.score
         if self.pretrained_model is None:
             _ = self.align, self.tune
 
     def check(self) -> None:
-        """As `resolve`; UserError for hardware that no batch fits, and for a layer that the encoder has not, too."""
+        """As `resolve`.
+
+        Raises:
+            UserError: as `resolve`; hardware that no batch fits; a layer that the encoder has not.
+        """
         self.resolve()
         if self.pretrained_model is None:
             model = self.config.model
@@ -380,7 +414,11 @@ class Suite:
         return (*self.usable, *whole)
 
     def check(self, target: str) -> None:
-        """UserError for an unknown target, and unless all its runs and baselines fit this scale and its hardware."""
+        """Check that all runs of a target and its baselines fit this scale and its hardware.
+
+        Raises:
+            UserError: the target is unknown, or a run does not fit.
+        """
         for name in (*self.target(target), *self.against(target)):
             self.run(name).check()
 

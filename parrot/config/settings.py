@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from parrot.config.base import Distinct, LearningRate, Several, Share, StrictModel, Text
-from parrot.config.catalog import Address, Control, Language, Revision
+from parrot.config.benchmarks import BenchmarkGeneration, Control
+from parrot.config.catalog import Address, Language, Revision
 from parrot.config.hardware import Hardware
 from parrot.config.limits import Limits
 from parrot.config.strict_yaml import read_yaml
@@ -195,6 +196,10 @@ class EvaluateSettings(Conventions):
     benchmarks: Distinct[Text] = Field(min_length=1, description="names of config/benchmarks.yaml")
     controls: Distinct[Control] = Field(("none",), min_length=1)
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="of the evaluated model; the paper's evaluation is fp32")
+    generation: dict[Text, BenchmarkGeneration] = Field(
+        default_factory=dict,
+        description="how the run decodes, by benchmark, in place of the benchmark's own generation",
+    )
     resamples: int = Field(1000, gt=0, le=1_000_000, description="bootstrap resamples over images")
     judge: JudgeSettings | None = Field(None, description="none: benchmarks of kind judged are refused")
 

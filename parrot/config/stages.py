@@ -7,7 +7,8 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from parrot.config.base import Several, StrictModel
-from parrot.config.catalog import BackboneFolder, Benchmark, Control, ConversationSet, Dataset, Language
+from parrot.config.benchmarks import Benchmark, Control
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, Language
 from parrot.config.settings import (
     Conventions,
     ExpertSettings,

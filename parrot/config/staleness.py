@@ -50,11 +50,11 @@ TRAINING = (
 )
 TABLES = ("parrot.constants", "parrot.data.benchmarks", "parrot.data.tsv")
 # The catalogue words prompts by kind.
-BENCHMARKS = (*TABLES, "parrot.config.catalog", "parrot.evaluate.kinds", "parrot.evaluate.prompts")
+BENCHMARKS = (*TABLES, "parrot.config.benchmarks", "parrot.evaluate.kinds", "parrot.evaluate.prompts")
 GRADING = (
     *(*BENCHMARKS, "parrot.evaluate.bootstrap", "parrot.evaluate.graded_csv", "parrot.evaluate.grading"),
-    *("parrot.evaluate.matching", "parrot.evaluate.metrics", "parrot.evaluate.postprocess"),
-    *("parrot.evaluate.predictions", "parrot.evaluate.scores_csv"),
+    *("parrot.evaluate.circular", "parrot.evaluate.matching", "parrot.evaluate.metrics"),
+    *("parrot.evaluate.postprocess", "parrot.evaluate.predictions", "parrot.evaluate.scores_csv"),
 )
 
 STAGES: dict[str, Stage] = {
@@ -90,9 +90,9 @@ STAGES: dict[str, Stage] = {
         # questions beside how it grades them, which decides no prediction.
         beside=(
             *("parrot.evaluate.bootstrap", "parrot.evaluate.graded_csv", "parrot.evaluate.grading"),
-            *("parrot.evaluate.judge", "parrot.evaluate.matching", "parrot.evaluate.metrics"),
-            *("parrot.evaluate.postprocess", "parrot.evaluate.predictions", "parrot.evaluate.scores_csv"),
-            "parrot.model.loss",
+            *("parrot.evaluate.circular", "parrot.evaluate.judge", "parrot.evaluate.matching"),
+            *("parrot.evaluate.metrics", "parrot.evaluate.postprocess", "parrot.evaluate.predictions"),
+            *("parrot.evaluate.scores_csv", "parrot.model.loss"),
         ),
     ),
     "score": Stage(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import KINDS, Benchmark, Control, Kind, Language
+from parrot.config.benchmarks import KINDS, Benchmark, Control, Kind
+from parrot.config.catalog import Language
 from parrot.config.limits import limits
 from parrot.constants import IMAGE_TOKEN
 from parrot.data.tsv import (
@@ -105,7 +106,11 @@ def without_control(table: pd.DataFrame, control: Control) -> list[Rejection]:
 
 
 def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
-    """UserError unless all languages of benchmark `name` ask the same rows: index, right letter and image."""
+    """Check that all languages of benchmark `name` have the same rows: index, right letter and image.
+
+    Raises:
+        UserError: two of them differ.
+    """
     (first, reference), *others = tables.items()
     for language, table in others:
         if list(table["index"]) != list(reference["index"]):
@@ -119,9 +124,13 @@ def check_parallel(tables: Mapping[Language, pd.DataFrame], name: str) -> None:
 
 
 def _check_quotes(table: pd.DataFrame, path: str | Path) -> None:
-    """UserError for a quotation mark that another row's closes: how many rows are lost within is anybody's guess.
+    """Check that no quotation mark of one row is closed by another row's.
 
-    From a cell of one row to the same one of another there are as many tabs as in a row.
+    From a cell of one row to the same one of another there are as many tabs as in a row, so that how many rows are lost
+    within cannot be told.
+
+    Raises:
+        UserError: one is.
     """
     for column in table:
         odd = table[column].str.contains("\n") & (table[column].str.count("\t") >= len(table.columns) - 1)
@@ -181,7 +190,7 @@ def _texts(table: pd.DataFrame) -> Faults:
 
 
 def _names(text: str) -> bool:
-    """Whether `text` is a JSON object of texts."""
+    """Tell whether `text` is a JSON object of texts."""
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):

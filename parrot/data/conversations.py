@@ -52,8 +52,11 @@ class Tokenizes(Protocol):
 def load(sets: tuple[ConversationSet, ...], processor: Tokenizes, cache: Path, max_length: int) -> Dataset:
     """All samples of `sets`, in order, with the columns of `SCHEMA`; Arrow files are kept in `cache` and reused.
 
-    Samples that a set's `accepted_losses` and `accept` name are left out. Raises UserError where a set is empty, its
-    JSON file or a sample of it is not what it must be, or a sample teaches nothing in `max_length` tokens.
+    Samples that a set's `accepted_losses` and `accept` name are left out.
+
+    Raises:
+        UserError: a set is empty, its JSON file or a sample of it is not what it must be, or a sample teaches nothing
+            in `max_length` tokens.
     """
     return concatenate_datasets([_load(entry, processor, cache, max_length) for entry in sets])
 

@@ -44,7 +44,8 @@ class Features:
     def __call__(self, paths: Sequence[str]) -> Tensor:
         """(N, L, d_vision), in the order of `paths`; blocks are memory-mapped, so that only their rows are read.
 
-        UserError for a row that is not as it was written; its block is removed.
+        Raises:
+            UserError: a row that is not as it was written; its block is removed.
         """
         return torch.stack([_read(self._place[path]) for path in paths]) if paths else self._none
 

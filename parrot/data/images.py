@@ -54,7 +54,7 @@ def open_image(source: str | Path | BytesIO, where: str) -> Image.Image:
 
 
 def inspect_image(source: str | Path | BytesIO, where: str) -> Inspection:
-    """Whether `open_rgb` reads an image file, and what the file says that decides how."""
+    """Tell whether `open_rgb` reads an image file, and what the file says that decides how."""
     try:
         with _opened(source, where) as image:
             image.draft("RGB", (1, 1))  # a JPEG is then read whole but decoded at an eighth of its size

@@ -58,17 +58,17 @@ def check(image: Image.Image) -> None:
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Whether EXIF says that `image`, which is loaded, is not stored upright."""
+    """Tell whether EXIF says that `image`, which is loaded, is not stored upright."""
     return _orientation(image) in TURNS
 
 
 def is_high_bit_grey(image: Image.Image) -> bool:
-    """Whether `image` is grey with more than 8 bits a pixel."""
+    """Tell whether `image` is grey with more than 8 bits a pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Whether any pixel of `image` is less than opaque."""
+    """Tell whether any pixel of `image` is less than opaque."""
     if not image.has_transparency_data:
         return False
     lowest, _ = image.convert("RGBA").getchannel("A").getextrema()

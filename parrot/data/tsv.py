@@ -36,11 +36,14 @@ csv.field_size_limit(2**31 - 1)
 
 
 def read_tsv(path: str | Path, required: Iterable[str] = (), rejected: list[Rejection] | None = None) -> pd.DataFrame:
-    """All cells of `path` as strings; UserError when it cannot be read, is ragged or lacks a `required` column.
+    """All cells of `path` as strings.
 
-    Blank lines are skipped, as pandas and with it VLMEvalKit skips them.
-    With a list `rejected`, rows that have another number of cells than the header, or are not UTF-8, are named there
-    and left out; the others keep their place in the file as the table's index.
+    Blank lines are skipped, as pandas and with it VLMEvalKit skips them. With a list `rejected`, rows that have another
+    number of cells than the header, or are not UTF-8, are named there and left out; the others keep their place in the
+    file as the table's index.
+
+    Raises:
+        UserError: it cannot be read, is ragged or lacks a `required` column.
     """
     # Bytes of another encoding become lone surrogates, by which their row is told.
     text = read_content(path).decode("utf-8-sig", errors="surrogateescape")
@@ -158,7 +161,11 @@ def _bytes(image: str, where: str) -> io.BytesIO:
 
 
 def check_indices(table: pd.DataFrame, path: str | Path) -> None:
-    """UserError unless `table` has rows and their indices are whole numbers, each there once."""
+    """Check that `table` has rows and that their indices are whole numbers, each there once.
+
+    Raises:
+        UserError: it has none, or an index is none or repeated.
+    """
     if table.empty:
         raise UserError(f"{path}: expected at least one row")
     for index in table["index"]:
@@ -170,7 +177,7 @@ def check_indices(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def is_index(text: str) -> bool:
-    """Whether `text` is a whole number that fits 64 bits, of 19 digits at most."""
+    """Tell whether `text` is a whole number that fits 64 bits, of 19 digits at most."""
     return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63
 
 
@@ -188,7 +195,7 @@ def _lines(text: str, path: str | Path) -> list[list[str]]:
 
 
 def _is_foreign(cell: str) -> bool:
-    """Whether `cell` holds bytes that are not UTF-8."""
+    """Tell whether `cell` holds bytes that are not UTF-8."""
     return not cell.isascii() and FOREIGN.search(cell) is not None
 
 
@@ -209,7 +216,11 @@ class Rejection:
 
 
 def reject(found: Sequence[Rejection], path: str | Path, rejected: list[Rejection] | None) -> None:
-    """Add `found`, rows of the file `path`, to `rejected`; with None for it, UserError at the first one."""
+    """Add `found`, rows of the file `path`, to `rejected`.
+
+    Raises:
+        UserError: `rejected` is None and there is a row.
+    """
     if found and rejected is None:
         raise UserError(f"{path}: {found[0]}")
     if rejected is not None:

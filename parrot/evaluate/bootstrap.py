@@ -97,7 +97,7 @@ def accuracy(run: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
 def paired_difference(a: BySeed, b: BySeed, resamples: int = 1000, seed: int = 0) -> Estimate:
     """Accuracy of run `a` minus that of run `b` on the same questions; of several languages the mean of theirs.
 
-    A run is its counted items (`parrot.evaluate.metrics.items`), or the same subset of all, by the seed that it was
+    A run is its counted items (`parrot.evaluate.circular.items`), or the same subset of all, by the seed that it was
     trained with. Images are resampled with all their items, in all languages and for both runs.
 
     Seeds are a second level, resampled too where there are several; by their differences where both runs have the same
@@ -210,14 +210,14 @@ def _freedom(parts: Sequence[tuple[float, int]], error: float) -> float:
 
 
 def independent(items: pd.DataFrame) -> bool:
-    """Whether `items` are of one language and ask one question per image, as McNemar's test needs."""
+    """Tell whether `items` are of one language and ask one question per image, as McNemar's test needs."""
     return items["language"].nunique() == 1 and items["image"].is_unique
 
 
 def exact_mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
     """Two-sided p of McNemar's exact test that runs `a` and `b` are right equally often on the same questions.
 
-    Both are counted items (`parrot.evaluate.metrics.items`).
+    Both are counted items (`parrot.evaluate.circular.items`).
 
     Raises:
         ValueError: they are not the same questions, or share images or languages: predictions about one image are not

@@ -44,7 +44,7 @@ class Chat:
         self.language = language
         self.predictor.encode_images({"image": lambda: opened}, 1)
 
-    def ask(self, query: str, max_new_tokens: int, show: Callable[[str], object] = lambda piece: None) -> Reply:
+    def reply(self, query: str, max_new_tokens: int, show: Callable[[str], object] = lambda piece: None) -> Reply:
         """Reply to the user's turn `query`, whose `<image>` is the image; `show` gets the text as it is generated.
 
         Raises:

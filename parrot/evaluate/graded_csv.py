@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control
+from parrot.config.benchmarks import Benchmark, Control
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import ROTATION
 from parrot.errors import UserError

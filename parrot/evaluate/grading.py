@@ -38,19 +38,19 @@ def grade(
     prompts ended with, on which `conventions.postprocess` depends.
     """
     text_language = prompt_language_of(language, conventions)
-    answered = records(predictions)
-    stored = predictions.assign(prediction=stored_answers(predictions, language, conventions, sentences))
+    rows = records(predictions)
+    stored = predictions.assign(prediction=stored_predictions(predictions, language, conventions, sentences))
     read = as_vlmevalkit_scores(stored) if conventions.missing_values == "vlmevalkit" else stored
     named = [
         infer(row["prediction"], choices, conventions.matcher) if choices else yes_or_no(row["prediction"])
         for row in records(read)
         for choices in [options(row)]
     ]
-    hit = [letter == row["answer"] for letter, row in zip(named, answered, strict=True)]
-    other = [not right and names_other_language(row, text_language) for right, row in zip(hit, answered, strict=True)]
+    hit = [letter == row["answer"] for letter, row in zip(named, rows, strict=True)]
+    other = [not right and names_other_language(row, text_language) for right, row in zip(hit, rows, strict=True)]
     return described(predictions, language).assign(
         # As in the file, whatever was read of them: a question has so many rotations.
-        options=np.array([len(options(row)) for row in answered], dtype=np.int64),
+        options=np.array([len(options(row)) for row in rows], dtype=np.int64),
         score=np.array(hit, dtype=np.float64),
         reference_score=np.nan,
         hit=np.array(hit, dtype=np.float64),
@@ -59,7 +59,7 @@ def grade(
     )
 
 
-def stored_answers(
+def stored_predictions(
     predictions: pd.DataFrame, language: Language, conventions: Conventions, sentences: Mapping[Language, str]
 ) -> list[str]:
     """Return the predictions as VLMEvalKit's wrapper stores them, or raw, as `conventions.postprocess` says."""
@@ -78,7 +78,7 @@ def prompt_language_of(language: Language, conventions: Conventions) -> Language
 
 
 def names_other_language(row: Mapping[str, str], language: Language) -> bool:
-    """Whether the prediction holds the right answer's text in a language other than the question's.
+    """Tell whether the prediction holds the right answer's text in a language other than the question's.
 
     Texts are compared as whole words, in Chinese as characters; a text that both languages share does not count.
     """

@@ -99,7 +99,11 @@ class HFPredictor:
         return self.model(**inputs, **(keep if takes_keep else {})).logits[:, -tokens.shape[1] - 1 : -1]
 
     def _check(self, item: Item) -> None:
-        """UserError where the model cannot read an item."""
+        """Check that the model can read an item.
+
+        Raises:
+            UserError: it cannot; the line begins with the item's `where`.
+        """
         name, mark = type(self.model).__name__, str(self.processor.processor.image_token)
         if mark in item.query.removeprefix(f"{IMAGE_TOKEN}\n") and not (mark == IMAGE_TOKEN and len(item.images) > 1):
             raise UserError(f"{item.where}: expected no {mark} in the text; it stands for the image")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.config.stages import PredictSettings
 from parrot.constants import IMAGE_TOKEN
 from parrot.data.benchmarks import read_language, without_control
@@ -80,7 +81,7 @@ def _read(
     prompts = [word_row(benchmark, row, sentences, text_language, prompt_language) for row in read]
     kept = table.drop(columns="image").assign(image_sha256=[image_id(image) for image in table["image"]])
     by_index = {row["index"]: row for row in rows}
-    generation = GenerationSettings(benchmark.max_new_tokens)
+    generation = GenerationSettings(**benchmark.generation.model_dump())
     made = []
     for control in controls:
         lacking = without_control(table, control)

@@ -49,7 +49,7 @@ class Ratings:
     """Both ratings of one review, 1 to 10."""
 
     reference: float
-    answer: float
+    prediction: float
 
 
 Rate = Callable[[pd.DataFrame, str], list[Ratings | None]]
@@ -61,8 +61,10 @@ def read_ratings(review: str) -> Ratings | None:
     found = RATING.fullmatch(review.strip().split("\n")[0])
     if not found:
         return None
-    reference, answer = (float(number) for number in found.groups())
-    return Ratings(reference, answer) if min(reference, answer) >= 1 and max(reference, answer) <= 10 else None
+    reference, prediction = (float(number) for number in found.groups())
+    return (
+        Ratings(reference, prediction) if min(reference, prediction) >= 1 and max(reference, prediction) <= 10 else None
+    )
 
 
 def review(table: pd.DataFrame, judge: JudgeSettings, kept: Path) -> list[Ratings | None]:

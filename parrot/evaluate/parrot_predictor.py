@@ -117,7 +117,11 @@ class ParrotPredictor:
         return self._prompts[query] if query in self._prompts else self._encode(query)
 
     def _check(self, item: Item) -> None:
-        """UserError for an item that the model cannot read."""
+        """Check that the model can read an item.
+
+        Raises:
+            UserError: it cannot; the line begins with the item's `where`.
+        """
         positions, found = self.model.config.text_config.max_position_embeddings, len(self._prompt(item.query))
         if found > positions:
             raise UserError(f"{item.where}: expected a prompt of at most {positions} tokens, found {found}")

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
-from parrot.config.catalog import BackboneFolder, list_file
+from parrot.config.benchmarks import list_file
+from parrot.config.catalog import BackboneFolder
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_of, key
 from parrot.data.tsv import decode_image, write_list, write_tsv
-from parrot.errors import UserError, told
+from parrot.errors import UserError, one_line
 from parrot.evaluate.generate import Progress
 from parrot.evaluate.items import PredictionTable, read_tables, shards
 from parrot.evaluate.model_source import ModelSource
@@ -201,7 +202,7 @@ def _process(process: int, processes: int, source: ModelSource, folder: Path, ba
             torch.cuda.set_device(process % torch.cuda.device_count())
         _predict_share(source.load(), read_items(folder / ITEMS), folder, batch, process, processes, report)
     except Exception as error:
-        line = told(error)
+        line = one_line(error)
         if line is None:
             raise
         said.put(line)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from parrot.config.base import StrictModel, validate
-from parrot.config.catalog import Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import check_indices, read_tsv
 from parrot.errors import UserError
@@ -70,7 +71,11 @@ def predicted(
 
 
 def benchmark_sha256(path: Path) -> str:
-    """Digest of a benchmark's file; UserError where it cannot be read."""
+    """Digest of a benchmark's file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     check_regular(path)
     try:
         state = path.stat()
@@ -80,7 +85,11 @@ def benchmark_sha256(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of `folder`; UserError, with the cure, where there is none or it is malformed."""
+    """Read the manifest of `folder`.
+
+    Raises:
+        UserError: there is none or it is malformed; the line says what to do.
+    """
     path = folder / "manifest.json"
     if not folder.is_dir():
         raise UserError(f"{folder}: cannot be read: no such folder; expected a run's predictions")
@@ -102,8 +111,9 @@ def read_predictions(
 ) -> pd.DataFrame:
     """Read the predictions in `folder` for a benchmark's file in `language` under `control`; every cell is a string.
 
-    UserError, with the cure, unless they are all that were given to the benchmark file as it is, row by row, and have
-    the columns `required`.
+    Raises:
+        UserError: the rows are not those of the benchmark file as it is, or lack a column of `required`; the line says
+            what to do.
     """
     path = prediction_file(folder, benchmark.files[language], control)
     source = Path(benchmark.folder, benchmark.files[language])
@@ -125,7 +135,11 @@ def read_predictions(
 
 
 def read_rejected(benchmark: Benchmark, folder: Path, control: Control = "none") -> dict[Language, int]:
-    """How many rows of each language's file were not predicted under `control`; UserError as `read_manifest`."""
+    """Count the rows of each language's file that were not predicted under `control`.
+
+    Raises:
+        UserError: as `read_manifest`.
+    """
     return {
         language: _said(folder, prediction_file(folder, file, control), language, control).rejected
         for language, file in benchmark.files.items()

@@ -107,7 +107,11 @@ class Predictor(Protocol):
         """Say how many images' encodings main memory is to hold."""
 
     def prepare(self, items: Sequence[Item]) -> list[Item]:
-        """Check all items of a job and give each what the router reads of another; UserError naming a bad one."""
+        """Check all items of a job and give each what the router reads of another.
+
+        Raises:
+            UserError: an item is bad; the line names it.
+        """
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Count the tokens of each prompt, about, for batches of about one length."""
@@ -119,7 +123,11 @@ class Predictor(Protocol):
         """Predict the items, whose images are encoded."""
 
     def option_log_likelihoods(self, items: Sequence[Item]) -> list[list[OptionLikelihood]]:
-        """Score each item's options after its prompt, as `generate` words it; UserError for an empty option."""
+        """Score each item's options after its prompt, as `generate` words it.
+
+        Raises:
+            UserError: an empty option.
+        """
 
 
 def until_end(tokens: Sequence[int], ends: Collection[int]) -> Generation:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from parrot.config.base import StrictModel
-from parrot.config.catalog import KINDS, Benchmark, Language
+from parrot.config.benchmarks import KINDS, Benchmark
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import options
@@ -39,7 +40,11 @@ def settings_for(benchmark: Benchmark, settings: Settings) -> Settings:
 
 
 def instructions(benchmark: Benchmark, settings: Conventions | PredictSettings) -> Mapping[Language, str]:
-    """Return the closing sentences of a benchmark's prompts, by language; UserError where a needed one is missing."""
+    """Return the closing sentences of a benchmark's prompts, by language.
+
+    Raises:
+        UserError: a needed one is missing.
+    """
     sentences = benchmark.instruction or LETTER_INSTRUCTION
     in_english = settings_for(benchmark, settings).prompt_language == "group" or settings.translator != "none"
     needed: tuple[Language, ...] = ("en",) if in_english else tuple(benchmark.files)

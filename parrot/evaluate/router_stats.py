@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
-from parrot.config.catalog import Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.data.tsv import ROTATION
 from parrot.errors import UserError
 from parrot.evaluate.predictions import read_predictions
@@ -44,7 +45,8 @@ class Routing:
 def read_routing(benchmark: Benchmark, folder: Path, control: Control = "none") -> Routing:
     """Read the routing from the predictions of `benchmark` in `folder`, in all languages of the benchmark.
 
-    UserError when a file is missing or malformed, or the languages differ in questions or number of experts.
+    Raises:
+        UserError: a file is missing or malformed, or the languages differ in questions or number of experts.
     """
     paths = [prediction_file(folder, file, control) for file in benchmark.files.values()]
     tables = [_read(benchmark, language, folder, control) for language in benchmark.files]
@@ -119,7 +121,7 @@ class Information:
 
     @property
     def within_chance(self) -> bool:
-        """Whether permuted labels reach this value, or more, at least once in twenty."""
+        """Tell whether permuted labels reach this value, or more, at least once in twenty."""
         return self.bits <= self.chance_high
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import KINDS, Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import KINDS, Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.evaluate.graded_csv import write_graded

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from parrot.config.catalog import SCORINGS, Control, Scoring
+from parrot.config.benchmarks import SCORINGS, Control, Scoring
 from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
@@ -173,7 +173,11 @@ def _most(line: dict[str, str], column: str) -> float:
 
 
 def _number(text: str, where: str) -> float | None:
-    """Read the number that a cell holds, None for an empty one; UserError starting with `where` for anything else."""
+    """Read the number that a cell holds, None for an empty one.
+
+    Raises:
+        UserError: it holds anything else; the line begins with `where`.
+    """
     if not text:
         return None
     try:

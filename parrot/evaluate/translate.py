@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from transformers import AutoModelForSeq2SeqLM, NllbTokenizer
 
-from parrot.config.catalog import BackboneFolder, Benchmark, Language
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import BackboneFolder, Language
 from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_digest, key
 from parrot.constants import LANGUAGES
@@ -64,7 +65,9 @@ def parallel_rows(
     """Return the texts of the English rows with the same indices, as a perfect translator would word them.
 
     A row cannot be translated where there is no such English row, it is rejected, or has another right answer.
-    UserError where there is no English file.
+
+    Raises:
+        UserError: there is no English file.
     """
     if language == "en":
         return table
@@ -125,7 +128,10 @@ def lines(table: pd.DataFrame) -> Iterator[str]:
 def translate(settings: PredictSettings, work: Path, batch: int) -> None:
     """Translate what the run's benchmarks say in other languages than English, and keep it in `work`.
 
-    What was translated before, by whatever run, is not again. UserError for a folder of no NLLB model.
+    What was translated before, by whatever run, is not again.
+
+    Raises:
+        UserError: the folder holds no NLLB model.
     """
     assert isinstance(settings.translator, BackboneFolder)
     translations = Translations(settings.translator, work)
@@ -167,7 +173,11 @@ def _batches(missing: dict[Language, set[str]], batch: int) -> Iterator[tuple[La
 
 
 def load_translator(folder: str | Path) -> tuple[Any, Any]:
-    """Model, in float32, and tokenizer; UserError unless `folder` holds a model of the NLLB family."""
+    """Model, in float32, and tokenizer.
+
+    Raises:
+        UserError: `folder` holds no model of the NLLB family.
+    """
     check_folder(folder, "translation model")
     tokenizer = read_tokenizer(Path(folder))
     if not isinstance(tokenizer, NllbTokenizer):

@@ -10,16 +10,8 @@ import urllib.error
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from parrot.config.catalog import (
-    BackboneFolder,
-    Benchmark,
-    ConversationSet,
-    Dataset,
-    HubFile,
-    HubFolder,
-    Language,
-    WebFolder,
-)
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, HubFile, HubFolder, Language, WebFolder
 from parrot.config.stages import Tokenisation
 from parrot.data.rgb import TRAITS
 from parrot.errors import UserError, is_of_disk
@@ -47,7 +39,9 @@ def fetch(
     Conversation sets are checked as each of `tokenisations` reads them for training. Rows and samples that benchmarks
     and sets leave out because their entries say so are counted on stderr and listed in the report.
 
-    Raises UserError naming the first problem and counting the others; the report, written all the same, has them all.
+    Raises:
+        UserError: something does not fit; the line names the first problem and counts the others, and the report has
+            them all.
     """
     if not check:
         if any(entry.source == "composed" for entry in (*datasets.values(), *benchmarks.values())):
@@ -120,7 +114,11 @@ def download(entry: Dataset | Benchmark) -> None:
 
 
 def _download(url: str, target: Path) -> None:
-    """Download a file, again after each of `WAITS` where the server may answer later; UserError where none does."""
+    """Download a file, again after each of `WAITS` where the server may answer later.
+
+    Raises:
+        UserError: no attempt succeeds.
+    """
     if target.exists():
         return
     for wait in (*WAITS, None):

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 import pandas as pd
 
-from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset, Language, check_distinct
+from parrot.config.benchmarks import Benchmark, check_distinct
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, Language
 from parrot.config.stages import Tokenisation
 from parrot.data.benchmarks import check_parallel, read_language, without_control
 from parrot.data.conversations import Tokenizes, blocks, samples
@@ -200,7 +201,11 @@ class Inspected(NamedTuple):
 
 
 def readers(datasets: Mapping[str, Dataset], tokenisations: Sequence[Tokenisation]) -> dict[str, list[Reader]]:
-    """Every way in which training reads each set; UserError for a backbone without a readable tokenizer."""
+    """Every way in which training reads each set.
+
+    Raises:
+        UserError: a backbone without a readable tokenizer.
+    """
     from parrot.model.processing_parrot import processor_of
 
     found: dict[str, list[Reader]] = {}

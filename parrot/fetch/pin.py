@@ -21,7 +21,8 @@ def confirm(pin: Path, check: bool = False) -> None:
     force takes it in, and refuses data whose digest is not the pin's. Where DVC cannot do that, as in sources without
     git, the data is compared here, and a line says what DVC said.
 
-    Raises UserError where there is no pin, it cannot be read, or the data is not what was pinned.
+    Raises:
+        UserError: there is no pin, it cannot be read, or the data is not what was pinned.
     """
     if not pin.is_file():
         raise UserError(f"{pin}: no such pin; `dvc add` of the data's folder makes it")

@@ -10,12 +10,12 @@ from typing import Literal
 
 import pandas as pd
 
-from parrot.config.catalog import prediction_file
+from parrot.config.benchmarks import prediction_file
 from parrot.config.stages import ScoreSettings
 from parrot.constants import LANGUAGES, PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
 from parrot.errors import UserError
-from parrot.evaluate.grading import stored_answers
+from parrot.evaluate.grading import stored_predictions
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.prompts import instructions, settings_for
 from parrot.io.files import atomic_write
@@ -56,7 +56,7 @@ def export_predictions(
         sentences = instructions(benchmark, settings)
         for language, file in benchmark.files.items():
             table = read_predictions(benchmark, language, predictions, required=REQUIRED)
-            answers = stored_answers(table, language, settings_for(benchmark, settings), sentences)
+            answers = stored_predictions(table, language, settings_for(benchmark, settings), sentences)
             stem = Path(benchmark.published_as.get(language, file)).stem
             dataset = DATASETS.get(stem, stem)
             kept = [column for column in table if column not in OURS]

@@ -57,7 +57,7 @@ class Parrot:
         self.dump_image = dump_image_func
 
     def use_custom_prompt(self, dataset: str) -> bool:
-        """Whether `build_prompt` words the data set's questions: yes/no and multiple choice."""
+        """Tell whether `build_prompt` words the data set's questions: yes/no and multiple choice."""
         return _type(dataset) in ("Y/N", "MCQ")
 
     def build_prompt(self, line: pd.Series, dataset: str) -> list[dict[str, str]]:
@@ -77,7 +77,11 @@ class Parrot:
         )
 
     def generate_inner(self, message: Message, dataset: str | None = None) -> str:
-        """Generate for a message, shortened as the wrapper shortens it. UserError for an unreadable image."""
+        """Generate for a message, shortened as the wrapper shortens it.
+
+        Raises:
+            UserError: an unreadable image.
+        """
         query, paths = prepare_inputs(message)
         (images,) = encode_unnamed(self.predictor, [[open_image(path, path) for path in paths]])
         language = self._language(dataset or "")

@@ -84,7 +84,7 @@ def seal(partial: Path, path: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether `path` is a file as it was sealed; reads all of it, about a second a GiB."""
+    """Tell whether `path` is a file as it was sealed; reads all of it, about a second a GiB."""
     if not path.exists():
         return False
     if path.is_file() and file_sha256(path) == read_record(_seal(path)):

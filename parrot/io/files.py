@@ -85,7 +85,11 @@ def archive_or_self(path: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it where they are missing; UserError where that cannot be."""
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        UserError: one cannot be made.
+    """
     try:
         patiently(path.mkdir, parents=True, exist_ok=True)
     except OSError as error:
@@ -93,7 +97,11 @@ def make_folder(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """UserError, before anything is computed, where the folder `path` cannot be made or written to."""
+    """Check, before anything is computed, that the folder `path` can be made and written to.
+
+    Raises:
+        UserError: it cannot.
+    """
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -194,7 +202,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def check_regular(path: str | Path) -> None:
-    """UserError unless `path` is a file or a link to one: reading a named pipe or a terminal would wait for ever."""
+    """Check that `path` is a file or a link to one; reading a named pipe or a terminal would wait for ever.
+
+    Raises:
+        UserError: it is none.
+    """
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

@@ -28,8 +28,9 @@ def exclusive_lock(folder: Path, doing: str, wait: bool = False) -> Iterator[Non
     The lock's file lies beside the folder, since on NFS a folder cannot be removed while a file in it is open, and goes
     when the holder lets go.
 
-    Raises UserError, naming the other one and what it is `doing`, where another job holds it; with `wait`, says so
-    and waits for it.
+    Raises:
+        UserError: another job holds it; the line names that job and what it is `doing`. With `wait`, says so and waits
+            instead.
     """
     if int(os.environ.get("RANK", 0)) > 0:
         yield
@@ -115,6 +116,6 @@ def _lock(file: TextIO, folder: Path, doing: str, wait: bool) -> None:
 
 
 def _of_a_node_that_is_down(holder: str) -> bool:
-    """Whether `holder` is this Slurm job before it was started again; on this node the kernel knows who is alive."""
+    """Tell whether `holder` is this Slurm job before a restart; on this node the kernel knows who is alive."""
     job = os.environ.get("SLURM_JOB_ID")
     return holder.endswith(f" of Slurm job {job}") and f" on {os.uname().nodename} " not in holder

@@ -67,7 +67,8 @@ def build(
 def configuration(settings: AlignSettings | TuneSettings, vision: Any, language: Any) -> ParrotConfig:
     """Build the model of a stage on backbones of these configurations; stage 1 has no experts.
 
-    UserError for a setting that does not fit the backbones.
+    Raises:
+        UserError: a setting that does not fit the backbones.
     """
     experts = settings.experts.model_dump() if isinstance(settings, TuneSettings) else {"num_experts": 0}
     try:
@@ -144,7 +145,11 @@ def save_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 
 def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) -> None:
-    """Load what `save_projector` wrote, once it was checked; UserError where weights are not finite."""
+    """Load what `save_projector` wrote, once it was checked.
+
+    Raises:
+        UserError: weights are not finite.
+    """
     path = Path(folder) / SAFE_WEIGHTS_NAME
     state = load_file(path)
     check_finite(state, path)
@@ -152,7 +157,11 @@ def load_projector(model: ParrotForConditionalGeneration, folder: str | Path) ->
 
 
 def check_projector(settings: AlignSettings | TuneSettings, folder: str | Path) -> None:
-    """UserError unless `folder` holds a whole projector that fits the model of these settings, by its headers."""
+    """Check, by its headers, that `folder` holds a complete projector that fits the model of these settings.
+
+    Raises:
+        UserError: it does not.
+    """
     path = Path(folder) / SAFE_WEIGHTS_NAME
     if not os.path.lexists(path):
         raise UserError(f"{folder}: no {SAFE_WEIGHTS_NAME}; expected a projector that stage 1 saved")

@@ -78,7 +78,8 @@ def check_folder(folder: str | Path, kind: Kind | None = None) -> None:
 def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
     """Return what the folder of a model with `config` is: what is `meant`, or by default the first that fits.
 
-    UserError where it is none of a kind of ours, or not what is meant.
+    Raises:
+        UserError: it is none of a kind of ours, or not what is meant.
     """
     found = [each for each, (is_one, _) in KINDS.items() if is_one(config)]
     if not found or meant not in (None, *found):
@@ -89,7 +90,11 @@ def kind_of(folder: Path, config: Any, meant: Kind | None = None) -> Kind:
 
 
 def read_config(folder: Path) -> Any:
-    """Read the configuration of a model folder; no code of it runs. UserError where there is none that can be read."""
+    """Read the configuration of a model folder; no code of it runs.
+
+    Raises:
+        UserError: there is none that can be read.
+    """
     path = folder / CONFIG
     check_file(path)
     fields = read_object(path)
@@ -104,7 +109,11 @@ def read_config(folder: Path) -> Any:
 
 
 def _check_said(fields: dict[str, Any], where: str) -> None:
-    """UserError for a field of `DECIDING` that is not there; a Parrot model's two parts are checked as well."""
+    """Check that every field of `DECIDING` is there; a Parrot model's two parts are checked as well.
+
+    Raises:
+        UserError: one is not.
+    """
     kind = fields["model_type"]
     said = fields | ({"rope_parameters": fields["rope_theta"]} if "rope_theta" in fields else {})  # its older name
     for name in DECIDING.get(kind, ()):
@@ -118,7 +127,13 @@ def _check_said(fields: dict[str, Any], where: str) -> None:
 
 
 def check_counts(path: Path, names: Sequence[str], tensors: int) -> None:
-    """UserError for more layers, or what `names` says, than tensors: all would be made before weights are missed."""
+    """Check that there are no more layers, or what `names` says, than tensors.
+
+    All would be made before missing weights are noticed.
+
+    Raises:
+        UserError: there are.
+    """
     check_file(path)
     fields = read_object(path)
     for part in (fields, *(value for value in fields.values() if isinstance(value, dict))):
@@ -193,7 +208,11 @@ def _image_text_to_text_model(folder: Path, config: Any) -> None:
 
 
 def check_settings(config: ParrotConfig, where: str) -> None:
-    """UserError, beginning with `where`, for a field that a run's settings could not have given."""
+    """Check that a run's settings could have given every field.
+
+    Raises:
+        UserError: one could not; the line begins with `where`.
+    """
     fields = {name: getattr(config, name) for name in ModelSettings.model_fields if hasattr(config, name)}
     fields |= {"top_k": config.moe_top_k, "projector": config.projector_type}
     names = {"vision_tower": config.vision_config.model_type, "language_model": config.text_config.model_type}
@@ -213,7 +232,11 @@ def _parrot_model(folder: Path, config: ParrotConfig) -> None:
 
 
 def read_processor(folder: Path) -> ParrotProcessor:
-    """Load the processor of a Parrot model folder; UserError where files are missing or cannot be read."""
+    """Load the processor of a Parrot model folder.
+
+    Raises:
+        UserError: files are missing or cannot be read.
+    """
     check_tokenizer_files(folder)
     image_settings(folder)
     try:
@@ -223,7 +246,11 @@ def read_processor(folder: Path) -> ParrotProcessor:
 
 
 def check_processor(processor: ParrotProcessor, config: ParrotConfig, folder: Path) -> None:
-    """UserError unless a model folder's processor reads text whole and is of the kind that `config` says."""
+    """Check that a model folder's processor loses no text and is of the kind that `config` says.
+
+    Raises:
+        UserError: it does, or is of another kind.
+    """
     if processor.image_token_id != config.image_token_id:
         raise UserError(
             f"{folder}: tokenizer: expected {IMAGE_TOKEN} to be token {config.image_token_id}, found "
@@ -254,7 +281,11 @@ def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def check_pixels(folder: Path, processor: ParrotImageProcessor, vision: Any) -> None:
-    """UserError unless an image becomes what the encoder `vision` reads, by settings that are in the folder."""
+    """Check that an image becomes what the encoder `vision` reads, by settings that are in the folder.
+
+    Raises:
+        UserError: it does not.
+    """
     path, settings = image_settings(folder)
     channels = getattr(vision, "num_channels", 3)
     for name in ("image_mean", "image_std"):

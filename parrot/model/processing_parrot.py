@@ -220,7 +220,7 @@ class ParrotProcessor(ProcessorMixin):
         return read
 
     def _in_user_turn(self, ids: list[int]) -> list[bool]:
-        """Whether each token stands between a user's role marker and the end of that turn."""
+        """Tell whether each token stands between a user's role marker and the end of that turn."""
         header = self.tokenizer(self.chat.headers["human"], add_special_tokens=False)["input_ids"]
         header, end = header[:-1], self.turn_end_id  # its line feed may merge
         inside, read = False, []

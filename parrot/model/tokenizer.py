@@ -41,9 +41,12 @@ PROBES: dict[Language, str] = {
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """UserError where the files of a tokenizer are missing or cannot be read, so that transformers would make it up.
+    """Check that a tokenizer's files are there and readable; transformers would make a missing tokenizer up.
 
     Where there is a `tokenizer.json`, no other file's vocabulary is read.
+
+    Raises:
+        UserError: one is missing or cannot be read.
     """
     known = {SETTINGS, *(name for names in VOCABULARIES for name in names)}
     there = {name for name in known if os.path.lexists(folder / name)}
@@ -63,7 +66,8 @@ def check_tokenizer_files(folder: Path) -> None:
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder; no code of it runs.
 
-    UserError where files are missing or damaged, or text in one of the six languages does not survive it.
+    Raises:
+        UserError: files are missing or damaged, or text in one of the six languages does not survive it.
     """
     check_tokenizer_files(folder)
     try:
@@ -75,9 +79,12 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """UserError where a short text in one of the six languages is another once it is encoded and decoded.
+    """Check that short texts in the six languages come back as they were once encoded and decoded.
 
     Forms of one letter (NFKC) and runs of blanks count as equal, since tokenizers may choose among them.
+
+    Raises:
+        UserError: one does not.
     """
     for language, text in PROBES.items():
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -91,7 +98,11 @@ def _plain(text: str) -> str:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
-    """UserError unless every token but `<image>`, which is never looked up, has a row of the model's embeddings."""
+    """Check that every token but `<image>`, which is never looked up, has a row of the model's embeddings.
+
+    Raises:
+        UserError: one has none.
+    """
     token, highest = max(
         ((name, id_) for name, id_ in tokenizer.get_vocab().items() if name != IMAGE_TOKEN), key=_second
     )
@@ -103,10 +114,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Pa
 
 
 def check_own(tokenizer: PreTrainedTokenizerBase, config: Any, folder: Path) -> None:
-    """UserError unless a language model's tokenizer can be the one that it was trained with.
+    """Check that a language model's tokenizer can be the one that it was trained with.
 
     A vocabulary fills at least half of the embeddings, ends a text by a token that the model ends it by, and has the
     markers of a chat format as tokens of their own, if that is its model's or it has any.
+
+    Raises:
+        UserError: it cannot.
     """
     rows, end = config.get_text_config().vocab_size, tokenizer.eos_token_id
     if 2 * len(tokenizer) < rows:

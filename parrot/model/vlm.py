@@ -44,7 +44,9 @@ def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     """Load the model of a folder in transformers' format, in evaluation mode, and its processor; no code of it runs.
 
     The model generates greedily: sampling and penalties that its generation_config.json suggests are left out.
-    UserError if the folder lacks something, or is of no image-text-to-text model that transformers knows.
+
+    Raises:
+        UserError: the folder lacks something, or is of no image-text-to-text model that transformers knows.
     """
     loaded = load_vlm_processor(folder)
     config, processor = read_config(Path(folder)), loaded.processor
@@ -62,7 +64,11 @@ def load_vlm(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
 
 
 def load_vlm_processor(folder: str | Path) -> ChatTemplateProcessor:
-    """Load the processor of a folder in transformers' format, which is checked; UserError as `load_vlm`."""
+    """Load the processor of a folder in transformers' format, which is checked.
+
+    Raises:
+        UserError: as `load_vlm`.
+    """
     check_folder(folder, "image-text-to-text model")
     try:
         return ChatTemplateProcessor(_processor(folder, PROCESSOR_MAPPING[type(read_config(Path(folder)))]))

@@ -36,7 +36,11 @@ class Header(NamedTuple):
 
 
 def check_file(path: Path) -> None:
-    """UserError unless `path` is a file that can be read, and not the pointer that Git LFS leaves in place of one."""
+    """Check that `path` is a file that can be read, and not the pointer that Git LFS leaves in place of one.
+
+    Raises:
+        UserError: it is not.
+    """
     check_regular(path)
     try:
         with open(path, "rb") as file:
@@ -48,7 +52,11 @@ def check_file(path: Path) -> None:
 
 
 def headers_of(path: Path) -> dict[str, Header]:
-    """Every tensor of one safetensors file by name; UserError when it cannot be read or has not all their bytes."""
+    """Every tensor of one safetensors file by name.
+
+    Raises:
+        UserError: it cannot be read or has not all their bytes.
+    """
     check_file(path)
     try:
         with safe_open(path, "pt") as file:
@@ -133,7 +141,11 @@ def reader(found: Mapping[str, Header]) -> Callable[[str], Tensor]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """UserError, beginning with `where`, naming the first of `tensors` that holds NaN or an infinity."""
+    """Check that no tensor holds NaN or an infinity.
+
+    Raises:
+        UserError: one of `tensors` does; the line begins with `where` and names the first.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
             ends = torch.stack(torch.aminmax(tensor)).float()  # NaN where any is; takes no memory of the tensor's size
@@ -154,7 +166,11 @@ def unsharded() -> Iterator[None]:
 
 
 def pretrained(kind: Any, folder: str | Path, dtype: torch.dtype, **arguments: Any) -> Any:
-    """Load a model of class `kind` from a folder that was checked; UserError where its weights are not finite."""
+    """Load a model of class `kind` from a folder that was checked.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
     be_quiet()
     model = kind.from_pretrained(folder, dtype=dtype, **arguments)
     # Where ZeRO-3 splits the weights, each process looks at its own part.

@@ -18,7 +18,8 @@ from PIL import Image
 from pydantic import FiniteFloat, Json
 
 from parrot.config.base import validate
-from parrot.config.catalog import KINDS, SCORINGS, Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import KINDS, SCORINGS, Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
@@ -259,8 +260,10 @@ def _row(
 def thumbnails(benchmark: Benchmark, wanted: Iterable[str]) -> dict[str, str]:
     """Return data URIs (WebP, at most 192 pixels a side) of the images whose ids are `wanted`.
 
-    Languages share their images, so that mostly one file is read. UserError for an image that cannot be decoded
-    or is in none of the benchmark's files.
+    Languages share their images, so that mostly one file is read.
+
+    Raises:
+        UserError: an image that cannot be decoded or is in none of the benchmark's files.
     """
     missing = set(wanted)
     found = {}

@@ -20,8 +20,9 @@ from parrot.evaluate.bootstrap import (
     independent,
     paired_difference,
 )
+from parrot.evaluate.circular import items
 from parrot.evaluate.graded_csv import read_graded, select
-from parrot.evaluate.metrics import by_kind, items
+from parrot.evaluate.metrics import by_kind
 from parrot.io.csv_tables import remade
 from parrot.report.grid import MISSING, Cell, Rows
 from parrot.report.settings import ReportStage
@@ -40,7 +41,7 @@ class Comparison:
 
 
 class Items:
-    """The counted items (`parrot.evaluate.metrics.items`) of every run and benchmark; read once, when first needed."""
+    """The counted items (`parrot.evaluate.circular.items`) of every run and benchmark; read once, when first needed."""
 
     def __init__(self, settings: ReportStage, results: Path):
         self._settings = settings
@@ -69,7 +70,10 @@ class Items:
     ) -> Cell:
         """Accuracy of `run` over all the seeds that it is reported at, images and seeds resampled.
 
-        Missing where it has no predictions in these languages. Raises UserError when questions differ.
+        Missing where it has no predictions in these languages.
+
+        Raises:
+            UserError: questions differ.
         """
         by_seed = self._by_seed(run, benchmark, image_source, languages, kind)
         if all(table.empty for table in by_seed.values()):
@@ -85,8 +89,10 @@ class Items:
     ) -> Comparison | None:
         """`run` minus `other`, each over all the seeds that it is reported at.
 
-        None where one lacks the benchmark, or both these languages. Raises UserError when they answered
-        different questions.
+        None where one lacks the benchmark, or both these languages.
+
+        Raises:
+            UserError: they answered different questions.
         """
         if not all(benchmark in self._runs[name].benchmarks for name in (run, other)):
             return None

@@ -225,7 +225,11 @@ def _verdict(settings: ReportStage, found: list[Contrast]) -> str:
 
 
 def side_by_side(settings: ReportStage, results: Path) -> str:
-    """Return the tables of `settings` as text, the headline last; UserError for malformed scores or grades."""
+    """Return the tables of `settings` as text, the headline last.
+
+    Raises:
+        UserError: malformed scores or grades.
+    """
     scores, items = read_scores([results / run.name / "scores.csv" for run in settings.runs]), Items(settings, results)
     check_complete(scores, settings, results)
     parts = []

@@ -35,7 +35,11 @@ def accuracy_cell(score: Score | None) -> Cell:
 
 
 def check_complete(scores: Scores, settings: ReportStage, results: Path) -> None:
-    """UserError unless there is an accuracy of every run on all benchmarks and languages that it was asked."""
+    """Check that there is an accuracy of every run on all its benchmarks and languages.
+
+    Raises:
+        UserError: one is missing.
+    """
     for run in settings.runs:
         for benchmark in settings.benchmarks:
             for language in benchmark.files if benchmark.name in run.benchmarks else ():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from parrot.config.catalog import SCORINGS, Benchmark
+from parrot.config.benchmarks import SCORINGS, Benchmark
 from parrot.config.settings import Conventions
 from parrot.evaluate.scores_csv import Score, Scores
 from parrot.report.settings import ReportItem, ReportStage

@@ -97,7 +97,8 @@ class Exposure:
 def held_fixed(settings: ReportStage, results: Path, pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Yield a sentence for each pair of runs that trained and recorded what they saw.
 
-    UserError where a run's metrics or provenance cannot be read.
+    Raises:
+        UserError: a run's metrics or provenance cannot be read.
     """
     trained = {run.name for run in settings.runs if not run.pretrained}
     sentences = []

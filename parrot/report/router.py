@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from parrot.config.catalog import Benchmark, Control, Language, prediction_file
+from parrot.config.benchmarks import Benchmark, Control, prediction_file
+from parrot.config.catalog import Language
 from parrot.errors import UserError
 from parrot.evaluate.predictions import read_manifest, read_predictions
 from parrot.evaluate.router_stats import (
@@ -84,7 +85,8 @@ def summarise(routing: Routing, seed: int) -> Summary:
 def grid(item: ReportItem, settings: ReportStage, results: Path) -> Grid:
     """One row a benchmark and run; runs with fewer than two experts are named in the note instead.
 
-    UserError where a run with experts has predictions that are missing, malformed or without weights.
+    Raises:
+        UserError: a run with experts has predictions that are missing, malformed or without weights.
     """
     rows = tuple(
         ((benchmark.name, run.name), _cells(_summary(benchmark, results / run.name / "predictions", settings.seed)))

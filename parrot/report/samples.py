@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Language
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import options, records

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from parrot.config.base import Distinct, Pair, Several, StrictModel, Text
-from parrot.config.catalog import SCORINGS, Benchmark, Control, Language, load_catalogue
+from parrot.config.benchmarks import SCORINGS, Benchmark, Control
+from parrot.config.catalog import Language, load_catalogue
 from parrot.config.runs import Run, Suite
 from parrot.config.settings import Conventions, Tuning
 from parrot.errors import UserError, nearest
@@ -244,7 +245,8 @@ def browse_stage(run: Run) -> BrowseStage:
 def report_stage(suite: Suite, target: str | None = None, catalogues: str | Path = "config") -> ReportStage:
     """Return the report of `all`, or with `target` (a run or a family) that of its runs and their baselines.
 
-    Raises UserError for a table, run or target that no catalogue knows.
+    Raises:
+        UserError: a table, run or target that no catalogue knows.
     """
     if target is None:
         return _stage(suite, suite.config.report.runs, _items(suite, catalogues), catalogues)
@@ -268,8 +270,9 @@ def comparison_stage(
 def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
     """Return the tables and figures that the config chooses.
 
-    UserError for an unknown one, one of an unknown benchmark, bars of one that is not evaluated, and a second primary
-    contrast.
+    Raises:
+        UserError: an unknown one, one of an unknown benchmark, bars of one that is not evaluated, and a second primary
+            contrast.
     """
     path = Path(catalogues) / "tables.yaml"
     catalogue = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind != "published"}
@@ -297,7 +300,11 @@ def _items(suite: Suite, catalogues: str | Path) -> dict[str, ReportItem]:
 
 
 def _context(catalogues: str | Path) -> ReportItem | None:
-    """Return the table of published values that every page has; UserError for a second one."""
+    """Return the table of published values that every page has.
+
+    Raises:
+        UserError: there is a second one.
+    """
     path = Path(catalogues) / "tables.yaml"
     found = {name: item for name, item in load_catalogue(path, ReportItem).items() if item.kind == "published"}
     if len(found) > 1:

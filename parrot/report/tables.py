@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
-from parrot.config.catalog import Control, Language
+from parrot.config.benchmarks import Control
+from parrot.config.catalog import Language
 from parrot.constants import LANGUAGES
 from parrot.data.tsv import L2
 from parrot.errors import UserError
@@ -175,7 +176,11 @@ def _minus(cell: Cell, printed: Cell) -> Cell:
 
 
 def published_grid(item: ReportItem, path: Path) -> Grid:
-    """Return a table of kind published, from the CSV `path`; UserError where it lacks a value."""
+    """Return a table of kind published, from the CSV `path`.
+
+    Raises:
+        UserError: the file lacks a value.
+    """
     compare = item.compare
     assert compare is not None
     groups: dict[str, tuple[str, ...]] = {}

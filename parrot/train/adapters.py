@@ -26,7 +26,8 @@ FULLY_TRAINED = ("multi_modal_projector", "expert_block")
 def add_adapters(model: ParrotForConditionalGeneration, lora: LoraSettings, seed: int) -> None:
     """Put adapters beside the language model's layers `lora.target_modules`, in place; `seed` alone sets their start.
 
-    Raises UserError for a name that no linear layer of the language model has.
+    Raises:
+        UserError: a name that no linear layer of the language model has.
     """
     layers = model.model.language_model.named_modules()
     known = {name.rpartition(".")[2] for name, layer in layers if isinstance(layer, nn.Linear)}

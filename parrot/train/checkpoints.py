@@ -90,7 +90,11 @@ def forget(folder: Path) -> None:
 
 
 def check_parallelism(checkpoint: Path, strategy: str, processes: int) -> None:
-    """UserError where `processes` processes cannot load `checkpoint`, a sound one, under `strategy`."""
+    """Check that `processes` processes can load `checkpoint`, a sound one, under `strategy`.
+
+    Raises:
+        UserError: they cannot.
+    """
     saved = read_record(checkpoint / COMPLETE)
     if saved["strategy"] != strategy or (saved["processes"] != processes and strategy not in RESHARDED):
         raise UserError(

@@ -33,9 +33,12 @@ GIB = 2**30
 
 
 def prepare(model: Any, processor: Any, rows: Iterable[Dataset], args: TrainingArguments, work: Path) -> Features:
-    """Features of every image in `rows`, in `args`' training precision; UserError where they do not fit on disk.
+    """Features of every image in `rows`, in `args`' training precision.
 
     `work` holds the caches of all jobs. The model's vision encoder is left where `args` has its device.
+
+    Raises:
+        UserError: they do not fit on disk.
     """
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     where = _images(rows)

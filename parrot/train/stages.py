@@ -77,8 +77,10 @@ def align(
 
     `work` keeps tokenised data and checkpoints: a run that was interrupted resumes from its latest complete checkpoint,
     or, where it is `fresh`, starts over. A Slurm job that was put back in the queue resumes either way.
-    Raises UserError for data, settings or folders that do not fit; exits with 143 after a SIGTERM and
-    130 after a Ctrl-C, having saved.
+
+    Raises:
+        UserError: data, settings or folders that do not fit; exits with 143 after a SIGTERM and 130 after a Ctrl-C,
+            having saved.
     """
     stage = Stage("align", settings, None, (), "projector", _save_projector)
     _train(stage, output, work, hardware, tracked_as, fresh)
@@ -306,7 +308,11 @@ def _held_out(stage: Stage, processor: Any, cache: Path) -> dict[str, Dataset]:
 
 
 def _check_enough(rows: Dataset, stage: Stage, router: str) -> None:
-    """UserError where there is nothing to see; that each set has samples is seen to where it is read."""
+    """Check that there is an image to train on; that each set has samples is checked where it is read.
+
+    Raises:
+        UserError: there is none.
+    """
     sets = ", ".join(entry.file for entry in stage.settings.data)
     if rows.data["image"].null_count == len(rows):
         raise UserError(f"{stage.name}: {sets}: expected samples with images, found none")
@@ -315,7 +321,11 @@ def _check_enough(rows: Dataset, stage: Stage, router: str) -> None:
 
 
 def _check_projector(model: Any, folder: Path) -> str:
-    """Digest of the projector in `model`; UserError when stage 1's provenance, beside `folder`, names another one."""
+    """Digest of the projector in `model`.
+
+    Raises:
+        UserError: stage 1's provenance, beside `folder`, names another one.
+    """
     loaded, record = projector_sha256(model), folder.parent / "provenance.json"
     saved = read_object(record).get("projector_sha256") if record.is_file() else loaded
     if loaded != saved:

@@ -27,7 +27,8 @@ SPLIT_WEIGHTS = ("zero3", "fsdp2")
 def prepare(hardware: TrainingHardware, stage: str) -> None:
     """Check that the strategy can be had here; call it before anything of the model is made.
 
-    Raises UserError for a strategy without its package or without processes to spread over.
+    Raises:
+        UserError: a strategy without its package or without processes to spread over.
     """
     where = f"hardware.{stage}.strategy: {hardware.strategy}"
     if hardware.strategy != "ddp" and "WORLD_SIZE" not in os.environ:

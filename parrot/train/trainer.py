@@ -87,7 +87,11 @@ class StageTrainer(Trainer):
         return loss
 
     def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
-        """As Trainer's, which calls it after every optimiser step and before it saves; UserError for a bad step."""
+        """As Trainer's, which calls it after every optimiser step and before it saves.
+
+        Raises:
+            UserError: a loss or gradient is not finite.
+        """
         super().log(logs, *arguments, **named)
         if "loss" not in logs:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parrot.config.catalog import Benchmark, list_file, prediction_file
+from parrot.config.benchmarks import Benchmark, list_file, prediction_file
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.evaluate.predictions import benchmark_sha256, predicted, write_manifest
 from parrot.integrations.predictions import OURS

@@ -70,7 +70,7 @@ def tiny_suite(folder: Path, runs: str = "parrot: {}\nasked: {model: {hf: words}
     estimate = {"rows": 10, "images": 5, "text": 6, "answer": 2, "source": "made up"}
     for name, content in (
         ("datasets", datasets),
-        ("benchmarks", {"quiz": {**quiz, "max_new_tokens": 8, "estimate": estimate}}),
+        ("benchmarks", {"quiz": {**quiz, "generation": {"max_new_tokens": 8}, "estimate": estimate}}),
         ("tables", {}),
     ):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))

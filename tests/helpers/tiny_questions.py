@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
 from parrot.evaluate.model_source import ModelSource
@@ -67,7 +67,7 @@ def predict_settings(folder: Path) -> PredictSettings:
         files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
         instruction={"en": "Answer.", "zh": "请回答。"},
         scoring="vanilla",
-        max_new_tokens=LIMIT,
+        generation=BenchmarkGeneration(max_new_tokens=LIMIT),
         controls=("none", "shuffled", "text"),
     )
     plain = benchmark.model_copy(update={"name": "plain", "files": {"en": "plain_en.tsv"}, "controls": ("none",)})

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from parrot.config.catalog import Benchmark, Language, Scoring, load_catalogue
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration, Scoring
+from parrot.config.catalog import Language, load_catalogue
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.constants import PAPER_LANGUAGES
@@ -133,7 +134,7 @@ def _benchmark(root: Path, name: str, scoring: Scoring) -> Benchmark:
         files={language: f"{name}_{language}.tsv" for language in PAPER_LANGUAGES},
         instruction=dict.fromkeys(PAPER_LANGUAGES, "?"),
         scoring=scoring,
-        max_new_tokens=8,
+        generation=BenchmarkGeneration(max_new_tokens=8),
         controls=("none", "shuffled", "text") if scoring == "vanilla" else ("none",),
     )
 

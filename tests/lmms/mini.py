@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.data.tsv import LETTERS, decode_rgb, options
 from parrot.evaluate.matching import infer
 from parrot.evaluate.prompts import build_prompt

@@ -14,7 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from parrot.cluster.doctor.finding import Finding, failed, listed, ok, warning
-from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet, Dataset
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset
 from parrot.config.hardware import Hardware
 from parrot.config.runs import Run
 from parrot.errors import UserError

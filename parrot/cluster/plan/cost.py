@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from parrot.cluster.jobs import Job
 from parrot.cluster.plan.shapes import Shapes, Stage, Training, training
-from parrot.config.catalog import Benchmark, Control, ConversationSet
+from parrot.config.benchmarks import Benchmark, Control
+from parrot.config.catalog import ConversationSet
 from parrot.config.runs import Run, Suite
 from parrot.config.stages import PredictSettings
 from parrot.constants import IGNORE_INDEX

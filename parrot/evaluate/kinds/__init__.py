@@ -1,7 +1,7 @@
 """Kinds of benchmarks: a module for each says how its rows are worded, graded and scored.
 
-What a benchmark's entry and file must be like is a row of `parrot.config.catalog.KINDS`. A new kind is a row there, a
-module here, and its name in `MODULES`.
+What a benchmark's entry and file must be like is a row of `parrot.config.benchmarks.KINDS`. A new kind is a row there,
+a module here, and its name in `MODULES`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from parrot.config.catalog import Benchmark, Control, Kind, Language, Scoring
+from parrot.config.benchmarks import Benchmark, Control, Kind, Scoring
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.evaluate.graded_csv import placed
 from parrot.evaluate.judge import Rate

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from parrot.config.catalog import KINDS, Benchmark, Language, Scoring
+from parrot.config.benchmarks import KINDS, Benchmark, Scoring
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.evaluate.graded_csv import described
 from parrot.evaluate.judge import REQUIRED as REQUIRED
@@ -45,7 +46,7 @@ def rated(predictions: pd.DataFrame, language: Language, ratings: Sequence[Ratin
     """Grade each prediction by a judge's ratings of it and of the reference answer, 1 to 10; None could not be read."""
     return described(predictions, language).assign(
         options=0,
-        score=[rating.answer if rating else np.nan for rating in ratings],
+        score=[rating.prediction if rating else np.nan for rating in ratings],
         reference_score=[rating.reference if rating else np.nan for rating in ratings],
         hit=np.nan,
         unmatched=[0.0 if rating else 1.0 for rating in ratings],

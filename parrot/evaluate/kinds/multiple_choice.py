@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from parrot.config.catalog import KINDS, Benchmark, Language, Scoring
+from parrot.config.benchmarks import KINDS, Benchmark, Scoring
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.evaluate import grading
+from parrot.evaluate.circular import items, scorings
 from parrot.evaluate.judge import Rate
-from parrot.evaluate.metrics import Subset, accuracies, items, scorings
+from parrot.evaluate.metrics import Subset, accuracies
 from parrot.evaluate.prompts import PromptLanguage, build_prompt, instructions, settings_for
 
 REQUIRED = grading.REQUIRED

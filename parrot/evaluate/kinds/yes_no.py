@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from parrot.config.catalog import KINDS, Benchmark, Language, Scoring
+from parrot.config.benchmarks import KINDS, Benchmark, Scoring
+from parrot.config.catalog import Language
 from parrot.config.settings import Conventions
 from parrot.evaluate import grading
+from parrot.evaluate.circular import items, scorings
 from parrot.evaluate.graded_csv import images
 from parrot.evaluate.judge import Rate
-from parrot.evaluate.metrics import Subset, accuracies, items, non_english, scorings, sums
+from parrot.evaluate.metrics import Subset, accuracies, non_english, sums
 from parrot.evaluate.prompts import CHINESE, OPEN_INSTRUCTION, PromptLanguage, filled, instructions, settings_for
 
 REQUIRED = grading.REQUIRED

@@ -14,7 +14,8 @@ import torch
 from transformers import CLIPImageProcessorPil
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from parrot.config.catalog import Benchmark, Language, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import Language, load_catalogue
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.digests import file_sha256
 from parrot.io.files import new_folder, write_json

@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.errors import in_one_line
 from parrot.mini import COMPOSED, RESOURCES
 from parrot.mini.compose.write import compose

@@ -84,7 +84,7 @@ class BlockMaker:
             yield question.kind, question.options[question.answer]
 
     def _matched(self, question: Question) -> bool:
-        """Whether the exact matcher, in both versions, maps each option's text to its own letter in every language."""
+        """Tell whether both versions of the matcher map each option's text to its own letter in every language."""
         texts = [self.material.texts(question.subject, option) for option in question.options]
         return all(
             infer(text, choices, matcher) == letter

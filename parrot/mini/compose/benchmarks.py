@@ -129,7 +129,7 @@ def _images(questions: Sequence[Question], material: Material, rng: random.Rando
 
 
 def _is_pair(first: Question, second: Question) -> bool:
-    """Whether two neighbouring questions are the yes and the no about one image."""
+    """Tell whether two neighbouring questions are the yes and the no about one image."""
     return first.kind == second.kind == "yes_no" and first.concept == first.about == second.about != second.concept
 
 
@@ -186,7 +186,7 @@ def _other_images(blocks: Sequence[Block], material: Material, rng: random.Rando
 
 
 def _silent(question: Question, other: Question, material: Material) -> bool:
-    """Whether the image of `other` shows none of the options of `question`."""
+    """Tell whether the image of `other` shows none of the options of `question`."""
     if question.scene.layout != other.scene.layout:
         return False
     if question.kind == "category":
@@ -197,7 +197,7 @@ def _silent(question: Question, other: Question, material: Material) -> bool:
 
 
 def _contradicts(question: Question, other: Question) -> bool:
-    """Whether the image of `other`, of the same block, makes another option of `question` right."""
+    """Tell whether the image of `other`, of the same block, makes another option of `question` right."""
     if question.kind == "yes_no":
         # A yes needs an image without the concept, a no one with it; a block shows two concepts.
         return other.about != question.about and other.answer == question.answer

@@ -93,7 +93,8 @@ def load_concepts(
 ) -> Concepts:
     """Read the first `count` concepts of `resources`/concepts.json in `categories` (None: any), with their categories.
 
-    Raises UserError when there are fewer, when a name is missing, or when two concepts share a name in a language.
+    Raises:
+        UserError: there are fewer, a name is missing, or two concepts share a name in a language.
     """
     path = resources / "concepts.json"
     entries = [entry for entry in read_json(path) if categories is None or entry["category"] in categories]

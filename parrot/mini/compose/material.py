@@ -31,7 +31,7 @@ class Material:
         return self.concepts[concept].category
 
     def tell_apart(self, subject: str, options: Iterable[str]) -> bool:
-        """Whether no option's text is part of another's in any language: the matcher accepts exactly one as answer."""
+        """Tell whether no option's text is part of another's in any language; the matcher accepts exactly one."""
         texts = [self.texts(subject, option) for option in options]
         return not any(_clash(*pair) for pair in combinations(texts, 2))
 
@@ -51,7 +51,8 @@ def load_material(
 ) -> Material:
     """Read `resources` (workflow/resources/mini), of which the first `count` concepts in `categories` (None: any).
 
-    Raises UserError where something is missing.
+    Raises:
+        UserError: something is missing.
     """
     concepts = load_concepts(resources, count, categories)
     return Material(concepts, load_phrases(resources, concepts), EmojiSets(resources))
@@ -99,5 +100,9 @@ class Phrases:
 
 
 def load_phrases(resources: Path, concepts: Concepts) -> Phrases:
-    """Read `resources`/phrases.json; UserError when it is missing or malformed."""
+    """Read `resources`/phrases.json.
+
+    Raises:
+        UserError: it is missing or malformed.
+    """
     return Phrases(read_json(resources / "phrases.json"), concepts)

@@ -93,6 +93,6 @@ def make_key(subject: str, concept: str, options: Iterable[str]) -> Key:
 
 @cache
 def is_reserved(key: Key) -> bool:
-    """Whether only the benchmarks may ask this question."""
+    """Tell whether only the benchmarks may ask this question."""
     text = "\n".join((key.subject, key.concept, *sorted(key.options)))
     return hashlib.sha256(text.encode()).digest()[0] % _RESERVED_EVERY == 0

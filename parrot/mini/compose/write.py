@@ -19,7 +19,9 @@ def compose(resources: Path, output: Path, instruction: Mapping[Language, str]) 
     """Write the mini scale's data from `resources` (workflow/resources/mini) as the folder `output`, replacing it.
 
     `instruction` is the closing sentence of every question, by language. Equal input gives equal bytes. Raises
-    UserError when the resources are incomplete; `output` then stays as it was.
+
+    Raises:
+        UserError: the resources are incomplete; `output` then stays as it was.
     """
     material = load_material(resources)
     with new_folder(output) as partial:

@@ -93,7 +93,7 @@ class Drawings:
 
     @property
     def mapped(self) -> bool:
-        """Whether the package itself maps code points to drawings."""
+        """True if the package itself maps code points to drawings."""
         return bool(self.by_codepoint)
 
     def find(self, names: list[str]) -> str | None:

@@ -24,7 +24,8 @@ BY_NAME = ("noto-v1", "fxemoji", "emojione")
 def make(work: Path, output: Path) -> dict[str, int]:
     """Fetch into `work`, select, render, check and write to `output`; return how many concepts each filter left.
 
-    Raises `UserError` where npm fails, a package's bytes differ, or a doubtful image was not looked at.
+    Raises:
+        UserError: npm fails, a package's bytes differ, or a doubtful image was not looked at.
     """
     drawings = {emoji_set.name: load(emoji_set, work) for emoji_set in EMOJI_SETS}
     concepts, counts = read_concepts(work)

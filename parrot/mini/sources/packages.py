@@ -32,7 +32,11 @@ NAMES = Package("cldr-annotations-full", "48.2.0", "28576e51225deb51e3ddd734b0f8
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Bring the tarball into `folder` unless it is there; raise `UserError` where npm fails or the bytes differ."""
+    """Bring the tarball into `folder` unless it is there.
+
+    Raises:
+        UserError: npm fails or the bytes differ.
+    """
     path = folder / package.file
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,11 @@ class Selection(StrictModel):
 
 
 def read_selection(available: Sequence[str], path: Path = FILE) -> Selection:
-    """Read the hand-made choices; raise `UserError` where they name what is not `available`, twice or in part."""
+    """Read the hand-made choices.
+
+    Raises:
+        UserError: they name what is not `available`, twice or in part.
+    """
     try:
         selection = Selection.model_validate(read_yaml(path))
     except ValidationError as error:

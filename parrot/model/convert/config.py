@@ -98,7 +98,11 @@ def check_sizes(part: PreTrainedConfig, where: str) -> None:
 
 
 def check_dtype(part: PreTrainedConfig, where: str) -> None:
-    """UserError for a dtype that the released code does not know."""
+    """Check that the released code knows a dtype.
+
+    Raises:
+        UserError: it does not.
+    """
     if isinstance(part.dtype, dict) or part.dtype not in _DTYPES:
         raise UserError(f"{where}: dtype: expected float32, bfloat16 or float16, found {part.dtype!r:.60}")
 

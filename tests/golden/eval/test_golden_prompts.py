@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.config.settings import Conventions
 from parrot.evaluate.kinds import word_row
 from parrot.evaluate.kinds.yes_no import build_yes_no_prompt

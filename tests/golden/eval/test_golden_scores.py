@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import L2, read_tsv, write_tsv
+from parrot.evaluate.circular import items
 from parrot.evaluate.kinds import read_rows
-from parrot.evaluate.metrics import items
 from parrot.evaluate.score import score
 from tests.helpers.tiny_manifest import sign
 
@@ -53,7 +53,7 @@ def _benchmark(golden: Path, tmp_path: Path, name: str, scoring: str, entry: dic
         files={LANGUAGES[dataset[-2:]]: f"{dataset}.tsv"},
         instruction={},
         scoring=scoring,
-        max_new_tokens=1,
+        generation=BenchmarkGeneration(max_new_tokens=1),
     )
     sign(tmp_path, benchmark)
     return benchmark

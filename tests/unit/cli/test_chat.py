@@ -110,7 +110,7 @@ def test_streamed_answers_are_the_predicted_ones(folder: Path, predicted):
     asked = Chat(folder / "model", folder / "image.png")
     for question in QUESTIONS:
         pieces: list[str] = []
-        reply = asked.ask(f"<image>\n{question}", LIMIT, pieces.append)
+        reply = asked.reply(f"<image>\n{question}", LIMIT, pieces.append)
         text, answer = predicted[question]
         assert reply.text == "".join(pieces) == text
         assert len(pieces) > 1
@@ -122,7 +122,7 @@ def test_an_answer_that_ends_by_itself(folder: Path, predicted):
     asked = Chat(folder / "model", folder / "image.png")
     tokens = predicted[ZH][1].tokens
     asked.predictor.model.generation_config.eos_token_id = end = tokens[4]
-    reply = asked.ask(f"<image>\n{ZH}", LIMIT)
+    reply = asked.reply(f"<image>\n{ZH}", LIMIT)
     assert reply.stop_reason == "eos"
     assert reply.text == asked.predictor.processor.tokenizer.decode(tokens[: tokens.index(end)]).strip()
 
@@ -317,5 +317,5 @@ def test_the_readmes_python_gives_the_same_answer(folder: Path, monkeypatch, cap
     names: dict[str, Any] = {}
     exec(code.replace(path, "model").replace("examples/strawberry.png", "image.png"), names)
     limit = int(re.search(r"max_new_tokens=(\d+)", code)[1])
-    expected = Chat("model", "image.png").ask(f"<image>\n{names['question']}", limit)
+    expected = Chat("model", "image.png").reply(f"<image>\n{names['question']}", limit)
     assert capsys.readouterr().out.strip() == expected.text

@@ -62,7 +62,7 @@ def predicted(model: Path, image: Path, language: Language = "en") -> Reply:
 
 def test_the_router_that_is_told_the_language(save, folder: Path):
     model, image = save("model", router="language"), folder / "image.png"
-    replies = {language: Chat(model, image, language).ask(QUERY, LIMIT) for language in ("en", "tr")}
+    replies = {language: Chat(model, image, language).reply(QUERY, LIMIT) for language in ("en", "tr")}
     for language, reply in replies.items():
         assert reply == predicted(model, image, language)
     assert replies["en"].router_weights != replies["tr"].router_weights
@@ -77,7 +77,7 @@ def test_a_language_that_no_router_reads_is_refused(save, folder: Path):
 
 def test_the_router_that_reads_the_users_words_alone(save, folder: Path):
     user, prompt = save("user", router_text="user"), save("prompt")
-    replies = [Chat(model, folder / "image.png").ask(QUERY, LIMIT) for model in (user, prompt)]
+    replies = [Chat(model, folder / "image.png").reply(QUERY, LIMIT) for model in (user, prompt)]
     assert replies == [predicted(model, folder / "image.png") for model in (user, prompt)]
     assert replies[0].router_weights != replies[1].router_weights
 
@@ -90,7 +90,7 @@ def test_the_router_that_reads_other_questions_is_refused(save, folder: Path):
 
 def test_without_experts_there_are_no_shares(save, folder: Path):
     model = save("model", num_experts=0, router="language")
-    reply = Chat(model, folder / "image.png").ask(QUERY, LIMIT)
+    reply = Chat(model, folder / "image.png").reply(QUERY, LIMIT)
     assert reply.router_weights == []
     assert reply == predicted(model, folder / "image.png")
 
@@ -98,7 +98,7 @@ def test_without_experts_there_are_no_shares(save, folder: Path):
 def test_a_released_checkpoint_as_it_is(golden: Path, folder: Path):
     checkpoint = golden / "model" / "checkpoint"
     pieces: list[str] = []
-    reply = Chat(checkpoint, folder / "image.png").ask(QUERY, LIMIT, pieces.append)
+    reply = Chat(checkpoint, folder / "image.png").reply(QUERY, LIMIT, pieces.append)
     assert reply == predicted(checkpoint, folder / "image.png")
     assert reply.text == "".join(pieces)
     assert len(reply.router_weights) == 6

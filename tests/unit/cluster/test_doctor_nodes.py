@@ -35,7 +35,7 @@ def hardware(**changes):
     return Hardware(**{"predict_batch": 1, "align": stage, "tune": stage, "gpus": 2, **changes})
 
 
-def told(**changes):
+def one_line(**changes):
     probe = {"host": "gpu1", "versions": VERSIONS, "broken": {}, "gpus": ["H100", "H100"]}
     return json.dumps({**probe, **changes})
 
@@ -89,7 +89,7 @@ def test_what_srun_refuses(slurm):
 
 def test_a_job_is_asked_for_as_the_rule_asks(slurm, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    slurm.runs("srun", f'echo "$SLURM_JOB_ID" "$@" > {tmp_path}/asked\necho \'{told()}\'')
+    slurm.runs("srun", f'echo "$SLURM_JOB_ID" "$@" > {tmp_path}/asked\necho \'{one_line()}\'')
     request = Request(**{**vars(REQUEST), "gpu_model": "h100", "account": "lab", "qos": "long"})
     nodes.check_imports(request, hardware(), wait=7)
     asked = (tmp_path / "asked").read_text().split()
@@ -101,22 +101,22 @@ def test_a_job_is_asked_for_as_the_rule_asks(slurm, tmp_path, monkeypatch):
 
 
 def test_imports(slurm):
-    slurm.says("srun", f"a line of another package's\n{told()}")
+    slurm.says("srun", f"a line of another package's\n{one_line()}")
     assert imported() == ["ok       imports     gpu1: torch 2.13.0+cu130, transformers 5.23.0; 2 x H100"]
 
 
 def test_gpus_that_torch_does_not_see(slurm):
-    slurm.says("srun", told(gpus=["H100"]))
+    slurm.says("srun", one_line(gpus=["H100"]))
     assert imported() == [
         "failed   imports     gpu1: torch sees 1 GPUs, expected 2; "
         "compare with nvidia-smi -L in such a job, and torch.version.cuda with the driver"
     ]
-    slurm.says("srun", told(gpus=[]))
+    slurm.says("srun", one_line(gpus=[]))
     assert imported(device="cpu") == ["ok       imports     gpu1: torch 2.13.0+cu130, transformers 5.23.0"]
 
 
 def test_a_package_that_does_not_import(slurm):
-    slurm.says("srun", told(broken={"deepspeed": "ModuleNotFoundError: No module named 'deepspeed'"}))
+    slurm.says("srun", one_line(broken={"deepspeed": "ModuleNotFoundError: No module named 'deepspeed'"}))
     assert imported() == [
         "failed   imports     gpu1: deepspeed: ModuleNotFoundError: No module named 'deepspeed'; "
         "install environment.yml or pip install -c constraints.txt -e '.[gpu]' in the jobs' environment"
@@ -124,7 +124,7 @@ def test_a_package_that_does_not_import(slurm):
 
 
 def test_flash_attention_alone_is_installed_behind_all_else(slurm):
-    slurm.says("srun", told(broken={"flash_attn": "ModuleNotFoundError: No module named 'flash_attn'"}))
+    slurm.says("srun", one_line(broken={"flash_attn": "ModuleNotFoundError: No module named 'flash_attn'"}))
     assert imported() == [
         "failed   imports     gpu1: flash_attn: ModuleNotFoundError: No module named 'flash_attn'; "
         "pip install --no-build-isolation -c constraints.txt -e '.[gpu,flash]' in the jobs' environment"
@@ -142,7 +142,7 @@ def test_flash_attention_of_another_release_is_named(monkeypatch, version, told)
 
 def test_a_version_that_was_not_tried(slurm, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: ['deepspeed>=0.19,<0.20; extra == "gpu"'])
-    slurm.says("srun", told(versions={**VERSIONS, "deepspeed": "0.18.0"}))
+    slurm.says("srun", one_line(versions={**VERSIONS, "deepspeed": "0.18.0"}))
     assert imported() == [
         "warning  imports     gpu1: torch 2.13.0+cu130, transformers 5.23.0, deepspeed 0.18.0; 2 x H100; "
         "tested were deepspeed <0.20,>=0.19; results may differ in their last digits"
@@ -173,7 +173,7 @@ def test_a_server_is_asked_from_the_nodes_too(slurm, monkeypatch):
         "start it with a host name and port that jobs can reach"
     ]
     answers = {"status": "ok", "check": "mlflow", "found": f"{uri} answers", "advice": ""}
-    slurm.says("srun", told(server=answers, host="gpu2") + "\n" + told(server=answers))
+    slurm.says("srun", one_line(server=answers, host="gpu2") + "\n" + one_line(server=answers))
     assert [line.partition(": ")[0] for line in imported()] == [
         *("ok       imports     gpu1", "ok       imports     gpu2"),
         *("ok       mlflow      gpu1", "ok       mlflow      gpu2"),

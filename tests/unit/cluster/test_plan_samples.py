@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from parrot.cluster.plan.cost import Group, QuestionGroup, groups, question_groups
-from parrot.config.catalog import Benchmark, ConversationEstimate, ConversationSet, SampleEstimate
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
+from parrot.config.catalog import ConversationEstimate, ConversationSet, SampleEstimate
 from parrot.data.conversations import load
 from parrot.data.tsv import write_tsv
 from parrot.model.flops import Question, Sample
@@ -79,7 +80,7 @@ def quiz(tmp_path: Path) -> Benchmark:
         folder=str(tmp_path),
         files={"en": "quiz_en.tsv", "zh": "quiz_cn.tsv"},
         scoring="vanilla",
-        max_new_tokens=8,
+        generation=BenchmarkGeneration(max_new_tokens=8),
         controls=("none", "shuffled", "text"),
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from parrot.config.base import validate
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark
 from parrot.config.settings import JudgeSettings
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
@@ -28,8 +28,8 @@ IMAGES = {name: name * 100 for name in "pqrs"}
 
 
 def entry(folder: Path, **fields: Any) -> Benchmark:
-    value = {"name": "B", "folder": str(folder), "files": {"en": "B.tsv"}, "max_new_tokens": 4, **fields}
-    return validate(Benchmark, value, "benchmarks.yaml: b")
+    value = {"name": "B", "folder": str(folder), "files": {"en": "B.tsv"}, "generation": {"max_new_tokens": 4}}
+    return validate(Benchmark, value | fields, "benchmarks.yaml: b")
 
 
 def answer(benchmark: Benchmark, rows: list[dict[str, str]], answers: list[str], out: Path) -> list[str]:

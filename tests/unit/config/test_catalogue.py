@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
 from parrot.errors import UserError

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from parrot.config.catalog import Benchmark, Dataset, load_catalogue
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
+from parrot.config.catalog import Dataset, load_catalogue
 from parrot.config.runs import Suite
 from parrot.errors import UserError
 from parrot.report.settings import ReportItem, report_stage
 
 HUB_FILE, HUB_FOLDER = "source: {repository: a/b, file: s.json}", "source: {repository: a/b}"
 SET = "kind: conversations, images: i, licence: ''"
-BENCHMARK = "name: B, files: {en: B.tsv}, max_new_tokens: 4, scoring: vanilla"
+BENCHMARK = "name: B, files: {en: B.tsv}, generation: {max_new_tokens: 4}, scoring: vanilla"
 LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
 
 
@@ -29,6 +30,16 @@ LEADS_UP = r"expected a path without \.\., as it is downloaded, found "
         (Dataset, 'kind: "a\\nb"', r"kind: expected 'conversations', 'backbone', found 'a\\nb'$"),
         (Dataset, f"{SET}, file: data/../../s.json, {HUB_FILE}", rf"file: {LEADS_UP}'data/\.\./\.\./s\.json'"),
         (Dataset, f"kind: backbone, path: ../b, licence: '', {HUB_FOLDER}", rf"path: {LEADS_UP}'\.\./b'"),
+        (
+            Benchmark,
+            f"{BENCHMARK}, folder: b, max_new_tokens: 4",
+            r"max_new_tokens: unknown key; it is called generation\.max_new_tokens$",
+        ),
+        (
+            BenchmarkGeneration,
+            "max_new_tokens: 4, length_penalty: -1.0",
+            r"length_penalty: expected none without beams \(num_beams\)$",
+        ),
         (Benchmark, f"{BENCHMARK}, folder: .., {HUB_FOLDER}", rf"folder: {LEADS_UP}'\.\.'"),
         (Benchmark, f"{BENCHMARK}, folder: .., source: {{url: 'https://a.org'}}", rf"folder: {LEADS_UP}'\.\.'"),
         (

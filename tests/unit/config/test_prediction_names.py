@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.catalog import Benchmark, check_distinct, prediction_file
+from parrot.config.benchmarks import Benchmark, check_distinct, prediction_file
 from parrot.config.runs import Run, Suite
 from parrot.errors import UserError
 
 
 def entry(name: str, *files: str, folder: str = "data", controls: tuple[str, ...] = ("none", "text")) -> Benchmark:
     by_language = dict(zip(("en", "zh"), files, strict=False))
-    fields = {"folder": folder, "scoring": "vanilla", "max_new_tokens": 1, "controls": controls}
+    fields = {"folder": folder, "scoring": "vanilla", "generation": {"max_new_tokens": 1}, "controls": controls}
     return Benchmark(name=name, files=by_language, **fields)
 
 

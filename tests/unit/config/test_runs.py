@@ -54,6 +54,25 @@ def test_another_title_of_a_benchmark_makes_no_result_stale(suite):
     assert {entry.title for entry in (*run.predict.benchmarks, *run.score.benchmarks)} == {""}
 
 
+def test_a_run_decodes_a_benchmark_in_its_own_way(tmp_path: Path):
+    """As mBLIP does by five beams what Parrot predicts greedily."""
+    suite = suite_with(
+        tmp_path,
+        """
+parrot: {}
+beams: {evaluate: {generation: {mini_mmmb: {max_new_tokens: 10, num_beams: 5, length_penalty: -1.0}}}}
+lost: {evaluate: {generation: {mini_mmbb: {max_new_tokens: 10}}}}
+""",
+    )
+    greedy, beams = suite.run("parrot").predict, suite.run("beams").predict
+    assert [entry.generation.num_beams for entry in greedy.benchmarks] == [1, 1]
+    own = {"max_new_tokens": 10, "num_beams": 5, "length_penalty": -1.0}
+    assert beams.benchmarks[0].generation.model_dump() == own
+    assert beams.benchmarks[1] == greedy.benchmarks[1]
+    with pytest.raises(UserError, match=r"run lost: evaluate\.generation: mini_mmbb: expected one of .*: mini_mmmb, "):
+        _ = suite.run("lost").predict
+
+
 def test_settings_survive_json(suite):
     tune = suite.run("parrot").tune
     assert type(tune).model_validate_json(json.dumps(tune.model_dump(mode="json"))) == tune

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark
 from parrot.config.stages import PredictSettings, ScoreSettings
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import read_tsv
@@ -168,7 +168,7 @@ CASES = {
 def benchmark(folder: Path, content: str | bytes, **changes: object) -> Benchmark:
     (folder / "b.tsv").write_bytes(content if isinstance(content, bytes) else content.encode())
     entry = {"name": "B", "folder": str(folder), "files": {"en": "b.tsv"}, "instruction": {}, "scoring": "circular"}
-    return Benchmark.model_validate(entry | {"max_new_tokens": 2} | changes)
+    return Benchmark.model_validate(entry | {"generation": {"max_new_tokens": 2}} | changes)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

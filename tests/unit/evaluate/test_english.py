@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from parrot.config.catalog import BackboneFolder, Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
+from parrot.config.catalog import BackboneFolder
 from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate import translate as translating
-from parrot.evaluate.grading import stored_answers
+from parrot.evaluate.grading import stored_predictions
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.kinds import read_rows
 from parrot.evaluate.predict import predict
@@ -69,7 +70,7 @@ def benchmark(tmp_path: Path) -> Benchmark:
         files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
         instruction=LETTER_INSTRUCTION,
         scoring="vanilla",
-        max_new_tokens=4,
+        generation=BenchmarkGeneration(max_new_tokens=4),
         controls=("none", "shuffled", "text"),
     )
 
@@ -227,7 +228,7 @@ def test_answers_are_read_as_those_to_english_questions(benchmark, tmp_path: Pat
     graded = read_rows(benchmark, tmp_path / "out", conventions)
     assert graded["hit"][graded["language"] == "en"].sum() == 0
     assert graded["hit"][graded["language"] == "zh"].sum() == hits
-    stored = stored_answers(read_tsv(tmp_path / "out/MMMB_cn.tsv"), "zh", conventions, LETTER_INSTRUCTION)
+    stored = stored_predictions(read_tsv(tmp_path / "out/MMMB_cn.tsv"), "zh", conventions, LETTER_INSTRUCTION)
     assert set(stored) == {"I think B" if hits else "I"}
 
 

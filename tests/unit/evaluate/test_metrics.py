@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from parrot.evaluate.metrics import accuracies, items, non_english, scorings
+from parrot.evaluate.circular import items, scorings
+from parrot.evaluate.metrics import accuracies, non_english
 
 
 def rows(*cells: tuple[int, int, str], options: int = 2, language: str = "en") -> pd.DataFrame:

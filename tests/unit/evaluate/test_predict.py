@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from parrot.config.benchmarks import BenchmarkGeneration
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import image_id, read_tsv, write_tsv
 from parrot.errors import UserError
@@ -21,7 +22,7 @@ from parrot.evaluate.model_source import trained
 from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictions import read_predictions
-from parrot.evaluate.predictor import Generation
+from parrot.evaluate.predictor import Generation, GenerationSettings
 from tests.helpers.tiny_questions import COLOURS, LIMIT, image, in_memory, predict_settings, rows
 from tests.helpers.tiny_training import talkative_model
 
@@ -80,6 +81,16 @@ def test_what_is_asked(settings: PredictSettings, tmp_path: Path) -> None:
     assert (plain.images, shuffled.images, text.images) == ((image("green"),), (image("blue"),), ())
     assert text.query == f"green.\n{prompt}"
     assert sheets["MMMB_cn.tsv"].items[0].query.endswith("\n请回答。")
+
+
+def test_items_are_decoded_as_their_benchmark_says(settings: PredictSettings, tmp_path: Path) -> None:
+    beams = BenchmarkGeneration(max_new_tokens=3, num_beams=2, length_penalty=-1.0)
+    first, second = settings.benchmarks
+    both = (first, second.model_copy(update={"generation": beams}))
+    tables = read_tables(settings.model_copy(update={"benchmarks": both}), tmp_path)
+    decoded = {table.file.name: {item.generation for item in table.items} for table in tables}
+    assert decoded["plain_en.tsv"] == {GenerationSettings(3, num_beams=2, length_penalty=-1.0)}
+    assert decoded["MMMB_en.tsv"] == {GenerationSettings(LIMIT)}
 
 
 def test_files(built, settings: PredictSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.stages import PredictSettings
 from parrot.data.tsv import write_tsv
 from parrot.evaluate.items import read_tables
@@ -18,7 +18,12 @@ def settings(tmp_path: Path) -> PredictSettings:
     row = {"index": "1", "question": "Which?", "hint": "n/a", "A": "None", "B": "NA", "C": "x", "answer": "A"}
     write_tsv(pd.DataFrame([row | {"image": "i" * 100}], dtype=str), tmp_path / "b.tsv")
     benchmark = Benchmark(
-        name="b", folder=str(tmp_path), files={"pt": "b.tsv"}, instruction={}, scoring="vanilla", max_new_tokens=1
+        name="b",
+        folder=str(tmp_path),
+        files={"pt": "b.tsv"},
+        instruction={},
+        scoring="vanilla",
+        generation=BenchmarkGeneration(max_new_tokens=1),
     )
     return PredictSettings(benchmarks=(benchmark,), controls=("none",), prompt_language="dataset", dtype="fp32")
 

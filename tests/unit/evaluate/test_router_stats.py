@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.constants import PAPER_LANGUAGES
 from parrot.data.tsv import write_tsv
 from parrot.errors import UserError
@@ -36,7 +36,7 @@ def benchmark(folder: Path, scoring: str = "vanilla", languages: tuple[str, ...]
         files={language: f"MMMB_{FILES[language]}.tsv" for language in languages},
         instruction={},
         scoring=scoring,
-        max_new_tokens=1,
+        generation=BenchmarkGeneration(max_new_tokens=1),
         controls=("none", "shuffled"),
     )
     sign(folder, made)

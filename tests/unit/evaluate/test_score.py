@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.stages import ScoreSettings
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
@@ -21,7 +21,7 @@ BENCHMARK = Benchmark(
     files={"en": "MMMB_en.tsv", "zh": "MMMB_cn.tsv"},
     instruction={"en": "?", "zh": "?"},
     scoring="vanilla",
-    max_new_tokens=4,
+    generation=BenchmarkGeneration(max_new_tokens=4),
     controls=("none", "text"),
 )
 SETTINGS = ScoreSettings(

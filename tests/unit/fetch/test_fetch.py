@@ -15,7 +15,8 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
-from parrot.config.catalog import BackboneFolder, Benchmark, ConversationSet
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
+from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.fetch import fetch as fetching
@@ -147,7 +148,7 @@ def benchmark(folder: Path, **fields) -> Benchmark:
         files={"en": "Quiz_en.tsv", "zh": "Quiz_cn.tsv"},
         instruction={"en": "Answer.", "zh": "Answer."},
         scoring="vanilla",
-        max_new_tokens=4,
+        generation=BenchmarkGeneration(max_new_tokens=4),
         **fields,
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark
 from parrot.config.settings import JudgeSettings
 from parrot.config.stages import ScoreSettings
 from parrot.config.staleness import canonical
@@ -48,7 +48,7 @@ def settings(tmp_path: Path) -> ScoreSettings:
         "folder": str(tmp_path / "x"),
         "instruction": LETTER_INSTRUCTION,
         "scoring": "vanilla",
-        "max_new_tokens": 1,
+        "generation": {"max_new_tokens": 1},
     }
     benchmarks = (
         Benchmark(name="MMMB", files={"en": "mmmb_en.tsv", "zh": "mmmb_cn.tsv"}, **fields),
@@ -113,7 +113,7 @@ def test_the_command_prints_what_it_wrote(
 
 
 def test_a_judged_benchmark_has_no_right_answer_and_keeps_what_its_judge_reads(tmp_path: Path) -> None:
-    fields = {"folder": str(tmp_path / "x"), "files": {"en": "LLaVABench.tsv"}, "max_new_tokens": 5}
+    fields = {"folder": str(tmp_path / "x"), "files": {"en": "LLaVABench.tsv"}, "generation": {"max_new_tokens": 5}}
     benchmark = Benchmark(name="LLaVABench", kind="judged", scoring="relative", **fields)
     columns = ["index", "question", "caption", "gpt4_ans", "category"]
     row = ["1", "What?", "A cat.", "Cat", "conv", "0f", " A. It is a cat.\n", "00", "eos", "[]"]

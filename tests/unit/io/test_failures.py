@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from parrot.errors import UserError, naming, told
+from parrot.errors import UserError, naming, one_line
 from parrot.io import files
 from parrot.io.digests import append_line
 from parrot.io.files import atomic_path, atomic_write, check_folder, new_folder, replace
@@ -31,7 +31,7 @@ def said(action: Callable[[], object]) -> str | None:
     try:
         action()
     except Exception as error:
-        return told(error)
+        return one_line(error)
     pytest.fail("nothing was raised")
 
 
@@ -89,7 +89,7 @@ def test_the_systems_error_in_a_loading_process_is_told_as_in_the_training(tmp_p
 
 
 def test_an_error_of_ours_keeps_its_traceback():
-    assert told(KeyError("language")) is None
+    assert one_line(KeyError("language")) is None
     with pytest.raises(KeyError), naming("model"):
         raise KeyError("language")
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from parrot.errors import UserError, told
+from parrot.errors import UserError, one_line
 from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictor import Item
@@ -75,7 +75,7 @@ def test_a_lock_that_the_disk_has_no_room_for_is_named_and_goes(folder: Path):
             pytest.fail("the folder is held")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert told(full.value) == f"{folder}.lock: File too large"
+    assert one_line(full.value) == f"{folder}.lock: File too large"
     assert not folder.with_name(f"{folder.name}.lock").exists()
 
 

@@ -44,7 +44,7 @@ def spoil(path: Path, damage: Callable[[bytes], bytes]) -> None:
     path.write_bytes(damage(path.read_bytes()))
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def one_line(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
@@ -59,7 +59,7 @@ def test_a_damaged_record_is_none(damage, tmp_path, capsys):
     assert json.loads(path.read_text())["value"] == VALUES
     spoil(path, damage)
     assert read_record(path, "it is rebuilt") is None
-    assert told(capsys) == [f"parrot: warning: {path}: damaged; it is rebuilt"]
+    assert one_line(capsys) == [f"parrot: warning: {path}: damaged; it is rebuilt"]
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -72,11 +72,11 @@ def test_a_flipped_line_is_left_out_once_and_the_others_stay(place, tmp_path, ca
     path.write_bytes(b"".join(lines))
     left = VALUES[:place] + VALUES[place + 1 :]
     assert read_lines(path, mine=False) == left
-    (line,) = told(capsys)
+    (line,) = one_line(capsys)
     assert line.startswith(f"parrot: warning: {path}: damaged; 1 of 3 lines are left out")
     append_line(path, "more")
     assert read_lines(path, mine=False) == [*left, "more"]
-    assert not told(capsys)
+    assert not one_line(capsys)
 
 
 @pytest.mark.parametrize("left", [0, 1, 40])
@@ -92,7 +92,7 @@ def test_a_last_line_that_was_cut_is_left_out_without_a_word_and_mine_goes_on_be
     assert read_lines(path, mine=True) == VALUES[:1]
     append_line(path, VALUES[2])
     assert read_lines(path, mine=False) == [VALUES[0], VALUES[2]]
-    assert not told(capsys)
+    assert not one_line(capsys)
 
 
 # --- tokenised sets --------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_a_damaged_tokenised_set_is_named_and_tokenised_anew(part, damage, proce
     assert load((entry,), processor, cache, 512)[:] == rows
     assert path.read_bytes() == whole
     (table,) = cache.glob("*.arrow")
-    assert told(capsys) == [f"parrot: warning: {table}: damaged; it is rebuilt"]
+    assert one_line(capsys) == [f"parrot: warning: {table}: damaged; it is rebuilt"]
 
 
 def test_a_tokenised_set_that_ends_behind_a_batch_is_not_whole(processor, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_a_cut_block_of_features_is_removed_and_computed_anew(damage, block, cap
     path, _ = block
     spoil(path, DAMAGE[damage])
     assert stored(path.parent) == {}
-    assert told(capsys) == [f"parrot: warning: {path}: damaged; its features are computed again"]
+    assert one_line(capsys) == [f"parrot: warning: {path}: damaged; its features are computed again"]
     assert not path.exists()
 
 
@@ -176,7 +176,7 @@ def test_damaged_digests_of_images_are_taken_again(damage, tmp_path, capsys):
     remember(digests_of([str(tmp_path / "a")], known), known)
     spoil(known, damage)
     assert digests_of([str(tmp_path / "a")], known) == digests_of([str(tmp_path / "a")], tmp_path / "none")
-    assert told(capsys) == [f"parrot: warning: {known}: damaged; all images are read again"]
+    assert one_line(capsys) == [f"parrot: warning: {known}: damaged; all images are read again"]
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(part, damage, tmp_pat
     assert latest_valid(tmp_path) == last
     spoil(last / part, damage)
     assert latest_valid(tmp_path) == before
-    assert told(capsys) == [f"parrot: warning: {last / part}: damaged; training resumes from checkpoint-5"]
+    assert one_line(capsys) == [f"parrot: warning: {last / part}: damaged; training resumes from checkpoint-5"]
     assert list(tmp_path.iterdir()) == [before], "retention would count a damaged one"
 
 
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_lost_a_part_is_damaged_and_after_the_last_one_trainin
     only = save(tmp_path, 5)
     (only / part).unlink()
     assert latest_valid(tmp_path) is None
-    assert told(capsys) == [f"parrot: warning: {only / part}: damaged; training starts over"]
+    assert one_line(capsys) == [f"parrot: warning: {only / part}: damaged; training starts over"]
 
 
 def test_what_is_in_a_checkpoint_s_place_is_removed(tmp_path, capsys):
@@ -218,4 +218,4 @@ def test_what_is_in_a_checkpoint_s_place_is_removed(tmp_path, capsys):
     (tmp_path / "checkpoint-15").symlink_to(tmp_path / "nowhere")
     assert latest_valid(tmp_path) == before
     assert list(tmp_path.iterdir()) == [before]
-    assert not told(capsys)
+    assert not one_line(capsys)

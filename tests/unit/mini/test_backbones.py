@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPVisionModel, Qwen2ForCausalLM
 
-from parrot.config.catalog import Benchmark, Dataset, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import Dataset, load_catalogue
 from parrot.constants import PAPER_LANGUAGES
 from parrot.io.digests import file_sha256
 from parrot.mini.backbones.contrastive import contrastive_loss, pixel_values

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from parrot.config.catalog import Benchmark, list_file
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration, list_file
 from parrot.config.settings import Conventions
 from parrot.config.stages import ScoreSettings
 from parrot.constants import PAPER_LANGUAGES
@@ -380,7 +380,12 @@ def test_questions_without_options_show_their_answer_and_rated_ones_are_not_righ
         told = table.drop(columns="image").assign(image_sha256=image_id(image), prediction=said)
         write_tsv(told.assign(prompt_sha256="0", router_weights="[]"), tmp_path / f"predictions/{stem}.tsv")
     yes_no = Benchmark(
-        name="YesNo", folder=str(tmp_path), files={"en": "yes.tsv"}, kind="yes_no", scoring="vanilla", max_new_tokens=8
+        name="YesNo",
+        folder=str(tmp_path),
+        files={"en": "yes.tsv"},
+        kind="yes_no",
+        scoring="vanilla",
+        generation=BenchmarkGeneration(max_new_tokens=8),
     )
     free = yes_no.model_copy(
         update={"name": "Free", "files": {"en": "free.tsv"}, "kind": "judged", "scoring": "relative"}

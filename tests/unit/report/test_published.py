@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import COLUMNS, read_scores
 from parrot.report.comparisons import Items
@@ -50,7 +50,7 @@ def shown(
         files=files,
         md5=dict.fromkeys(files, md5) if md5 else {},
         scoring="vanilla",
-        max_new_tokens=1,
+        generation=BenchmarkGeneration(max_new_tokens=1),
         instruction=dict.fromkeys(files, "?"),
     )
     line = SHARED | {"benchmark": "MMMB", "kind": "all", "scoring": "vanilla"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.catalog import Benchmark
+from parrot.config.benchmarks import Benchmark
 from parrot.config.runs import Suite
 from parrot.config.settings import load_config
 from parrot.errors import UserError
@@ -17,7 +17,7 @@ from parrot.report.settings import ReportedRun, ReportItem, ReportStage, report_
 from parrot.report.tables import grid
 from tests.helpers.tiny_results import COMMON
 
-FIELDS = {"folder": "none", "max_new_tokens": 1}
+FIELDS = {"folder": "none", "generation": {"max_new_tokens": 1}}
 MME = Benchmark(name="MME", files={"en": "m"}, kind="yes_no", scoring="mme", sums={"perception": ("OCR",)}, **FIELDS)
 FREE = Benchmark(name="Free", files={"zh": "f"}, kind="judged", scoring="relative", **FIELDS)
 SHARED = {"run": "parrot", "seed": "0", "image_source": "all", "split": "all", "control": "none", "questions": "4"}

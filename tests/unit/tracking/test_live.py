@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-def told(*acts: Callable[[], str | None]) -> Callable[[float], str | None]:
+def one_line(*acts: Callable[[], str | None]) -> Callable[[float], str | None]:
     """In place of the process's input: one act before each sending; the last one's answer ends it."""
     waiting = iter(acts)
     return lambda seconds: next(waiting)()
@@ -128,7 +128,7 @@ def test_a_server_that_goes_away_and_comes_back_has_the_whole_curve(
     live = Live(training_id("tiny/away/seed0/tune"), record.folder, server.uri)
     follow(
         live,
-        told(
+        one_line(
             nothing,
             server.kill,
             lambda: record.grow(range(4, 7)),
@@ -258,7 +258,7 @@ def test_a_server_that_is_never_there_costs_one_line(tmp_path: Path, capsys: pyt
     record.grow(range(1, 4))
     # Port 9 (discard) is served nowhere.
     live = Live(training_id("tiny/never/seed0/tune"), record.folder, "http://127.0.0.1:9")
-    follow(live, told(nothing, nothing, nothing, lambda: record.finish(tmp_path / "output")), FAST)
+    follow(live, one_line(nothing, nothing, nothing, lambda: record.finish(tmp_path / "output")), FAST)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("parrot: warning: MLflow at http://127.0.0.1:9 accepts nothing: ")
 

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 from parrot.config.hardware import TrainingHardware
 from parrot.config.staleness import code_of
-from parrot.errors import UserError, told
+from parrot.errors import UserError, one_line
 from parrot.train import stages, trainer
 from parrot.train.callbacks import non_finite_samples, step_fault
 from parrot.train.checkpoints import check_parallelism, mark_complete
@@ -279,7 +279,7 @@ def test_a_full_disk_names_the_checkpoint_and_the_next_start_goes_on_from_the_on
         with pytest.raises(OSError, match="No space left on device") as raised:
             align(settings, tmp_path / "run", tmp_path / "work", BY_4)
     (checkpoint,) = tmp_path.glob("work/align/*/checkpoint-4")
-    assert told(raised.value) == f"{checkpoint}: No space left on device"
+    assert one_line(raised.value) == f"{checkpoint}: No space left on device"
     align(settings, tmp_path / "run", tmp_path / "work", BY_4)
     assert json.loads((tmp_path / "run/provenance.json").read_text())["resumed_from_step"] == 2
     assert metrics(tmp_path / "run") == metrics(aligned)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.mini.compose.material import Material, load_material
 from parrot.mini.compose.write import compose
 from tests.unit.mini.compose.marked_images import SHIPPED, make_resources

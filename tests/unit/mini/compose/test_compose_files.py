@@ -16,7 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from parrot.config.catalog import Benchmark, load_catalogue
+from parrot.config.benchmarks import Benchmark
+from parrot.config.catalog import load_catalogue
 from parrot.errors import UserError
 from parrot.evaluate.matching import infer
 from parrot.mini.compose.material import Material
