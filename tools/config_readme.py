@@ -20,6 +20,7 @@ same schemas, and so does every command before it does anything.
 | [`paper.yaml`](paper.yaml) | the paper's scale, laid over it: `--configfile config/paper.yaml` |
 | [`runs.yaml`](runs.yaml) | runs by name, each as what it changes of the scale's config; families of runs |
 | [`datasets.yaml`](datasets.yaml) | conversation sets and backbones by name |
+| [`images.yaml`](images.yaml) | archives of the sets' images by name |
 | [`benchmarks.yaml`](benchmarks.yaml) | benchmarks by name |
 | [`tables.yaml`](tables.yaml) | tables and figures of the report by name |
 | [`plan.yaml`](plan.yaml) | what `parrot plan` knows of GPUs, and what was measured |
@@ -32,6 +33,7 @@ A key with a default may be left out; the others are **required**. In an overlay
 SECTIONS = {
     "config.schema.json": ("config.yaml, paper.yaml and runs", "Every key of a scale's config."),
     "datasets.schema.json": ("datasets.yaml", "An entry's `kind` says which of these keys it has."),
+    "images.schema.json": ("images.yaml", "Every key of an entry."),
     "benchmarks.schema.json": ("benchmarks.yaml", "Every key of an entry."),
     "tables.schema.json": ("tables.yaml", "Every key of an entry; its `kind` says which of them it reads."),
     "plan.schema.json": ("plan.yaml", "Every key of the file."),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError, in_one_line
 from parrot.io.files import atomic_path
 from parrot.tracking.store import EXPERIMENT

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from parrot.cluster.plan.facts import Facts
 from parrot.config.benchmarks import Benchmark
-from parrot.config.catalog import Dataset
+from parrot.config.catalog import Dataset, ImageArchive
 from parrot.config.settings import Config
 from parrot.errors import in_one_line
 from parrot.io.files import atomic_write
@@ -36,6 +36,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "config.schema.json": TypeAdapter(Config).json_schema(),
         "overlay.schema.json": overlay | {"$defs": definitions},
         "datasets.schema.json": TypeAdapter(dict[str, Dataset]).json_schema(),
+        "images.schema.json": TypeAdapter(dict[str, ImageArchive]).json_schema(),
         "benchmarks.schema.json": TypeAdapter(dict[str, Benchmark]).json_schema(),
         "plan.schema.json": TypeAdapter(Facts).json_schema(),
         "tables.schema.json": TypeAdapter(dict[str, ReportItem]).json_schema(),

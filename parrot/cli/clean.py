@@ -8,7 +8,7 @@ import typer
 
 from parrot.cli.leftovers import Leftover, leftovers, size_of
 from parrot.config import limits
-from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.io.files import remove
 from parrot.io.lock import remove_lock, unless_held
 

@@ -13,7 +13,7 @@ import typer
 from parrot.cli.options import ConfigFiles
 from parrot.cluster.jobs import list_jobs
 from parrot.cluster.plan.facts import planned_hardware, read_facts
-from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 
 commands = typer.Typer()
 

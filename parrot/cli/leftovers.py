@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from parrot.config.benchmarks import Benchmark
-from parrot.config.catalog import BackboneFolder, ConversationSet, HubFile, HubFolder
-from parrot.config.runs import RESERVED, Run, Suite
+from parrot.config.catalog import BackboneFolder, ConversationSet
+from parrot.config.runs import Run
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.staleness import key
+from parrot.config.suite import RESERVED, Suite
 from parrot.errors import UserError
 from parrot.io.lock import lock_of, unless_held
 
@@ -154,12 +155,11 @@ def _stamps(scale: Scale) -> Iterator[Leftover]:
 
 def _partial(scale: Scale, gone: set[Path]) -> Iterator[Leftover]:
     """Yield interrupted writes and free locks, except inside the folders `gone`."""
-    from parrot.fetch.fetch import staging_name
+    from parrot.fetch.sources import staging_of
     from parrot.mini import COMPOSED
 
     named = [e for run in scale.runs for e in (*run.fetch.datasets.values(), *run.fetch.benchmarks.values())]
-    sources = [entry.source for entry in named]
-    staged = {staging_name(source.repository) for source in sources if isinstance(source, HubFile | HubFolder)}
+    staged = {staging_of(entry).name for entry in named if isinstance(entry, BackboneFolder)}
     every = (*named, *scale.suite.datasets.values(), *scale.suite.benchmarks.values())
     places = {COMPOSED.parent, *(_place(entry) for entry in every if entry.source not in ("local", "shipped"))}
     for path in chain(_walk(scale.work, gone), _walk(scale.results, gone), *map(_entries, sorted(places))):

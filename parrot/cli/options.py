@@ -11,7 +11,8 @@ import typer
 from parrot.config import limits
 from parrot.config.base import validate
 from parrot.config.hardware import TrainingHardware
-from parrot.config.runs import DEFAULT_CONFIG, Run, Suite
+from parrot.config.runs import Run
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.errors import UserError
 from parrot.io.files import read_json
 

@@ -10,7 +10,7 @@ import typer
 
 from parrot.cli.options import ConfigFiles
 from parrot.cluster.workflow_start import check_inputs
-from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.errors import UserError
 from parrot.report.settings import comparison_stage, report_stage
 

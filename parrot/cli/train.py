@@ -55,8 +55,9 @@ def fetch(
             report = report or Path(f"results/{suite.config.scale}/data.json")
     datasets = {name: entry for each in wanted for name, entry in each.datasets.items()}
     benchmarks = {name: entry for each in wanted for name, entry in each.benchmarks.items()}
+    archives = {name: entry for each in wanted for name, entry in each.archives.items()}
     tokenisations = tuple(dict.fromkeys(how for each in wanted for how in each.tokenisations))
-    stage(datasets, benchmarks, check=check, report=report, tokenisations=tokenisations)
+    stage(datasets, benchmarks, check, report, tokenisations, archives)
     if pin is not None:
         from parrot.fetch.pin import confirm
 

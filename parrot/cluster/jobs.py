@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parrot.config.runs import DEFAULT_CONFIG
 from parrot.config.settings import load_config
+from parrot.config.suite import DEFAULT_CONFIG
 from parrot.errors import UserError, in_one_line
 
 TRAININGS = ("align", "tune")

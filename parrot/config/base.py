@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import pydantic
 from pydantic import (
@@ -24,7 +24,6 @@ from pydantic import (
 
 from parrot.errors import UserError
 
-LARGEST = 2**32 - 1  # what a seed may be, and far more than anything that is counted
 # pydantic's names of errors; others are told in its own words.
 EXPECTED = {
     "model_type": "a mapping",
@@ -50,13 +49,14 @@ class StrictModel(BaseModel):
     """A frozen model that refuses unknown keys, and values of another kind, not finite, out of range or blank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    LARGEST: ClassVar = 2**32 - 1  # what a seed may be, and far more than anything that is counted
 
     @field_validator("*")
     @classmethod
     def _can_be_meant(cls, value: Any) -> Any:
         for part in _parts(value):
-            if isinstance(part, int) and abs(part) > LARGEST:
-                raise ValueError(f"expected at most {LARGEST}, found {part}")
+            if isinstance(part, int) and abs(part) > cls.LARGEST:
+                raise ValueError(f"expected at most {cls.LARGEST}, found {part}")
             if isinstance(part, str) and part and (part.isspace() or re.search(r"[\x00-\x08\x0b-\x1f\x7f]", part)):
                 raise ValueError(f"expected a text that is not blank, without control characters, found {part!r}")
         return value

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
@@ -18,7 +18,7 @@ from typing_extensions import TypeAliasType
 from parrot.config.base import Distinct, PathInside, Placed, Several, StrictModel, Text, validate
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import LANGUAGES, nearest_language
-from parrot.errors import UserError
+from parrot.errors import UserError, nearest
 from parrot.io.web import check_address
 
 
@@ -36,6 +36,7 @@ Repository = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=200)
 ]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
+RepositoryType = Literal["dataset", "model"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Size = Annotated[int, Field(gt=0, le=1 << 24)]
@@ -89,6 +90,7 @@ class HubFile(StrictModel):
     repository: Repository
     file: PathInside
     revision: Revision = "main"
+    type: RepositoryType = "dataset"
 
 
 class HubFolder(StrictModel):
@@ -99,10 +101,51 @@ class HubFolder(StrictModel):
     revision: Revision = "main"
 
 
+class WebFile(StrictModel):
+    """One file of a web server."""
+
+    url: Address
+
+
 class WebFolder(StrictModel):
     """A folder of a web server; file names are kept."""
 
     url: Address = Field(description="without the last slash")
+
+
+class ArchiveFile(StrictModel):
+    """A file of an archive, as published."""
+
+    LARGEST: ClassVar = 2**53  # bytes
+    bytes: int | None = Field(None, gt=0, description="checked where given")
+    sha256: Sha256 | None = None
+    md5: Md5 | None = None
+
+
+class ImageArchive(ArchiveFile):
+    """An archive of images, which stays as it was published; sets read its members."""
+
+    file: PathInside = Field(description="where it lies; volumes of a split ZIP lie beside it: .z01, .z02 and so on")
+    fields: Distinct[Text] = Field(min_length=1, description="how samples' `image` fields of its members begin")
+    folder: str = Field("", description="where fields go on within the archive; one around all members may be missing")
+    volumes: dict[Annotated[str, Field(pattern="^z[0-9]{2}$")], ArchiveFile] = Field(
+        default_factory=dict, description="of a split ZIP, all but the last, which is the entry's file"
+    )
+    members: int | None = Field(None, gt=0, description="files in it; checked where given")
+    unverified: Distinct[Literal["bytes", "sha256", "md5", "members", "fields", "folder", "licence"]] = Field(
+        (), description="fields that no source confirms; they are never enforced"
+    )
+    licence: str
+    sources: Several[HubFile | WebFile] = Field((), description="the same bytes, from the first that has them")
+
+    @property
+    def place(self) -> str:
+        """Path that the rest of an `image` field is relative to."""
+        return str(Path(self.file, self.folder))
+
+    def enforced(self, field: str) -> Any:
+        """Return a field's value, None where no source confirms it."""
+        return None if field in self.unverified else getattr(self, field)
 
 
 Fault = Literal[
@@ -129,8 +172,11 @@ class ConversationSet(Placed):
 
     kind: Literal["conversations"]
     file: Text = Field(description="JSON list of {id, image, conversations}")
-    images: Text | Annotated[dict[Text, Text], Field(min_length=1)] = Field(
-        description="folder or archive (.zip, .tar) of the samples' `image` fields; or several, by how fields begin"
+    images: Text | Annotated[dict[str, Text], Field(min_length=1)] | Annotated[Distinct[Text], Field(min_length=1)] = (
+        Field(
+            description="folder or archive (.zip, .tar) of the samples' `image` fields, or name of images.yaml; or "
+            "several, by how fields begin; or a list of names, whose entries say how fields begin"
+        )
     )
     language: Language = "en"
     samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
@@ -139,6 +185,7 @@ class ConversationSet(Placed):
     source: Literal["composed", "local"] | HubFile = Field(
         description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
     )
+    ids: Literal["unique", "repeat"] = Field("unique", description="repeat: samples share ids, as LLaVA's mix does")
     accepted_losses: Distinct[Text] = Field((), description="sample ids whose image is known to be lost")
     accept: dict[Fault, Accepted] = Field(
         default_factory=dict,
@@ -149,6 +196,7 @@ class ConversationSet(Placed):
     @property
     def image_places(self) -> dict[str, str]:
         """Folders and archives, by what a sample's `image` begins with."""
+        assert not isinstance(self.images, tuple), "`in_archives` has resolved names"
         return {"": self.images} if isinstance(self.images, str) else self.images
 
     def place_of(self, image: str) -> tuple[str, str]:
@@ -198,6 +246,25 @@ def named_model(name: str, revision: str | None, catalogue: Mapping[str, Dataset
         f"{where}: no folder {name}, no hub repository (owner/name), and no backbone of config/datasets.yaml, "
         f"which has {known}"
     )
+
+
+def in_archives(entry: ConversationSet, archives: Mapping[str, ImageArchive], where: str) -> ConversationSet:
+    """Return a set whose `images` are paths, where it names `archives`.
+
+    Raises:
+        UserError: a name is unknown, or fields of two archives begin alike. The line begins with `where`.
+    """
+    if not isinstance(entry.images, tuple):
+        named = entry.image_places
+    elif unknown := [name for name in entry.images if name not in archives]:
+        raise UserError(f"{where}: images: {unknown[0]} is not in images.yaml; {nearest(unknown[0], archives)}")
+    else:
+        together = [(begins, name) for name in entry.images for begins in archives[name].fields]
+        named = dict(together)
+        if len(named) < len(together):
+            raise UserError(f"{where}: images: fields of two archives begin alike")
+    places = {begins: archives[name].place if name in archives else name for begins, name in named.items()}
+    return entry if places == named else entry.model_copy(update={"images": places})
 
 
 def load_catalogue(path: str | Path, kind: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from parrot.config.base import Several, StrictModel
 from parrot.config.benchmarks import Benchmark, Control
-from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, Language
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, ImageArchive, Language
 from parrot.config.settings import (
     Conventions,
     ExpertSettings,
@@ -35,10 +35,14 @@ class Tokenisation(StrictModel):
 
 
 class FetchSettings(StrictModel):
-    """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not."""
+    """Every data set, backbone and benchmark that a run names, by catalogue name; all languages, trained on or not.
+
+    `archives` are those of the data sets' images that config/images.yaml knows.
+    """
 
     datasets: dict[str, Dataset]
     benchmarks: dict[str, Benchmark]
+    archives: dict[str, ImageArchive] = {}
     tokenisations: Several[Tokenisation] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""Generation in batches by Parrot, its options' likelihoods, and how text and progress are shown meanwhile.
+"""Generation in batches by Parrot, its options' likelihoods, and how text is shown meanwhile.
 
 Greedy decoding is a loop of our own: besides being leaner than transformers' `generate()` (a batch shrinks as its
 predictions end), it keeps the router's weights and shows every token.
@@ -6,17 +6,12 @@ predictions end), it keeps the router's weights and shows every token.
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import DynamicCache
 
 from parrot.evaluate.predictor import Generation, OptionLikelihood, token_log_likelihoods
@@ -24,7 +19,6 @@ from parrot.model import ParrotForConditionalGeneration
 from parrot.model.processing_parrot import pad
 
 UNFINISHED = "\ufffd"  # what decoding puts for bytes that make no character, such as the first half of one
-SECONDS_PER_LINE = 30.0
 
 
 @torch.inference_mode()
@@ -180,60 +174,3 @@ class TextStream:
         if text != self.shown:
             self.show(text[len(self.shown) :])
             self.shown = text
-
-
-class Progress:
-    """Counts what is done: tqdm's bar on a terminal, else a plain line every half minute, both on stderr.
-
-    The lines are ours, since tqdm writes one only as something is done: they come by the clock, so also while images
-    are encoded. Use it as a context manager.
-    """
-
-    def __init__(self, total: int, unit: str = "question", seconds_per_line: float = SECONDS_PER_LINE):
-        self.total = total
-        self.unit = unit
-        self.done = self.skipped = 0
-        self.seconds_per_line = seconds_per_line
-        self.start = time.monotonic()
-        self.bar = tqdm(total=total, unit=unit, file=sys.stderr) if sys.stderr.isatty() else None
-        self._over = threading.Event()
-        self._clock = threading.Thread(target=self._lines, daemon=True)
-
-    def __enter__(self) -> Progress:
-        if self.bar is None:
-            self._clock.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            return
-        self._over.set()
-        self._clock.join()
-        if kind is None:
-            self._line()
-
-    def skip(self, count: int) -> None:
-        """Count what was done before, which says nothing about the pace."""
-        self.done = self.skipped = count
-        if self.bar is not None:
-            self.bar.initial = self.bar.n = count
-            self.bar.refresh()
-
-    def add(self, count: int) -> None:
-        """Count more items as done."""
-        self.done += count
-        if self.bar is not None:
-            self.bar.update(count)
-
-    def _lines(self) -> None:
-        while not self._over.wait(self.seconds_per_line):
-            self._line()
-
-    def _line(self) -> None:
-        seconds = time.monotonic() - self.start
-        rate = (self.done - self.skipped) / seconds if seconds else 0.0
-        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "time left unknown"
-        print(f"{self.done}/{self.total} {self.unit}s, {rate:.1f} {self.unit}s/s, {left}", file=sys.stderr, flush=True)

@@ -24,7 +24,6 @@ from parrot.config.stages import PredictSettings
 from parrot.config.staleness import code_of, key
 from parrot.data.tsv import decode_image, write_list, write_tsv
 from parrot.errors import UserError, one_line
-from parrot.evaluate.generate import Progress
 from parrot.evaluate.items import PredictionTable, read_tables, shards
 from parrot.evaluate.model_source import ModelSource
 from parrot.evaluate.predictions import Predicted, benchmark_sha256, predicted, remove_manifest, write_manifest
@@ -33,6 +32,7 @@ from parrot.evaluate.translate import translate
 from parrot.io.digests import append_line, read_lines
 from parrot.io.files import atomic_write, check_folder, make_folder, read_json, real_path
 from parrot.io.lock import exclusive_lock
+from parrot.io.progress import Progress
 
 ROUTER_DECIMALS = 6
 ITEMS = "items.json"

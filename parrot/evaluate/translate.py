@@ -24,9 +24,10 @@ from parrot.constants import LANGUAGES
 from parrot.data.benchmarks import read_language
 from parrot.data.tsv import LETTERS, Rejection, reject
 from parrot.errors import UserError
-from parrot.evaluate.generate import Progress, use_accelerator
+from parrot.evaluate.generate import use_accelerator
 from parrot.io.digests import append_line, file_sha256, read_lines
 from parrot.io.files import make_folder
+from parrot.io.progress import Progress
 from parrot.model.folder import check_folder
 from parrot.model.tokenizer import read_tokenizer
 from parrot.model.weights import pretrained

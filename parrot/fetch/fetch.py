@@ -5,26 +5,24 @@ from __future__ import annotations
 import filecmp
 import shutil
 import sys
-import time
-import urllib.error
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from parrot.config.benchmarks import Benchmark
-from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, HubFile, HubFolder, Language, WebFolder
+from parrot.config.catalog import Dataset, ImageArchive, Language
 from parrot.config.stages import Tokenisation
 from parrot.data.rgb import TRAITS
-from parrot.errors import UserError, is_of_disk
+from parrot.errors import UserError
+from parrot.fetch.download import Download, download_all
+from parrot.fetch.hub import OFFLINE, is_offline
 from parrot.fetch.integrity import inspect
-from parrot.io.files import atomic_path, make_folder, replace, replace_folder, write_json
+from parrot.fetch.sources import by_hand, downloads_of, finish, is_missing, needed, of_archive, take_placed
+from parrot.io.files import replace_folder, write_json
 from parrot.io.lock import exclusive_lock
-from parrot.io.web import open_address, shown, without_secrets
 from parrot.mini import COMPOSED, RESOURCES
 
-WAITS = (1, 5, 20)  # seconds between attempts at a file
-SILENCE = 60  # seconds without a byte after which a web server is given up
-# What transformers reads of a model repository; other formats of the same weights stay where they are.
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+LOCK = Path("data/fetch")
 
 
 def fetch(
@@ -33,6 +31,7 @@ def fetch(
     check: bool,
     report: Path | None,
     tokenisations: Sequence[Tokenisation] = (),
+    archives: Mapping[str, ImageArchive] = MappingProxyType({}),
 ) -> None:
     """Make or download `datasets` and `benchmarks` (not with `check`), check them and write a JSON `report`.
 
@@ -48,9 +47,12 @@ def fetch(
             composed = [entry for entry in benchmarks.values() if entry.source == "composed"]
             own = [Path(entry.folder, file) for entry in composed for file in entry.files.values()]
             compose_mini(_instruction(benchmarks), own)
-        for entry in (*datasets.values(), *benchmarks.values()):
-            download(entry)
-    findings = inspect(datasets, benchmarks, tokenisations)
+        lines = bring(datasets, benchmarks, archives)
+        for line in lines:
+            print(f"parrot: not there: {line}", file=sys.stderr)
+        if lines:
+            raise UserError(f"{len(lines)} files are missing, listed above; bring them and run this again")
+    findings = inspect(datasets, benchmarks, tokenisations, archives)
     if report is not None:
         found = {
             "checked": findings.checked,
@@ -96,102 +98,39 @@ def compose_mini(instruction: Mapping[Language, str], named: Iterable[Path] = ()
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def download(entry: Dataset | Benchmark) -> None:
-    """Download what `entry` names from the Hugging Face hub or the web, unless it is there or comes from elsewhere."""
-    source = entry.source
-    if isinstance(entry, ConversationSet) and isinstance(source, HubFile):
-        _place(source, "dataset", [source.file], {source.file: Path(entry.file)})
-    elif isinstance(entry, Benchmark) and isinstance(source, HubFolder):
-        files = entry.files | entry.published_as
-        names = {str(Path(source.folder, files[lang])): Path(entry.folder, file) for lang, file in entry.files.items()}
-        _place(source, "dataset", list(names), names)
-    elif isinstance(entry, Benchmark) and isinstance(source, WebFolder):
-        for language, file in entry.files.items():
-            _download(f"{source.url}/{entry.published_as.get(language, file)}", Path(entry.folder, file))
-    elif isinstance(entry, BackboneFolder) and isinstance(source, HubFolder):
-        patterns = [str(Path(source.folder, pattern)) for pattern in MODEL_FILES]
-        _place(source, "model", patterns, {source.folder or ".": Path(entry.path)})
+def bring(
+    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], archives: Mapping[str, ImageArchive]
+) -> list[str]:
+    """Download what is not there; return a line for each file that a person has to bring.
 
-
-def _download(url: str, target: Path) -> None:
-    """Download a file, again after each of `WAITS` where the server may answer later.
+    Of the archives those are downloaded that images of the sets' samples lie in, once their JSON files are there.
 
     Raises:
-        UserError: no attempt succeeds.
+        UserError: a disk is too small, or samples' images lie in no archive.
     """
-    if target.exists():
-        return
-    for wait in (*WAITS, None):
-        try:
-            return _download_once(url, target)
-        except (OSError, ValueError) as error:
-            if is_of_disk(error):
-                raise
-            if wait is None or not _may_pass(error):
-                why = without_secrets(" ".join(str(error).split()), url)
-                said = f"no byte came for {SILENCE} s" if isinstance(error, TimeoutError) else why
-                raise UserError(f"{shown(url)}: cannot be downloaded: {said}") from None
-            time.sleep(wait)
+    entries = (*datasets.values(), *benchmarks.values())
+    if not any(map(is_missing, entries)) and all(Path(archive.file).exists() for archive in archives.values()):
+        return []
+    with exclusive_lock(LOCK, "downloading", wait=True):
+        missing = [entry for entry in entries if is_missing(entry)]  # what was waited for may have brought some
+        lines, wanted = [], []
+        for entry in missing:
+            try:
+                wanted += downloads_of(entry)
+            except UserError as error:
+                lines.append(str(error))
+        lines += _brought(wanted)
+        for entry in missing:
+            finish(entry, wanted)
+        return lines + _brought([one for archive in needed(archives, datasets) for one in of_archive(archive)])
 
 
-def _download_once(url: str, target: Path) -> None:
-    with (
-        atomic_path(target) as partial,
-        open_address(url, SILENCE) as answer,
-        open(partial, "wb") as file,
-    ):
-        shutil.copyfileobj(answer, file)
-        if missing := getattr(answer, "length", None):  # of an HTTP answer, which may be cut short unnoticed
-            raise OSError(f"it ended {missing} bytes early")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether a download that failed so may succeed later: overloaded, silent or interrupted servers."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code == 429 or error.code >= 500
-    return isinstance(error, OSError)
-
-
-def staging_name(repository: str) -> str:
-    """Name the folder, beside the final one, from which an interrupted download of a hub repository goes on."""
-    return f".{repository.replace('/', '--')}.hub"
-
-
-def _place(source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path]) -> None:
-    """Download into a folder beside the first target and rename; an interrupted download goes on from there."""
-    if all(target.exists() for target in names.values()):
-        return
-    staging = next(iter(names.values())).parent / staging_name(source.repository)
-    with exclusive_lock(staging, "downloading", wait=True):
-        if not all(target.exists() for target in names.values()):  # what was waited for may have brought them
-            _download_from_hub(source, kind, patterns, names, staging)
-
-
-def _download_from_hub(
-    source: HubFile | HubFolder, kind: str, patterns: list[str], names: Mapping[str, Path], staging: Path
-) -> None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        snapshot_download(
-            source.repository,
-            repo_type=kind,
-            revision=source.revision,
-            allow_patterns=patterns,
-            local_dir=staging,
-        )
-    except Exception as error:  # the client lets through what its transport library raises
-        if is_of_disk(error):
-            raise
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{source.repository}: cannot be downloaded from the Hugging Face hub: {why}") from None
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
-    for name, target in names.items():
-        if not (staging / name).exists():
-            raise UserError(f"{source.repository}: revision {source.revision} has no {name}")
-        make_folder(target.parent)
-        replace(staging / name, target)
-    shutil.rmtree(staging, ignore_errors=True)
+def _brought(wanted: Sequence[Download]) -> list[str]:
+    refused = take_placed(wanted)
+    missing = [one for one in wanted if one.target not in refused and not one.target.exists()]
+    offline = {one.target: OFFLINE for one in missing} if is_offline() else {}
+    faults = refused | (offline or download_all(missing))
+    return [f"{one.target}: {faults[one.target]}; by hand: {by_hand(one)}" for one in wanted if one.target in faults]
 
 
 def _instruction(benchmarks: Mapping[str, Benchmark]) -> Mapping[Language, str]:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeVar
 
 import pandas as pd
 
 from parrot.config.benchmarks import Benchmark, check_distinct
-from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, Language
+from parrot.config.catalog import BackboneFolder, ConversationSet, Dataset, ImageArchive, Language
 from parrot.config.stages import Tokenisation
 from parrot.data.benchmarks import check_parallel, read_language, without_control
 from parrot.data.conversations import Tokenizes, blocks, samples
@@ -21,6 +22,7 @@ from parrot.data.images import Inspection, inspect_image
 from parrot.data.samples import Reading
 from parrot.data.tsv import Rejection, inspect_encoded
 from parrot.errors import UserError
+from parrot.io.archives import open_archive
 from parrot.io.digests import file_md5, file_sha256
 
 WEIGHTS = "model.safetensors"
@@ -50,13 +52,20 @@ class Findings:
 
 
 def inspect(
-    datasets: Mapping[str, Dataset], benchmarks: Mapping[str, Benchmark], tokenisations: Sequence[Tokenisation] = ()
+    datasets: Mapping[str, Dataset],
+    benchmarks: Mapping[str, Benchmark],
+    tokenisations: Sequence[Tokenisation] = (),
+    archives: Mapping[str, ImageArchive] = MappingProxyType({}),
 ) -> Findings:
     """Check everything that is named; nothing is changed and no problem is an exception.
 
     Conversation sets are read as each of `tokenisations` reads them for training, where their backbones allow it.
+    Archives that are there are compared with their number of members; a download was compared with its digest.
     """
     findings = Findings()
+    for name, archive in archives.items():
+        if Path(archive.file).exists():
+            _inspect_archive(name, archive, findings)
     for name, backbone in datasets.items():
         if isinstance(backbone, BackboneFolder):
             _inspect_backbone(name, backbone, findings)
@@ -90,6 +99,18 @@ def _inspect_conversations(
             sets = ", ".join(stage.sets)
             findings.problems.append(f"{stage.stage}: {sets}: expected samples with images, found none")
     findings.add_images(_map(inspect_image, [(path, f"{where}: image: {path}") for path, where in images.items()]))
+
+
+def _inspect_archive(name: str, archive: ImageArchive, findings: Findings) -> None:
+    try:
+        found = len(open_archive(archive.file))
+    except UserError as error:
+        findings.problems.append(str(error))
+        return
+    findings.checked[name] = {"members": found}
+    expected = archive.enforced("members")
+    if expected is not None and found != expected:
+        findings.problems.append(f"{archive.file}: members: expected {expected}, found {found}")
 
 
 def _inspect_backbone(name: str, entry: BackboneFolder, findings: Findings) -> None:
@@ -269,7 +290,7 @@ def _against_entry(entry: ConversationSet, reading: Reading) -> Iterator[str]:
     for identifier in sorted(set(entry.accepted_losses) - reading.ids.keys()):
         yield f"{entry.file}: accepted_losses: there is no sample {identifier}"
     repeated = [identifier for identifier, count in reading.ids.items() if count > 1]
-    if repeated:
+    if repeated and entry.ids == "unique":
         others = f" and so do {len(repeated) - 1} others" if len(repeated) > 1 else ""
         yield f"{entry.file}: id: {repeated[0]} occurs more than once{others}"
 

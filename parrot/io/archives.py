@@ -104,11 +104,39 @@ class Archive:
         return (name.as_py() for name in self._names)
 
     def find(self, name: str) -> Member | None:
-        """Return the member `name`, as given, or in Unicode's form NFC or NFKD; None where there is none."""
+        """Return the member `name`; None where there is none.
+
+        It is matched as given, then in Unicode's form NFC, then NFKD; and in each with the folder that is around all
+        members, or without its own first folder, if no member lies in that.
+        """
         for form in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFKD", name))):
-            place = bisect_left(self._names, form.encode(), key=lambda scalar: scalar.as_buffer().to_pybytes())
-            if place < len(self._names) and self._names[place].as_py() == form:
-                return Member(*(self._table[column][place].as_py() for column in SCHEMA.names))
+            for wrapped in self._wrapped(form):
+                if (found := self._exact(wrapped)) is not None:
+                    return found
+        return None
+
+    def _wrapped(self, name: str) -> Iterator[str]:
+        yield name
+        if not len(self._names):
+            return
+        around, *rest = self._names[0].as_py().split("/", 1)
+        if rest and self._names[-1].as_py().startswith(f"{around}/"):  # names are sorted
+            yield f"{around}/{name}"
+        first, slash, rest_of_name = name.partition("/")
+        if slash and not self._has_folder(first):
+            yield rest_of_name
+
+    def _has_folder(self, folder: str) -> bool:
+        place = self._place(f"{folder}/")
+        return place < len(self._names) and self._names[place].as_py().startswith(f"{folder}/")
+
+    def _place(self, name: str) -> int:
+        return bisect_left(self._names, name.encode(), key=lambda scalar: scalar.as_buffer().to_pybytes())
+
+    def _exact(self, name: str) -> Member | None:
+        place = self._place(name)
+        if place < len(self._names) and self._names[place].as_py() == name:
+            return Member(*(self._table[column][place].as_py() for column in SCHEMA.names))
         return None
 
     def read(self, name: str) -> bytes:

@@ -29,6 +29,15 @@ def file_md5(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def digest_by(kind: str, path: Path) -> str:
+    """Digest of a file by `kind`: sha256, md5 or git_sha1, the name of a Git blob of its bytes."""
+    if kind != "git_sha1":
+        return {"sha256": file_sha256, "md5": file_md5}[kind](path)
+    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: blob).hexdigest()
+
+
 def sealed(value: Any) -> str:
     """One line of JSON: `value`, a JSON value, and its digest."""
     text = json.dumps(value)

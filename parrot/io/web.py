@@ -93,7 +93,13 @@ def without_secrets(text: str, url: str) -> str:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        return super().redirect_request(req, fp, code, msg, headers, without_user(check_resolved(newurl)))
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, new.scheme) == ("https", "http"):
+            raise ValueError(f"expected a redirection to https, found {shown(newurl)}")
+        request = super().redirect_request(req, fp, code, msg, headers, without_user(check_resolved(newurl)))
+        if request is not None and old.netloc != new.netloc:
+            request.remove_header("Authorization")  # a token is meant for the first host alone
+        return request
 
 
 _OPENER = urllib.request.build_opener(_Redirects)

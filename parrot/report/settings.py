@@ -13,8 +13,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from parrot.config.base import Distinct, Pair, Several, StrictModel, Text
 from parrot.config.benchmarks import SCORINGS, Benchmark, Control
 from parrot.config.catalog import Language, load_catalogue
-from parrot.config.runs import Run, Suite
+from parrot.config.runs import Run
 from parrot.config.settings import Conventions, Tuning
+from parrot.config.suite import Suite
 from parrot.errors import UserError, nearest
 
 TableKind = Literal["contrast", "accuracy", "controls", "kinds", "differences", "information", "published"]

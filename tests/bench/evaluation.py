@@ -33,7 +33,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import CLIPVisionConfig, DynamicCache, Qwen2Config
 
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.data.tsv import decode_rgb
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.predictor import Generation, GenerationSettings, Item

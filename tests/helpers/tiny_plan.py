@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from parrot.cluster.jobs import Job
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
+from parrot.config.suite import Suite
 
 CONFIG = Path(__file__).parents[2] / "config/config.yaml"
 VISION = {
@@ -70,6 +70,7 @@ def tiny_suite(folder: Path, runs: str = "parrot: {}\nasked: {model: {hf: words}
     estimate = {"rows": 10, "images": 5, "text": 6, "answer": 2, "source": "made up"}
     for name, content in (
         ("datasets", datasets),
+        ("images", {}),
         ("benchmarks", {"quiz": {**quiz, "generation": {"max_new_tokens": 8}, "estimate": estimate}}),
         ("tables", {}),
     ):

@@ -8,7 +8,7 @@ import yaml
 from typer.main import get_command
 
 from parrot.cli.app import app
-from parrot.config.runs import RESERVED, Suite
+from parrot.config.suite import RESERVED, Suite
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 
 SECONDS = 120
 SLOWLY = "touch {output.report:q} started; sleep 60; : parrot fetch "

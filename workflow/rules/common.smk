@@ -10,14 +10,14 @@ from parrot.config import limits
 from parrot.errors import UserError
 from parrot.config.settings import load_config, overlay
 from parrot.config.staleness import canonical, code_digest, code_of, key
-from parrot.errors import told
+from parrot.errors import one_line
 from parrot.io.files import atomic_write
 from parrot.cluster.jobs import TRAININGS, count, jobs_of, to_do
 from parrot.cluster.plan.facts import read_facts
 from parrot.cluster.plan.schedule import took
 from parrot.cluster.plan.summary import summarise
 from parrot.report.settings import browse_stage, report_stage
-from parrot.config.runs import DEFAULT_CONFIG, Suite
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.tracking.store import sqlite_file, store_uri
 from parrot.tracking.identity import stage1_id, tracked_run
 from parrot.cluster.workflow_start import check_flags, check_inputs, check_targets, command_line, work_here
@@ -181,7 +181,7 @@ def settings_file(settings):
         try:
             atomic_write(path, content)
         except (UserError, OSError) as error:
-            stop(told(error))
+            stop(one_line(error))
     return str(path)
 
 

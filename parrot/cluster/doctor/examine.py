@@ -13,8 +13,8 @@ from parrot.cluster.doctor.mlflow import check_store
 from parrot.cluster.doctor.requests import Request, fit, requests
 from parrot.cluster.jobs import Listing, find_profile, list_jobs
 from parrot.cluster.plan.summary import summarise
-from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.config.strict_yaml import read_yaml
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.errors import UserError
 from parrot.tracking.store import store_uri
 

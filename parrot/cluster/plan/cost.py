@@ -18,8 +18,9 @@ from parrot.cluster.jobs import Job
 from parrot.cluster.plan.shapes import Shapes, Stage, Training, training
 from parrot.config.benchmarks import Benchmark, Control
 from parrot.config.catalog import ConversationSet
-from parrot.config.runs import Run, Suite
+from parrot.config.runs import Run
 from parrot.config.stages import PredictSettings
+from parrot.config.suite import Suite
 from parrot.constants import IGNORE_INDEX
 from parrot.data.benchmarks import read_language
 from parrot.data.samples import Reading

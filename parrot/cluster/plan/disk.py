@@ -70,7 +70,9 @@ def _data(costs: Costs, runs: Iterable[Run]) -> int:
     """
     named = {name for run in runs if run.pretrained_model is None for name in run.fetch.datasets}
     entries = {name: entry for name, entry in costs.suite.datasets.items() if name in named}
-    images = sum(
+    archives = {name: archive for run in runs for name, archive in run.fetch.archives.items()}
+    images: float = sum(archive.bytes or 0 for archive in archives.values() if not Path(archive.file).exists())
+    images += sum(
         entry.estimate.gigabytes * GIGABYTE
         for entry in entries.values()
         if isinstance(entry, ConversationSet)

@@ -9,7 +9,7 @@ from parrot.cluster.jobs import Job
 from parrot.cluster.plan.cost import Costs
 from parrot.cluster.plan.facts import Facts, Goal, Published
 from parrot.cluster.plan.plan import HOUR
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 
 
 class ImpliedUtilisation(NamedTuple):

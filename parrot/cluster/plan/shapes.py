@@ -11,9 +11,10 @@ from transformers import AutoModel, AutoModelForCausalLM, CLIPVisionConfig, Qwen
 from parrot.cluster.jobs import Job
 from parrot.config.catalog import BackboneFolder, TextShape, VisionShape
 from parrot.config.hardware import TrainingHardware
-from parrot.config.runs import Run, Suite
+from parrot.config.runs import Run
 from parrot.config.settings import Recipe, Tuning
 from parrot.config.staleness import key
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import configuration, trainable

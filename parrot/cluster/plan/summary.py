@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from parrot.cluster.jobs import Job, to_do
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError, in_one_line
 
 SECONDS = 180

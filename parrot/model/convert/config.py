@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedConfig, Qwen2Config
 from transformers.activations import ACT2FN
 
-from parrot.config.base import LARGEST, validate
+from parrot.config.base import StrictModel, validate
 from parrot.errors import UserError
 from parrot.model.configuration_parrot import ParrotConfig
 
@@ -84,7 +84,7 @@ def check_sizes(part: PreTrainedConfig, where: str) -> None:
     """
     for name in _SIZES:
         size = getattr(part, name, 1)
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= LARGEST:
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= StrictModel.LARGEST:
             raise UserError(f"{where}: {name}: expected a whole number above 0, found {size!r:.60}")
     for name, whole in (("num_attention_heads", "hidden_size"), ("num_key_value_heads", "num_attention_heads")):
         has, size = getattr(part, name, 1), getattr(part, whole)

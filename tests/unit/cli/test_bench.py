@@ -11,7 +11,7 @@ import yaml
 
 from parrot.cluster.plan.facts import Facts, read_facts
 from parrot.config.base import validate
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from tests.bench import prediction, training
 from tests.bench.calibration import entry
 from tests.bench.evaluation import counted, made_up, released_way

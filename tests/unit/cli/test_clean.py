@@ -12,7 +12,7 @@ import pytest
 from parrot.cli.clean import readable, tidy
 from parrot.cli.leftovers import HOUR
 from parrot.config.hardware import TrainingHardware
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.data.conversations import file_name
 from parrot.evaluate.predict import settings_key
 from parrot.model.processing_parrot import processor_of

@@ -9,9 +9,9 @@ import torch
 from parrot.cli import app as cli
 from parrot.cli.options import stage_settings
 from parrot.cluster.doctor.finding import failed, ok, warning
-from parrot.config.runs import Suite
 from parrot.config.stages import TuneSettings
 from parrot.config.staleness import canonical
+from parrot.config.suite import Suite
 
 
 def run(monkeypatch, *arguments: str) -> int | str | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from parrot.cli import app as cli
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config
+from parrot.config.suite import Suite
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate.prompts import instructions

@@ -12,7 +12,7 @@ import pytest
 
 from parrot.cluster.doctor import machine, mlflow
 from parrot.cluster.doctor.machine import check_data, check_room
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -19,7 +19,7 @@ from parrot.cluster.plan.plan import as_dict, line, make
 from parrot.cluster.plan.schedule import wall_clock
 from parrot.cluster.plan.text import text
 from parrot.config.base import validate
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from tests.helpers.tiny_plan import tiny_jobs, tiny_suite
 

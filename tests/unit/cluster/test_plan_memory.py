@@ -14,8 +14,8 @@ from parrot.cluster.plan.facts import planned_hardware, read_facts
 from parrot.cluster.plan.memory import GIB, fits, kept_activations, memory, smallest
 from parrot.cluster.plan.shapes import Parameters, Shapes
 from parrot.config.hardware import TrainingHardware
-from parrot.config.runs import DEFAULT_CONFIG, Suite
 from parrot.config.settings import Recipe
+from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.errors import UserError
 from parrot.model import ParrotConfig, ParrotForConditionalGeneration
 from parrot.model.build import trainable

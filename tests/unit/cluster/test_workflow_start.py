@@ -5,8 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from parrot.cluster.workflow_start import check_flags, check_inputs
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
+from parrot.config.suite import Suite
 from parrot.errors import UserError, nearest
 
 ONE, OTHER = "config/paper.yaml", "config/single_gpu.yaml"

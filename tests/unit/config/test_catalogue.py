@@ -9,8 +9,8 @@ import pytest
 
 from parrot.config.benchmarks import Benchmark
 from parrot.config.catalog import load_catalogue
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 
 NAMES = Path("tests/golden/eval/dataset_names.json")

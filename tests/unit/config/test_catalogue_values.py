@@ -7,7 +7,7 @@ import pytest
 
 from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.catalog import Dataset, load_catalogue
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from parrot.report.settings import ReportItem, report_stage
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from parrot.config.benchmarks import Benchmark, check_distinct, prediction_file
-from parrot.config.runs import Run, Suite
+from parrot.config.runs import Run
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 
 
@@ -34,7 +35,7 @@ def test_what_shares_a_name_is_refused_by_both_names(first, second, message: str
     suite = Suite.load()
     evaluate = suite.config.evaluate.model_copy(update={"benchmarks": ("one", "two"), "controls": ("none", "text")})
     config = suite.config.model_copy(update={"evaluate": evaluate})
-    run = Run("mine", config, suite.datasets, {"one": entry(*first), "two": entry(*second)})
+    run = Run("mine", config, suite.datasets, {"one": entry(*first), "two": entry(*second)}, {})
     with pytest.raises(UserError) as caught:
         run.check()
     assert str(caught.value).startswith("run mine: evaluate.benchmarks: ")

@@ -10,8 +10,8 @@ from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_interface_common.exceptions import WorkflowError
 
 from parrot.config.catalog import HubFolder
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 
 CONFIG = "config/config.yaml"
@@ -124,7 +124,7 @@ def test_epochs_and_max_steps_exclude_each_other():
     ],
 )
 def test_bad_run_catalogues(tmp_path: Path, runs: str, message: str):
-    for name in ("datasets", "benchmarks"):
+    for name in ("datasets", "benchmarks", "images"):
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text(runs)
     with pytest.raises(UserError, match=message):
@@ -138,7 +138,7 @@ def test_unknown_data_set_lists_the_known_ones():
 
 
 def suite_with(tmp_path: Path, runs: str) -> Suite:
-    for name in ("datasets", "benchmarks"):
+    for name in ("datasets", "benchmarks", "images"):
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text(runs)
     return Suite(load_config(CONFIG), catalogues=tmp_path)

@@ -12,8 +12,8 @@ import pytest
 
 from parrot.config import code
 from parrot.config.code import files
-from parrot.config.runs import Suite
 from parrot.config.staleness import NOWHERE, STAGES, canonical, code_digest, code_of, key, verdict
+from parrot.config.suite import Suite
 
 REPOSITORY = Path(__file__).parents[3]
 LISTS = "parrot/config/staleness.py"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.runs import Suite
 from parrot.config.strict_yaml import read_yaml
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 
 

@@ -11,9 +11,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.catalog import BackboneFolder
-from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.stages import PredictSettings
+from parrot.config.suite import Suite
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate import translate as translating

@@ -16,13 +16,14 @@ from parrot.config.stages import PredictSettings
 from parrot.data.tsv import image_id, read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate import predict as predicting
-from parrot.evaluate.generate import Progress, generate
+from parrot.evaluate.generate import generate
 from parrot.evaluate.items import read_tables
 from parrot.evaluate.model_source import trained
 from parrot.evaluate.parrot_predictor import ParrotPredictor
 from parrot.evaluate.predict import predict
 from parrot.evaluate.predictions import read_predictions
 from parrot.evaluate.predictor import Generation, GenerationSettings
+from parrot.io.progress import Progress
 from tests.helpers.tiny_questions import COLOURS, LIMIT, image, in_memory, predict_settings, rows
 from tests.helpers.tiny_training import talkative_model
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-import socket
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
 from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
@@ -217,35 +212,6 @@ def test_a_row_that_a_control_cannot_ask_is_a_problem_unless_such_rows_are_liste
 # --- getting the data ------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
-    def offline(*_, **__):
-        raise OfflineModeIsEnabled("Cannot reach the hub:\noffline mode is enabled.")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    source = {"repository": "someone/set", "file": "set.json"}
-    entry = write_set(tmp_path, "captions").model_copy(update={"file": str(tmp_path / "absent.json")})
-    entry = ConversationSet.model_validate(entry.model_dump() | {"source": source})
-    with pytest.raises(UserError) as raised:
-        fetch({"captions": entry}, {}, check=False, report=None)
-    assert str(raised.value) == "someone/set: cannot be downloaded from the Hugging Face hub: Cannot reach the hub:"
-
-
-def test_downloads_land_under_their_own_names(tmp_path, monkeypatch):
-    made = write_set(tmp_path, "captions")
-
-    def download(repository, *, repo_type, revision, allow_patterns, local_dir):
-        assert (repository, repo_type, revision, allow_patterns) == ("someone/set", "dataset", "v1", ["deep/set.json"])
-        (local_dir / "deep").mkdir(parents=True)
-        (local_dir / "deep/set.json").write_bytes(Path(made.file).read_bytes())
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    source = {"repository": "someone/set", "file": "deep/set.json", "revision": "v1"}
-    target = tmp_path / "local/renamed.json"
-    entry = ConversationSet.model_validate(made.model_dump() | {"source": source, "file": str(target)})
-    fetch({"captions": entry}, {}, check=False, report=None)
-    assert [path.name for path in target.parent.iterdir()] == ["renamed.json"]
-
-
 def test_equal_composed_data_is_left_untouched(tmp_path, monkeypatch):
     contents = ["one", "one", "two"]
 
@@ -283,86 +249,3 @@ def test_a_benchmark_file_with_another_md5_is_named(tmp_path):
     entry = benchmark(tmp_path, md5={"zh": "d41d8cd98f00b204e9800998ecf8427e"})
     line = problem(tmp_path, benchmarks=[entry])
     assert line.startswith(f"{tmp_path}/Quiz_cn.tsv: md5: expected d41d8cd98f00b204e9800998ecf8427e, found ")
-
-
-@pytest.fixture
-def web(tmp_path, monkeypatch):
-    """The address of a server of the folder `web`."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
-    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_benchmark_comes_from_the_web_once_and_whole(tmp_path, web):
-    entry = benchmark(tmp_path / "web", source={"url": web})
-    (tmp_path / "web" / "Quiz_cn.tsv").rename(tmp_path / "web" / "QUIZ.tsv")
-    entry = entry.model_copy(update={"folder": str(tmp_path / "here"), "published_as": {"zh": "QUIZ.tsv"}})
-    fetch({}, {"quiz": entry}, check=False, report=None)
-    fetched = (tmp_path / "here" / "Quiz_cn.tsv").read_bytes()
-    assert fetched == (tmp_path / "web" / "QUIZ.tsv").read_bytes()
-    (tmp_path / "web" / "QUIZ.tsv").unlink()
-    fetch({}, {"quiz": entry}, check=False, report=None)
-    (tmp_path / "here" / "Quiz_cn.tsv").unlink()
-    with pytest.raises(UserError, match=r"/QUIZ\.tsv: cannot be downloaded: HTTP Error 404"):
-        fetch({}, {"quiz": entry}, check=False, report=None)
-
-
-def test_a_download_that_was_cut_short_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "WAITS", ())
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer():
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
-        with pytest.raises(UserError) as raised:
-            fetch({}, {"quiz": entry}, check=False, report=None)
-        thread.join()
-    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: it ended 6 bytes early"
-    assert list((tmp_path / "here").iterdir()) == []
-
-
-def test_a_web_server_that_is_busy_or_interrupted_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "WAITS", (0, 0))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    replies = [b"HTTP/1.1 503 Busy\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"]
-    replies += [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole"]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer():
-            for reply in replies:
-                connection, _ = server.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(reply)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        target = tmp_path / "file"
-        fetching._download(f"http://127.0.0.1:{server.getsockname()[1]}/file", target)
-        thread.join()
-    assert target.read_bytes() == b"whole"
-
-
-def test_a_web_server_that_falls_silent_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "SILENCE", 0.1)
-    monkeypatch.setattr(fetching, "WAITS", ())
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as listens_and_never_answers:
-        url = f"http://127.0.0.1:{listens_and_never_answers.getsockname()[1]}"
-        entry = benchmark(tmp_path, source={"url": url}).model_copy(update={"folder": str(tmp_path / "here")})
-        with pytest.raises(UserError) as raised:
-            fetch({}, {"quiz": entry}, check=False, report=None)
-    assert str(raised.value) == f"{url}/Quiz_en.tsv: cannot be downloaded: no byte came for 0.1 s"
-    assert list((tmp_path / "here").iterdir()) == []

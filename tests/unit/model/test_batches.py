@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.constants import PAPER_LANGUAGES
 from parrot.errors import UserError
 from parrot.evaluate.parrot_predictor import ParrotPredictor

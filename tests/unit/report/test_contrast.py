@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config, overlay
+from parrot.config.suite import Suite
 from parrot.data.tsv import read_tsv, write_tsv
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import Scores, read_scores

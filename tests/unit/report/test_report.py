@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from parrot.config.runs import Suite
 from parrot.config.settings import Conventions
 from parrot.config.staleness import canonical
+from parrot.config.suite import Suite
 from parrot.evaluate.scores_csv import read_scores
 from parrot.report import labels
 from parrot.report.build import build

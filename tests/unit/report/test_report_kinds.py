@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from parrot.config.benchmarks import Benchmark
-from parrot.config.runs import Suite
 from parrot.config.settings import load_config
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from parrot.evaluate.scores_csv import COLUMNS, Scores, read_scores
 from parrot.report.comparisons import Items

@@ -16,7 +16,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.utils.validation import _validate_metric_name
 
 from parrot.cluster.doctor.mlflow import check_store
-from parrot.config.runs import Suite
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from parrot.report.build import build
 from parrot.tracking.identity import TrackedRun, tracked_run

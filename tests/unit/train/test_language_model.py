@@ -11,9 +11,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from parrot.config.hardware import TrainingHardware
-from parrot.config.runs import Suite
 from parrot.config.settings import ExpertSettings, LoraSettings, load_config, overlay
 from parrot.config.stages import TuneSettings
+from parrot.config.suite import Suite
 from parrot.errors import UserError
 from parrot.model import ParrotForConditionalGeneration
 from parrot.model.build import build, trainable
@@ -268,7 +268,7 @@ def test_what_does_not_fit_is_one_line(stage, said, message):
 
 
 def test_adapters_of_a_run_that_trains_none_are_refused(tmp_path):
-    for name in ("datasets", "benchmarks"):
+    for name in ("datasets", "benchmarks", "images"):
         (tmp_path / f"{name}.yaml").write_text(Path(f"config/{name}.yaml").read_text())
     (tmp_path / "runs.yaml").write_text("wide: {tune: {lora: {rank: 64}}}\n")
     with pytest.raises(UserError, match=r"runs\.yaml: wide: tune\.lora: expected tune\.language_model lora beside it$"):
