@@ -161,7 +161,10 @@ def _partial(scale: Scale, gone: set[Path]) -> Iterator[Leftover]:
     named = [e for run in scale.runs for e in (*run.fetch.datasets.values(), *run.fetch.benchmarks.values())]
     staged = {staging_of(entry).name for entry in named if isinstance(entry, BackboneFolder)}
     every = (*named, *scale.suite.datasets.values(), *scale.suite.benchmarks.values())
-    places = {COMPOSED.parent, *(_place(entry) for entry in every if entry.source not in ("local", "shipped"))}
+    places = {
+        COMPOSED.parent,
+        *(_place(entry) for entry in every if entry.source not in ("local", "shipped", "unpublished")),
+    }
     for path in chain(_walk(scale.work, gone), _walk(scale.results, gone), *map(_entries, sorted(places))):
         name = path.name
         if path.suffix == ".lock" and path.is_file():

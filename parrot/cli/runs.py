@@ -10,6 +10,7 @@ import typer
 
 from parrot.cli.options import ConfigFiles
 from parrot.cluster.workflow_start import check_inputs
+from parrot.config.runs import UnpublishedError
 from parrot.config.suite import DEFAULT_CONFIG, Suite
 from parrot.errors import UserError
 from parrot.report.settings import comparison_stage, report_stage
@@ -28,7 +29,8 @@ def runs(
     suite = Suite.load((*DEFAULT_CONFIG, *(configfile or ())))
     report_stage(suite)
     found = {name: misfit(suite, name) for name in (*suite.overrides, *suite.families)}
-    faults = dict.fromkeys(fault for fault in found.values() if fault)
+    unpublished = [name for name, error in suite.misfits.items() if isinstance(error, UnpublishedError)]
+    faults = dict.fromkeys(fault for name, fault in found.items() if fault and name not in unpublished)
     if not check:
         width = max(map(len, found))
         for name, fault in found.items():
@@ -40,6 +42,7 @@ def runs(
         print(
             f"parrot: all is well: {len(suite.overrides)} runs and {len(suite.families)} families "
             f"fit scale {suite.config.scale}"
+            + (f"; left out, as their data is not published: {', '.join(unpublished)}" if unpublished else "")
         )
 
 

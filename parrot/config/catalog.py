@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 from typing_extensions import TypeAliasType
 
-from parrot.config.base import Distinct, PathInside, Placed, Several, StrictModel, Text, validate
+from parrot.config.base import Distinct, FileName, PathInside, Placed, Several, StrictModel, Text, validate
 from parrot.config.strict_yaml import read_yaml
 from parrot.constants import LANGUAGES, nearest_language
 from parrot.errors import UserError, nearest
@@ -182,8 +182,9 @@ class ConversationSet(Placed):
     samples: int | None = Field(None, gt=0, description="expected number of samples; checked where given")
     sha256: Sha256 | None = Field(None, description="digest of the JSON file; checked where given")
     licence: str
-    source: Literal["composed", "local"] | HubFile = Field(
-        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files"
+    source: Literal["composed", "local", "unpublished"] | HubFile = Field(
+        description="composed: made by `parrot fetch` from workflow/resources/mini; local: the user's own files; "
+        "unpublished: nobody offers them, so that runs which name the set are left out unless its file is there"
     )
     ids: Literal["unique", "repeat"] = Field("unique", description="repeat: samples share ids, as LLaVA's mix does")
     accepted_losses: Distinct[Text] = Field((), description="sample ids whose image is known to be lost")
@@ -209,12 +210,20 @@ class ConversationSet(Placed):
         return str(Path(*self.place_of(image)))
 
 
+class PickledWeights(StrictModel):
+    """Weights of a repository without safetensors, which are converted once; nothing else reads the pickle."""
+
+    file: FileName
+    sha256: Sha256 = Field(description="compared before anything of the file is parsed")
+
+
 class BackboneFolder(Placed):
     """A pretrained model folder in transformers' format (config.json and safetensors)."""
 
     kind: Literal["backbone"]
     path: Text
     sha256: Sha256 | None = Field(None, description="digest of model.safetensors; checked where given")
+    pickle: PickledWeights | None = Field(None, description="weights, where the source has no safetensors")
     licence: str
     source: Literal["shipped", "local"] | HubFolder
     shape: VisionShape | TextShape | None = Field(None, exclude=True, description="for `parrot plan` alone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from parrot.config.benchmarks import KINDS, Benchmark, check_distinct
@@ -34,6 +35,10 @@ from parrot.errors import UserError
 Entry = TypeVar("Entry", ConversationSet, BackboneFolder)
 
 
+class UnpublishedError(UserError):
+    """A run needs a data set that nobody publishes, and its file is not there."""
+
+
 class Run:
     """One named run at one scale and seed, with the settings of its stages."""
 
@@ -59,7 +64,13 @@ class Run:
         if not isinstance(entry, kind):
             known = ", ".join(sorted(n for n, other in self._datasets.items() if isinstance(other, kind)))
             what = "conversations" if kind is ConversationSet else "backbone"
-            raise UserError(f"run {self.name}: no {what} named {name} in config/datasets.yaml, which has {known}")
+            aliases = f"; aliases at scale {self.config.scale} are {', '.join(self.config.aliases) or 'none'}"
+            where = f"run {self.name}: no {what} named {name} in config/datasets.yaml"
+            raise UserError(f"{where}, which has {known}{aliases}")
+        if entry.source == "unpublished" and isinstance(entry, ConversationSet) and not Path(entry.file).exists():
+            raise UnpublishedError(
+                f"run {self.name}: {name} is not published; whoever holds it puts it at {entry.file}"
+            )
         return as_read(entry)
 
     def _by_language(self, sets: dict[Language, tuple[str, ...]], field: str) -> tuple[ConversationSet, ...]:
@@ -305,7 +316,7 @@ class Run:
     @cached_property
     def recipe_key(self) -> str:
         """Digest of all settings of the run but its seed; runs with the same recipe are one at several seeds."""
-        return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits"}))
+        return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits", "aliases"}))
 
     def resolve(self) -> None:
         """Resolve every stage's settings.

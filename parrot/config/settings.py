@@ -6,6 +6,7 @@ torch. Names of data sets, backbones and benchmarks are those of the catalogues.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,6 +215,14 @@ class ReportSettings(StrictModel):
         2000, gt=0, description="predictions on a run's page, at most; complete questions are left out"
     )
     notes: Several[Text] = Field((), description="what this scale does and does not show")
+    notice: str = Field("", description="what the plan and the report say first")
+    titles: dict[Text, Text] = Field(
+        default_factory=dict, description="what tables and figures call a run, by its name"
+    )
+
+
+def _expanded(names: Iterable[str], aliases: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(name for alias in names for name in aliases.get(alias, (alias,)))
 
 
 class Config(StrictModel):
@@ -221,6 +230,10 @@ class Config(StrictModel):
 
     scale: str = Field(pattern="^[a-z0-9_]+$", max_length=64)
     seed: int = Field(0, ge=0)
+    aliases: dict[Text, Distinct[Text]] = Field(
+        default_factory=dict,
+        description="names that runs give to this scale's data sets and backbones: names of datasets.yaml",
+    )
     model: ModelSettings
     data: DataSettings
     align: Recipe
@@ -232,6 +245,27 @@ class Config(StrictModel):
     data_pin: str | None = Field(
         pattern=r"[^/]\.dvc$", description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned"
     )
+
+    def without_aliases(self) -> Config:
+        """Return the config with the names of data sets and backbones that its aliases stand for.
+
+        Raises:
+            ValueError: an alias of several names is a backbone's.
+        """
+        data, model = self.data, self.model
+        sets = {
+            "align": _expanded(data.align, self.aliases),
+            "instructions": {lang: _expanded(names, self.aliases) for lang, names in data.instructions.items()},
+            "validation": {lang: _expanded(names, self.aliases) for lang, names in data.validation.items()},
+        }
+        backbones = {}
+        for field in ("vision_tower", "language_model"):
+            names = self.aliases.get(getattr(model, field), (getattr(model, field),))
+            if len(names) != 1:
+                raise ValueError(f"model.{field}: expected an alias of one backbone, found {', '.join(names)}")
+            backbones[field] = names[0]
+        update = {"data": data.model_copy(update=sets), "model": model.model_copy(update=backbones)}
+        return self.model_copy(update=update)
 
 
 def overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,9 @@ class FetchSettings(StrictModel):
     def given(self) -> list[str]:
         """Files that fetching finds rather than makes: the shipped ones and the user's own."""
         entries = (*self.datasets.values(), *self.benchmarks.values())
-        return [file for entry in entries if entry.source in ("shipped", "local") for file in _files(entry)]
+        return [
+            file for entry in entries if entry.source in ("shipped", "local", "unpublished") for file in _files(entry)
+        ]
 
 
 class StageSettings(ImageReading):

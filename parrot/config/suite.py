@@ -68,8 +68,13 @@ class Suite:
             raise UserError(f"{self._where}: unknown run {name}; {nearest(name, (*self.overrides, *self.families))}")
         if name not in self._runs:
             merged = overlay(self.raw, self.overrides[name])
-            config = validate(Config, merged, f"{self._where}: {name}")
-            check_overrides(self.overrides[name], config, f"{self._where}: {name}")
+            where = f"{self._where}: {name}"
+            config = validate(Config, merged, where)
+            check_overrides(self.overrides[name], config, where)
+            try:
+                config = config.without_aliases()
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from None
             self._runs[name] = Run(name, config, self.datasets, self.benchmarks, self.archives)
         return self._runs[name]
 

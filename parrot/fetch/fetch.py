@@ -121,7 +121,10 @@ def bring(
                 lines.append(str(error))
         lines += _brought(wanted)
         for entry in missing:
-            finish(entry, wanted)
+            try:
+                finish(entry, wanted)
+            except UserError as error:
+                lines.append(str(error))
         return lines + _brought([one for archive in needed(archives, datasets) for one in of_archive(archive)])
 
 

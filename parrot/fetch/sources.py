@@ -23,11 +23,13 @@ from parrot.data.json_stream import elements
 from parrot.errors import UserError
 from parrot.fetch import hub
 from parrot.fetch.download import Download, fault_of
-from parrot.io.files import make_folder, replace
+from parrot.fetch.pickled_weights import convert
+from parrot.io.files import make_folder, replace, write_json
 from parrot.io.web import shown
 
 # What transformers reads of a model repository; other formats of the same weights stay where they are.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+WEIGHTS = "model.safetensors"
 PLACED = Path("data/placed")  # where a person puts what no program may download
 
 
@@ -71,7 +73,8 @@ def downloads_of(entry: Dataset | Benchmark) -> list[Download]:
             ]
         case BackboneFolder(), HubFolder() as source:
             staging = staging_of(entry)
-            return hub.files_of(source.repository, "model", source.revision, MODEL_FILES, source.folder, staging)
+            names = (*MODEL_FILES, *((entry.pickle.file,) if entry.pickle else ()))
+            return hub.files_of(source.repository, "model", source.revision, names, source.folder, staging)
     return []
 
 
@@ -114,10 +117,19 @@ def _with(name: str, ending: str) -> str:
 
 
 def finish(entry: Dataset | Benchmark, downloads: Sequence[Download]) -> None:
-    """Give a model's folder its name, once all its `downloads` are there."""
+    """Give a model's folder its name, once all its `downloads` are there; convert its weights if they are a pickle.
+
+    Raises:
+        UserError: the pickle is not the pinned one, or holds anything but tensors.
+    """
     if isinstance(entry, BackboneFolder):
         staging = staging_of(entry)
         if staging.exists() and all(one.target.exists() for one in downloads if one.target.parent == staging):
+            if entry.pickle is not None:
+                pickle = staging / entry.pickle.file
+                digest = convert(pickle, staging / WEIGHTS, entry.pickle.sha256)
+                write_json(staging / "converted.json", {"from": entry.pickle.model_dump(), "sha256": digest})
+                pickle.unlink()
             replace(staging, Path(entry.path))
 
 

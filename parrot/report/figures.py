@@ -79,7 +79,7 @@ def _bars(item: ReportItem, settings: ReportStage, scores: Scores) -> tuple[Figu
         offsets = np.arange(len(languages)) + (position - (len(runs) - 1) / 2) * width
         heights = [np.nan if cell.value is None else cell.value for cell in cells]
         colour = COLOURS[position % len(COLOURS)]
-        axes.bar(offsets, heights, width * 0.92, color=colour, label=f"{run.name} ({run.label})")
+        axes.bar(offsets, heights, width * 0.92, color=colour, label=run.called)
         axes.errorbar(offsets, heights, _whiskers(cells), fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
         _mark_missing(axes, offsets, cells)
         spoken.append(f"{run.name}: " + ", ".join(_spoken(languages[i], cell) for i, cell in enumerate(cells)))

@@ -129,6 +129,7 @@ class ReportedRun(StrictModel):
     """
 
     name: str
+    title: str = ""
     pretrained: str = ""
     languages: Several[Language]
     num_experts: int
@@ -154,6 +155,11 @@ class ReportedRun(StrictModel):
         language_model = {"full": "", "lora": ", LoRA", "frozen": ", language model frozen"}[self.language_model]
         return f"{languages}, {experts}{language_model}{translated}"
 
+    @property
+    def called(self) -> str:
+        """The run in tables and figures: its title, or its name and label."""
+        return self.title or f"{self.name} ({self.label})"
+
 
 class ReportStage(StrictModel):
     """Exactly what the report stage reads, besides scores, graded items, predictions and records of the runs."""
@@ -168,6 +174,7 @@ class ReportStage(StrictModel):
     samples: int
     resamples: int
     notes: Several[str]
+    notice: str = ""
     context: ReportItem | None = Field(None, description="the paper's values on the page, of kind published")
     published: str = Field("config/published_results.csv", description="the published values")
 
@@ -331,6 +338,7 @@ def _stage(suite: Suite, names: Iterable[str], items: dict[str, ReportItem], cat
         samples=suite.config.report.samples,
         resamples=suite.config.evaluate.resamples,
         notes=suite.config.report.notes,
+        notice=suite.config.report.notice,
     )
 
 
@@ -338,6 +346,7 @@ def _reported(run: Run) -> ReportedRun:
     trained = run.pretrained_model is None
     return ReportedRun(
         name=run.name,
+        title=run.config.report.titles.get(run.name, ""),
         pretrained=run.config.model.hf or "",
         languages=run.config.data.languages if trained else (),
         num_experts=run.config.model.num_experts if trained else 0,

@@ -95,7 +95,7 @@ def columns(item: ReportItem, settings: ReportStage) -> list[tuple[str, str]]:
 def words(item: ReportItem, settings: ReportStage) -> dict[str, str]:
     """Names as the reader sees them."""
     named = {b.name: f"{b.called} ({b.scoring})" for b in settings.benchmarks}
-    runs = {run.name: f"{run.name} ({run.label})" for run in settings.runs}
+    runs = {run.name: run.called for run in settings.runs}
     return WORDS | item.image_sources | named | runs | stage1_runs(settings)
 
 

@@ -98,13 +98,14 @@ def check_data(runs: Iterable[Run]) -> Finding:
     named: dict[str, Dataset | Benchmark] = {}
     for run in runs:
         named |= {**run.fetch.datasets, **run.fetch.benchmarks}
+    archives = {archive.place: archive.file for run in runs for archive in run.fetch.archives.values()}
     given: list[str] = []
     online: list[str] = []
     made: list[str] = []
     for name, entry in named.items():
-        for path, source in _files(entry):
+        for path, source in _files(entry, archives):
             if not Path(path).exists():
-                kind = {"composed": made, "local": given, "shipped": given}.get(source, online)
+                kind = {"composed": made, "local": given, "shipped": given, "unpublished": given}.get(source, online)
                 kind.append(f"{path} ({name})")
     if given:
         return failed("data", f"missing: {listed(given)}", "put them there, or name others in the config")
@@ -118,16 +119,17 @@ def check_data(runs: Iterable[Run]) -> Finding:
     return ok("data", f"{len(named)} data sets, backbones and benchmarks{later}")
 
 
-def _files(entry: Dataset | Benchmark) -> Iterator[tuple[str, str]]:
-    """Yield an entry's required paths and the source of each; images are never downloaded."""
+def _files(entry: Dataset | Benchmark, archives: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield an entry's required paths and the source of each; of images, only `archives`, by place, are downloaded."""
     source = entry.source if isinstance(entry.source, str) else "download"
     match entry:
         case ConversationSet():
             yield entry.file, source
-            yield from (
-                (place, source if source == "composed" else "local")
-                for place in map(archive_or_self, entry.image_places.values())
-            )
+            for place in entry.image_places.values():
+                if place in archives:
+                    yield archives[place], "download"
+                else:
+                    yield archive_or_self(place), source if source == "composed" else "local"
         case BackboneFolder():
             yield f"{entry.path}/config.json", source
         case Benchmark():

@@ -46,6 +46,7 @@ class Plan(NamedTuple):
 
     targets: tuple[str, ...]
     scale: str
+    notice: str
     to_do: list[Job]
     jobs: dict[str, tuple[int, int]]
     where: PlannedHardware | None
@@ -70,6 +71,7 @@ def make(jobs: Sequence[Job], targets: Sequence[str], costs: Costs, facts: Facts
     return Plan(
         targets=tuple(targets),
         scale=scale,
+        notice=costs.suite.config.report.notice,
         to_do=left,
         jobs=counted,
         where=on,
@@ -144,6 +146,7 @@ def as_dict(plan: Plan, fits: Sequence[Any], implied: Sequence[Any], goals: Sequ
     return {
         "targets": plan.targets,
         "scale": plan.scale,
+        "notice": plan.notice,
         "jobs": {rule: {"to_do": left, "all": every} for rule, (left, every) in plan.jobs.items()},
         "to_do": [{"rule": job.rule, "name": job.name, "reason": job.reason} for job in plan.to_do],
         "where": plan.where._asdict() if plan.where else None,

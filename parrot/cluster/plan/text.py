@@ -27,7 +27,7 @@ def text(
     goals: Sequence[GoalUtilisation],
 ) -> str:
     """Format the plan in aligned tables of at most 120 columns."""
-    parts = [_jobs(plan)]
+    parts = [*filter(None, [plan.notice]), _jobs(plan)]
     if plan.where is None:
         parts += [_took(plan.took)] if plan.took and plan.to_do else []
         parts.append(

@@ -9,12 +9,20 @@ from parrot.cli.app import app
 
 
 @pytest.mark.parametrize(
-    ("configfile", "scale"), [([], "mini"), (["--configfile", "config/paper.yaml"], "paper")], ids=["mini", "paper"]
+    ("configfile", "scale"),
+    [
+        ([], "mini"),
+        (
+            ["--configfile", "config/paper.yaml"],
+            "paper; left out, as their data is not published: parrot_all_captions",
+        ),
+    ],
+    ids=["mini", "paper"],
 )
 def test_every_shipped_run_fits_both_scales(configfile: list[str], scale: str):
     done = CliRunner().invoke(app, ["runs", "--check", *configfile])
     assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"parrot: all is well: 39 runs and 5 families fit scale {scale}\n"
+    assert done.stdout == f"parrot: all is well: 42 runs and 5 families fit scale {scale}\n"
 
 
 def test_what_does_not_fit_is_told_once_and_stops_a_check(tmp_path: Path):
