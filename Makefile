@@ -10,7 +10,7 @@ COMMON := $(SDIST)/tests/test_modeling_common.py
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-demo test-distributed test-common test-lmms test-slurm lint bench ui docs docs-site schemas backbones sources data clean
+.PHONY: help demo test rehearsal rehearsal-killed test-demo test-distributed test-common test-lmms test-slurm lint bench ui docs docs-site schemas backbones sources data clean
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
@@ -23,6 +23,12 @@ test: $(STAMP)  ## unit and golden tests, two at a time, then the workflow end t
 	# A file's tests stay in one process, which trains or builds once what they share.
 	pytest --numprocesses 2 --dist loadfile
 	pytest tests/workflow
+
+rehearsal: $(STAMP)  ## the paper's configuration from download to tables, on a miniature of its data
+	pytest tests/rehearsal -m "not killed"
+
+rehearsal-killed: $(STAMP)  ## the same, killed five times; minutes
+	pytest tests/rehearsal -m killed
 
 test-demo: $(STAMP) results/mini/scores.csv  ## what README says of the demo, on its results
 	pytest tests/demo

@@ -16,7 +16,7 @@ import unicodedata
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,8 +106,8 @@ class Archive:
     def find(self, name: str) -> Member | None:
         """Return the member `name`; None where there is none.
 
-        It is matched as given, then in Unicode's form NFC, then NFKD; and in each with the folder that is around all
-        members, or without its own first folder, if no member lies in that.
+        It is matched as given, then in Unicode's form NFC, then NFKD; and in each without its first folder, if no
+        member lies in that, and within the folders that are around all members.
         """
         for form in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFKD", name))):
             for wrapped in self._wrapped(form):
@@ -116,15 +116,17 @@ class Archive:
         return None
 
     def _wrapped(self, name: str) -> Iterator[str]:
-        yield name
-        if not len(self._names):
-            return
-        around, *rest = self._names[0].as_py().split("/", 1)
-        if rest and self._names[-1].as_py().startswith(f"{around}/"):  # names are sorted
-            yield f"{around}/{name}"
-        first, slash, rest_of_name = name.partition("/")
-        if slash and not self._has_folder(first):
-            yield rest_of_name
+        first, slash, rest = name.partition("/")
+        inside = [name] if not slash or self._has_folder(first) else [name, rest]
+        yield from inside
+        if self._around:
+            yield from (f"{self._around}/{each}" for each in inside)
+
+    @cached_property
+    def _around(self) -> str:
+        """Folders around all members, whose names are sorted."""
+        ends = [self._names[place].as_py() for place in (0, -1)] if len(self._names) else []
+        return os.path.commonprefix(ends).rpartition("/")[0]
 
     def _has_folder(self, folder: str) -> bool:
         place = self._place(f"{folder}/")

@@ -37,9 +37,17 @@ class Loopback(ThreadingHTTPServer):
         """Headers of the requests of `path`."""
         return [headers for asked, headers in self.requests if asked == path]
 
-    def add_repository(self, repository: str, files: dict[str, bytes], kind: str = "model", large: int = 1000) -> None:
-        """Serve a hub repository at `COMMIT`; files of `large` bytes and more are in LFS."""
-        entries: list[dict[str, Any]] = []
+    def add_repository(
+        self, repository: str, files: dict[str, bytes], kind: str = "model", commit: str = COMMIT, large: int = 1000
+    ) -> None:
+        """Serve files of a hub repository, beside others of it; those of `large` bytes and more are in LFS.
+
+        `commit` may be the beginning of a commit, which the API then tells.
+        """
+        complete = commit.ljust(40, "0")
+        api = f"/api/{kind}s/{repository}"
+        entries: list[dict[str, Any]] = json.loads(self.files.get(f"{api}/tree/{complete}", b"[]"))
+        entries = [entry for entry in entries if entry["path"] not in files]
         prefix = "" if kind == "model" else f"{kind}s/"
         for path, content in files.items():
             blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
@@ -47,11 +55,10 @@ class Loopback(ThreadingHTTPServer):
             if len(content) >= large:
                 entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
             entries.append(entry)
-            self.files[f"/{prefix}{repository}/resolve/{COMMIT}/{path}"] = content
-        api = f"/api/{kind}s/{repository}"
-        for revision in ("main", COMMIT):
-            self.files[f"{api}/revision/{revision}"] = json.dumps({"sha": COMMIT}).encode()
-        self.files[f"{api}/tree/{COMMIT}"] = json.dumps(entries).encode()
+            self.files[f"/{prefix}{repository}/resolve/{complete}/{path}"] = content
+        for revision in ("main", commit, complete):
+            self.files[f"{api}/revision/{revision}"] = json.dumps({"sha": complete}).encode()
+        self.files[f"{api}/tree/{complete}"] = json.dumps(entries).encode()
 
 
 class Answer(BaseHTTPRequestHandler):
