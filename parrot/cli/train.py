@@ -38,12 +38,16 @@ def fetch(
     settings: Json = None,
     check: Annotated[bool, typer.Option("--check", help="only check the data; write nothing")] = False,
     pin: Annotated[Path | None, typer.Option(help="DVC file whose checksums the data must match")] = None,
+    write_pin: Annotated[
+        Path | None, typer.Option(help="DVC file to write of complete data, e.g. data/paper.dvc for data/paper")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="JSON report to write; default without --check: results/{scale}/data.json"),
     ] = None,
 ) -> None:
     """Generate or download the data and models of runs, and check them."""
+    from parrot.fetch import pin as pins
     from parrot.fetch.fetch import fetch as stage
 
     if settings is not None:
@@ -57,11 +61,13 @@ def fetch(
     benchmarks = {name: entry for each in wanted for name, entry in each.benchmarks.items()}
     archives = {name: entry for each in wanted for name, entry in each.archives.items()}
     tokenisations = tuple(dict.fromkeys(how for each in wanted for how in each.tokenisations))
+    if pin is not None and not check:
+        pins.pull(pin)
     stage(datasets, benchmarks, check, report, tokenisations, archives)
     if pin is not None:
-        from parrot.fetch.pin import confirm
-
-        confirm(pin, check)
+        pins.confirm(pin, check)
+    if write_pin is not None:
+        pins.write(write_pin)
     pinned = f", as {pin} pins them" if pin is not None else ""
     print(f"parrot: all is well: {len(datasets)} data sets and models, {len(benchmarks)} benchmarks{pinned}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import subprocess
@@ -25,7 +26,7 @@ def confirm(pin: Path, check: bool = False) -> None:
         UserError: there is no pin, it cannot be read, or the data is not what was pinned.
     """
     if not pin.is_file():
-        raise UserError(f"{pin}: no such pin; `dvc add` of the data's folder makes it")
+        raise UserError(f"{pin}: no such pin; `parrot fetch --write-pin` makes it")
     refused = "" if check else _take_in(pin)
     if refused is not None:
         _compare(pin)
@@ -33,11 +34,44 @@ def confirm(pin: Path, check: bool = False) -> None:
         print(f"parrot: {pin}: the data is what was pinned; DVC's cache does not have it: {refused}", file=sys.stderr)
 
 
+def pull(pin: Path) -> None:
+    """Take what `pin` holds from DVC's remote, where one is configured; what that lacks is downloaded."""
+    config = configparser.ConfigParser()
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    if not pin.is_file() or not any("remote" in section for section in config.sections()):
+        return
+    done = _dvc("pull", "--quiet", str(pin))
+    if done.returncode:
+        print(f"parrot: {pin}: not in DVC's remote: {_first_line(done.stderr)}", file=sys.stderr)
+
+
+def write(pin: Path) -> None:
+    """Write the pin of the folder beside it that has its name: data/paper.dvc holds data/paper.
+
+    Raises:
+        UserError: there is no such folder, or DVC refuses.
+    """
+    folder = pin.with_suffix("")
+    if pin.suffix != ".dvc" or not folder.is_dir():
+        raise UserError(f"{pin}: expected the name of a folder, followed by .dvc; there is no folder {folder}")
+    done = _dvc("add", "--quiet", str(folder))
+    if done.returncode:
+        raise UserError(f"{pin}: cannot be written: {_first_line(done.stderr)}")
+
+
+def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "no reason given").removeprefix("ERROR: ")
+
+
 def _take_in(pin: Path) -> str | None:
     """Take the data into DVC; return what DVC says where it refuses, else None."""
     for command in ("commit", "status"):
-        arguments = [sys.executable, "-m", "dvc", command, "--quiet", str(pin)]
-        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = _dvc(command, "--quiet", str(pin))
         if done.returncode:
             return (done.stderr.strip() or "its digest is another one").splitlines()[0]
     return None

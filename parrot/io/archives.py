@@ -125,8 +125,7 @@ class Archive:
     @cached_property
     def _around(self) -> str:
         """Folders around all members, whose names are sorted."""
-        ends = [self._names[place].as_py() for place in (0, -1)] if len(self._names) else []
-        return os.path.commonprefix(ends).rpartition("/")[0]
+        return os.path.commonprefix([self._names[place].as_py() for place in (0, -1)]).rpartition("/")[0]
 
     def _has_folder(self, folder: str) -> bool:
         place = self._place(f"{folder}/")

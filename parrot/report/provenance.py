@@ -47,7 +47,8 @@ def _commit(record: dict[str, Any]) -> str:
 
 
 def _pins(record: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {md5[:12]}" for name, md5 in (record.get("data_pins") or {}).items()) or ABSENT
+    digests = record.get("data_pins") or record.get("data_digests") or {}
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items()) or ABSENT
 
 
 def _packages(record: dict[str, Any]) -> str:

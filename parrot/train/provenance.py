@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 
+from parrot.config.catalog import ConversationSet, ImageArchive, load_catalogue
 from parrot.config.hardware import TrainingHardware
 from parrot.config.stages import AlignSettings, TuneSettings
 from parrot.config.strict_yaml import read_yaml
+from parrot.io.digests import file_sha256
+from parrot.io.files import archive_or_self
 from parrot.train.checkpoints import Program
 
 PACKAGES = (
@@ -42,6 +45,7 @@ def describe(
         "hardware": hardware.model_dump(mode="json"),
         "seed": settings.seed,
         "data_pins": data_pins(entry.file for entry in settings.data),
+        "data_digests": data_digests(settings.data),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
         "attention": model.config.text_config._attn_implementation,
@@ -80,6 +84,21 @@ def data_pins(files: Iterable[str], root: Path = Path()) -> dict[str, str]:
             if any(path.is_relative_to(tracked) for path in paths):
                 pins[f"{pin.relative_to(root)}: {out['path']}"] = out["md5"]
     return pins
+
+
+def data_digests(sets: Iterable[ConversationSet], catalogue: Path = Path("config/images.yaml")) -> dict[str, str]:
+    """Return the digest of each file that sets are read from: of conversations, and of archives as catalogued.
+
+    An archive was compared with the catalogue when it was downloaded, and each image has its CRC.
+    """
+    known: dict[str, ImageArchive] = load_catalogue(catalogue, ImageArchive) if catalogue.is_file() else {}
+    published = {entry.file: entry.enforced("sha256") or entry.enforced("md5") for entry in known.values()}
+    digests: dict[str, str] = {}
+    for entry in sets:
+        digests[entry.file] = file_sha256(entry.file)
+        archives = map(archive_or_self, entry.image_places.values())
+        digests |= {archive: digest for archive in archives if (digest := published.get(archive))}
+    return digests
 
 
 def _git() -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Provenance(BaseModel):
     settings: dict[str, Any] | None = None
     git_commit: str | None = None
     data_pins: dict[str, str] | None = None
+    data_digests: dict[str, str] | None = None
     packages: dict[str, str] | None = None
     wall_seconds: FiniteFloat | None = None
     peak_rss_mib: FiniteFloat | None = None

@@ -62,6 +62,26 @@ def check(project: Project) -> None:
     assert page.index("stage 1: 558K of the paper") < page.index("<h1>")
 
 
+def share(project: Project, server: Loopback) -> None:
+    """Pin the data, put it into a remote, lose it and take it from there."""
+    settings = ("--configfile", COMMAND[1], "--configfile", COMMAND[2])
+    pin = project / "data/paper.dvc"
+    done = project.run("parrot", "fetch", *settings, "--write-pin", "data/paper.dvc")
+    assert done.returncode == 0, done.stderr
+    for command in (("remote", "add", "-d", "shared", str(project.folder.parent / "remote")), ("push", "-q", str(pin))):
+        assert project.run("dvc", *command).returncode == 0
+    before = {path.relative_to(project.folder): path.stat().st_size for path in (project / "data/paper").rglob("*.*")}
+    shutil.rmtree(project / "data/paper")
+    shutil.rmtree(project / ".dvc/cache")
+    requests = len(server.requests)
+    done = project.run("parrot", "fetch", *settings, "--pin", "data/paper.dvc")
+    assert done.returncode == 0, done.stderr
+    assert len(server.requests) == requests
+    after = {path.relative_to(project.folder): path.stat().st_size for path in (project / "data/paper").rglob("*.*")}
+    assert after.keys() - before.keys() <= {path for path in after if path.suffix == ".index"}
+    assert {path: size for path, size in before.items() if path.suffix != ".index"}.items() <= after.items()
+
+
 def test_from_an_empty_folder_to_the_tables(project: Project, server: Loopback) -> None:
     """One host is overloaded and one breaks off: their mirrors and a resumption help."""
     gqa = "/downloads.cs.stanford.edu/nlp/data/gqa/images.zip"
@@ -75,6 +95,7 @@ def test_from_an_empty_folder_to_the_tables(project: Project, server: Loopback) 
     again = project.snakemake(*COMMAND, "--", "all")
     assert "Nothing to be done" in again.stderr
     assert len(server.requests) == requests
+    share(project, server)
     planned = project.run("parrot", "plan", "all", *COMMAND[:1], COMMAND[1], COMMAND[0], COMMAND[2])
     assert planned.stdout.startswith("stage 1: 558K of the paper's 1,215K captions; two sets are not published\n")
 

@@ -1,6 +1,7 @@
 """Runs by name: overrides, families, shared stage 1, and errors that name the place."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,40 @@ lost: {evaluate: {generation: {mini_mmbb: {max_new_tokens: 10}}}}
     assert beams.benchmarks[1] == greedy.benchmarks[1]
     with pytest.raises(UserError, match=r"run lost: evaluate\.generation: mini_mmbb: expected one of .*: mini_mmmb, "):
         _ = suite.run("lost").predict
+
+
+def test_an_alias_is_another_name_at_each_scale(suite):
+    paper = Suite.load((CONFIG, "config/paper.yaml"))
+    assert [each.run("clip_zh").tune.vision_tower.path.rpartition("/")[2] for each in (suite, paper)] == [
+        "clip_zh",
+        "chinese-clip-vit-large-patch14-336px",
+    ]
+    assert suite.run("parrot_all_captions").stage1_key == suite.run("parrot").stage1_key
+
+
+def test_a_scale_without_an_alias_says_which_it_has():
+    raw = load_config(CONFIG)
+    lacking = Suite(raw | {"aliases": {"captions_all": ["mini_captions"]}})
+    with pytest.raises(UserError, match=r"no backbone named clip_zh in .*; aliases at scale mini are captions_all$"):
+        _ = lacking.run("clip_zh").tune
+    several = Suite(raw | {"aliases": {"clip_zh": ["mini_clip", "mini_clip_zh"]}})
+    with pytest.raises(UserError, match=r"clip_zh: model\.vision_tower: expected an alias of one backbone, "):
+        several.run("clip_zh")
+
+
+def test_a_run_of_unpublished_data_is_left_out_until_its_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    suite = Suite.load((CONFIG, "config/paper.yaml"))
+    assert "parrot_all_captions" not in suite.targets
+    with pytest.raises(UserError, match=r"laion_caption is not published; whoever holds it puts it at data/paper/"):
+        suite.check("parrot_all_captions")
+    configfiles = tuple(str(Path(file).absolute()) for file in (CONFIG, "config/paper.yaml"))
+    shutil.copytree("config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    for name in ("laion_caption", "cc12m_caption"):
+        file = Path(suite.datasets[name].file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("[]")
+    assert "parrot_all_captions" in Suite.load(configfiles).targets
 
 
 def test_settings_survive_json(suite):

@@ -93,6 +93,7 @@ def test_repeated_ids_are_a_problem(tmp_path):
     entry = write_set(tmp_path, "captions")
     edit(entry, lambda samples: samples[5].update(id="captions-4"))
     assert problem(tmp_path, [entry]) == f"{entry.file}: id: captions-4 occurs more than once"
+    fetch({"captions": entry.model_copy(update={"ids": "repeat"})}, {}, check=True, report=None)
 
 
 def test_a_set_with_another_digest_is_a_problem(tmp_path):

@@ -141,6 +141,25 @@ def flipped(path):
     path.write_bytes(content)
 
 
+@pytest.mark.parametrize(
+    ("members", "name", "found"),
+    [
+        (["images/0/1.jpg", "images/2/3.jpg"], "2/3.jpg", "images/2/3.jpg"),
+        (["sam/images/1.jpg", "sam/images/2.jpg"], "2.jpg", "sam/images/2.jpg"),
+        (["1.jpg", "2.jpg"], "images/2.jpg", "2.jpg"),
+        (["data/images/1.jpg"], "images/1.jpg", "data/images/1.jpg"),
+        (["images/1.jpg", "2.jpg"], "images/2.jpg", None),
+        (["a/1.jpg", "b/1.jpg"], "1.jpg", None),
+    ],
+)
+def test_a_folder_around_all_members_may_be_there_or_not(tmp_path, members, name, found):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for member in members:
+            file.writestr(member, b"content")
+    member = Archive(str(tmp_path / "x.zip")).find(name)
+    assert (member and member.name) == found
+
+
 def test_a_file_that_inflates_beyond_its_stated_size_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.jpg", bytes(1_000_000))
