@@ -10,6 +10,8 @@ import http.client
 import os
 import re
 import shutil
+import socket
+import ssl
 import threading
 import time
 import urllib.error
@@ -31,13 +33,15 @@ from parrot.io.lock import exclusive_lock
 from parrot.io.progress import Progress
 from parrot.io.web import open_address, shown, without_secrets
 
-WAITS = (1, 5, 20, 60)  # seconds between attempts at a file; one that brought bytes starts them anew
+WAITS = (1, 5, 20, 60, 120, 300)  # seconds between attempts; one that brought bytes starts them anew
+FIRST_WAITS = 3  # those of a file of which nothing has arrived: nobody waits long for a host that is not there
 LONGEST_WAIT = 600  # seconds that a server may ask for by Retry-After
 SILENCE = 60  # seconds without a byte after which a connection is given up
 SLOW, SLOW_SECONDS = 1 << 20, 600  # bytes per second, over so long, below which the next mirror is tried
 AT_ONCE = 4  # downloads
 PER_HOST = 2  # connections; GQA's host answers 503 to more
 CHUNK = 1 << 20
+UNREACHABLE: dict[str, str] = {}  # hosts that this process could not connect to, and why
 Result = TypeVar("Result")
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -152,10 +156,10 @@ def _from_source(one: Download, url: str, count: Callable[[int], object], patien
     Raises:
         SourceError: it does not have them, or, unless `patient`, is slow.
     """
-    own = not _arrived(one) or _source_of(one) == url
+    is_resumed = _arrived(one) > 0
     _bring(one, url, count, patient)
     wrong = fault_of(one.partial, one.size, one.digests)
-    if wrong and not own:  # what another source began may be to blame
+    if wrong and is_resumed:  # another source, or a machine that lost power, may be to blame
         _discard(one, count)
         _bring(one, url, count, patient)
         wrong = fault_of(one.partial, one.size, one.digests)
@@ -176,7 +180,10 @@ def attempt(request: Callable[[], Result], url: str, arrived: Callable[[], int] 
     Raises:
         SourceError: the server refuses, or has not answered in time.
     """
-    waits = iter(WAITS)
+    host = urlsplit(url).netloc
+    if host in UNREACHABLE:
+        raise SourceError(UNREACHABLE[host])
+    waits = iter(WAITS if arrived() else WAITS[:FIRST_WAITS])
     while True:
         before = arrived()
         try:
@@ -187,8 +194,11 @@ def attempt(request: Callable[[], Result], url: str, arrived: Callable[[], int] 
             if arrived() > before:
                 waits = iter(WAITS)
             wait = next(waits, None)
-            if wait is None or not _may_pass(error):
-                raise SourceError(_why(error, url)) from None
+            if wait is None or not _may_pass(error, begun=arrived() > 0):
+                why = _why(error, url)
+                if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+                    UNREACHABLE[host] = why
+                raise SourceError(why) from None
             time.sleep(max(wait, _asked_to_wait(error)))
 
 
@@ -284,14 +294,16 @@ def _arrived(one: Download) -> int:
     return one.partial.stat().st_size if one.partial.exists() else 0
 
 
-def _source_of(one: Download) -> str:
-    return str(read_object(one.state).get("url")) if one.state.exists() else ""
+def _may_pass(error: Exception, begun: bool) -> bool:
+    """Tell whether a download that failed so may succeed later: overloaded, silent or interrupted servers.
 
-
-def _may_pass(error: Exception) -> bool:
-    """Tell whether a download that failed so may succeed later: overloaded, silent or interrupted servers."""
+    A host whose name is not known is there later only if it was there before.
+    """
     if isinstance(error, urllib.error.HTTPError):
         return error.code in (408, 429) or error.code >= 500
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError) or (isinstance(reason, socket.gaierror) and not begun):
+        return False
     return isinstance(error, OSError | http.client.HTTPException)
 
 

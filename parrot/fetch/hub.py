@@ -68,17 +68,17 @@ def files_of(
     if COMMIT.fullmatch(revision):
         commit = revision
     else:
-        commit = str(_page(repository, f"{_api(repository, kind)}/revision/{quote(revision, safe='')}")[0]["sha"])
+        found, _ = _page(repository, f"{_api(repository, kind)}/revision/{quote(revision, safe='')}")
+        commit = str(found.get("sha")) if isinstance(found, dict) else ""
+        if not COMMIT.fullmatch(commit):
+            raise UserError(f"{repository}: {endpoint()}: expected the commit of revision {revision}, found none")
     prefix = f"{folder}/" if folder else ""
-    found = [
-        (one, one.path.removeprefix(prefix))
-        for one in _tree(repository, kind, commit)
-        if one.path.startswith(prefix) and any(fnmatch(one.path.removeprefix(prefix), each) for each in patterns)
-    ]
+    inside = [one for one in _tree(repository, kind, commit) if one.path.startswith(prefix)]
+    names = [one.path.removeprefix(prefix) for one in inside]
     downloads = [
         Download(target / name, (_url(repository, kind, commit, one.path),), one.size, one.digests, authorization())
-        for one, name in found
-        if "/" not in name
+        for one, name in zip(inside, names, strict=True)
+        if "/" not in name and any(fnmatch(name, pattern) for pattern in patterns)
     ]
     if not downloads:
         raise UserError(f"{repository}: revision {revision} has no {prefix}{' or '.join(patterns)}")
@@ -94,11 +94,14 @@ def _listed(repository: str, kind: RepositoryType, commit: str) -> Iterator[List
     url: str | None = f"{_api(repository, kind)}/tree/{commit}?recursive=true&expand=false"
     while url:
         entries, url = _page(repository, url)
-        for entry in entries:
-            if entry["type"] == "file":
-                lfs = entry.get("lfs")
-                digests = {"sha256": lfs["oid"]} if lfs else {"git_sha1": entry["oid"]}
-                yield Listed(entry["path"], lfs["size"] if lfs else entry["size"], digests)
+        try:
+            for entry in entries:
+                if entry["type"] == "file":
+                    lfs = entry.get("lfs")
+                    digests = {"sha256": lfs["oid"]} if lfs else {"git_sha1": entry["oid"]}
+                    yield Listed(str(entry["path"]), int((lfs or entry)["size"]), digests)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{repository}: {endpoint()}: expected a list of files, found something else") from None
 
 
 def _page(repository: str, url: str) -> tuple[Any, str | None]:

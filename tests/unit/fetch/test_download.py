@@ -6,8 +6,10 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,6 +209,30 @@ def test_a_redirect_to_another_host_is_followed_anew_and_gets_no_token(
     assert not any("Authorization" in headers for _, headers in mirror.requests)
 
 
+def test_a_part_that_lost_its_bytes_is_made_anew(server: Loopback, tmp_path: Path) -> None:
+    """A machine that loses power may leave a file of the right length without its content."""
+    (tmp_path / ".file.zip.part").write_bytes(bytes(1000))
+    download(wanted(tmp_path, server))
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
+    assert [headers.get("Range") for headers in server.requested("/file.zip")] == ["bytes=1000-", None]
+
+
+def test_a_host_that_is_not_there_is_given_up_once(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "WAITS", (0.5, 0.5, 0.5, 100))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}/file.zip"
+    started = time.monotonic()
+    for _ in range(2):
+        assert "Connection refused" in refusal(Download(tmp_path / "file.zip", (nobody,)))
+    assert 1.5 <= time.monotonic() - started < 3
+    unknown = "http://host.invalid/file.zip"
+    refusal(Download(tmp_path / "file.zip", (unknown,)))
+    assert time.monotonic() - started < 4
+    download(Download(tmp_path / "file.zip", (nobody, unknown, f"{server.url}/file.zip")))
+
+
 def test_a_slow_source_is_given_up_for_the_next(
     server: Loopback, mirror: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,17 +301,21 @@ def test_a_disk_that_fills_up_ends_the_download_and_loses_nothing(
 def test_several_files_come_at_once_and_each_fault_is_told(
     server: Loopback, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    at_once, most = [0], [0]
+    at_once, most, changing = [0], [0], threading.Lock()
 
     def counted(request: Answer) -> bool:
-        at_once[0] += 1
-        most[0] = max(most[0], at_once[0])
-        request.send(CONTENT[:5000], pause=0.02)
-        at_once[0] -= 1
-        return True
+        """Count who waits for the first byte."""
+        with changing:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.1)
+        with changing:
+            at_once[0] -= 1
+        return False
 
     downloads = []
     for number in range(6):
+        server.files[f"/{number}"] = CONTENT[:5000]
         server.faults[f"/{number}"] = counted
         downloads.append(Download(tmp_path / str(number), (f"{server.url}/{number}",), 5000))
     lost = Download(tmp_path / "lost", (f"{server.url}/lost",))

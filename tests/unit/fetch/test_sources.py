@@ -95,6 +95,26 @@ def test_a_revision_that_is_gone_is_named(server: Loopback, published: dict[str,
     assert line == f"some/clip: {server.url}: the repository has no such revision"
 
 
+@pytest.mark.parametrize(
+    ("path", "answer", "said"),
+    [
+        ("tree", b"{}", None),
+        ("tree", b'[{"type": "file"}]', "expected a list of files, found something else"),
+        ("tree", b"[1]", "expected a list of files, found something else"),
+        ("revision", b"[]", "expected the commit of revision main, found none"),
+        ("revision", b"no JSON", "Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_what_no_hub_answers_is_one_line(
+    server: Loopback, published: dict[str, bytes], path: str, answer: bytes, said: str | None
+) -> None:
+    end = COMMIT if path == "tree" else "main"
+    server.files[f"/api/models/some/clip/{path}/{end}"] = answer
+    (line,) = bring({"clip": backbone("main")}, {}, {})
+    missing = "some/clip: revision main has no *.json or *.safetensors or *.txt or *.model or *.jinja"
+    assert line == (f"some/clip: {server.url}: {said}" if said else missing)
+
+
 def test_a_tree_comes_in_pages_and_a_token_stays_with_the_hub(
     server: Loopback, published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
