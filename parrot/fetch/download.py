@@ -323,7 +323,9 @@ def _why(error: Exception, url: str) -> str:
         return f"no byte came for {SILENCE} s"
     if isinstance(error, urllib.error.HTTPError):
         return _of_hub(error.headers.get("X-Error-Code", "")) or f"HTTP {error.code} {error.reason}"
-    return without_secrets(" ".join(str(error).split()), url) or type(error).__name__
+    reason = getattr(error, "reason", error)
+    text = getattr(reason, "strerror", None) or str(reason)
+    return without_secrets(" ".join(text.split()), url) or type(error).__name__
 
 
 def _of_hub(code: str) -> str:

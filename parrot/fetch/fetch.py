@@ -17,7 +17,17 @@ from parrot.errors import UserError
 from parrot.fetch.download import Download, download_all
 from parrot.fetch.hub import OFFLINE, is_offline
 from parrot.fetch.integrity import inspect
-from parrot.fetch.sources import by_hand, downloads_of, finish, is_missing, needed, of_archive, take_placed
+from parrot.fetch.sources import (
+    by_hand,
+    downloads_of,
+    finish,
+    is_missing,
+    needed,
+    of_archive,
+    page_of,
+    place_of,
+    take_placed,
+)
 from parrot.io.files import replace_folder, write_json
 from parrot.io.lock import exclusive_lock
 from parrot.mini import COMPOSED, RESOURCES
@@ -118,14 +128,19 @@ def bring(
             try:
                 wanted += downloads_of(entry)
             except UserError as error:
-                lines.append(str(error))
+                lines.append(f"{place_of(entry)}: {error}; by hand: {page_of(entry)} -> {place_of(entry)}")
         lines += _brought(wanted)
         for entry in missing:
             try:
                 finish(entry, wanted)
             except UserError as error:
                 lines.append(str(error))
-        return lines + _brought([one for archive in needed(archives, datasets) for one in of_archive(archive)])
+        used, unread = needed(archives, datasets)
+        if unread:
+            size = sum(archives[name].bytes or 0 for name in unread) / 1e9
+            later = f"{', '.join(unread)}: up to {size:.0f} GB of images"
+            lines.append(f"{later}, of which those are downloaded that the missing conversations name")
+        return lines + _brought([one for archive in used for one in of_archive(archive)])
 
 
 def _brought(wanted: Sequence[Download]) -> list[str]:

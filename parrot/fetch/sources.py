@@ -52,6 +52,30 @@ def is_missing(entry: Dataset | Benchmark) -> bool:
             return not all(Path(entry.folder, file).exists() for file in entry.files.values())
 
 
+def place_of(entry: Dataset | Benchmark) -> str:
+    """Return the file or folder that an entry is read from."""
+    match entry:
+        case ConversationSet():
+            return entry.file
+        case BackboneFolder():
+            return entry.path
+        case Benchmark():
+            return entry.folder
+
+
+def page_of(entry: Dataset | Benchmark) -> str:
+    """Return the address at which a person finds what an entry downloads."""
+    match entry.source:
+        case HubFile() as source:
+            return hub.url_of(source)
+        case HubFolder() as source:
+            kind = "" if isinstance(entry, BackboneFolder) else "datasets/"
+            return f"{hub.endpoint()}/{kind}{source.repository}/tree/{source.revision}/{source.folder}".rstrip("/")
+        case WebFolder() as source:
+            return source.url
+    return ""
+
+
 def downloads_of(entry: Dataset | Benchmark) -> list[Download]:
     """Return what an entry downloads.
 
@@ -133,18 +157,26 @@ def finish(entry: Dataset | Benchmark, downloads: Sequence[Download]) -> None:
             replace(staging, Path(entry.path))
 
 
-def needed(archives: Mapping[str, ImageArchive], datasets: Mapping[str, Dataset]) -> list[ImageArchive]:
-    """Return those of the archives that images of the sets, whose JSON files are read, lie in.
+def needed(
+    archives: Mapping[str, ImageArchive], datasets: Mapping[str, Dataset]
+) -> tuple[list[ImageArchive], list[str]]:
+    """Return the archives that images of the sets lie in, and the names of others that missing JSON files may name.
 
     Raises:
         UserError: images begin with what no archive has; the line has their number and an example.
     """
-    used = set()
+    known = {archive.place: name for name, archive in archives.items()}
+    used, unread = set[str](), set[str]()
     for entry in datasets.values():
-        places = entry.image_places.values() if isinstance(entry, ConversationSet) else ()
-        if isinstance(entry, ConversationSet) and {each.place for each in archives.values()} & set(places):
-            used |= _places(entry) if Path(entry.file).is_file() else set()
-    return [archive for archive in archives.values() if archive.place in used]
+        if isinstance(entry, ConversationSet) and known.keys() & set(entry.image_places.values()):
+            if Path(entry.file).is_file():
+                used |= _places(entry)
+            else:
+                unread |= {place for place in entry.image_places.values() if place in known}
+    later = [
+        known[place] for place in known if place in unread - used and not Path(archives[known[place]].file).exists()
+    ]
+    return [archive for archive in archives.values() if archive.place in used], later
 
 
 def _places(entry: ConversationSet) -> set[str]:

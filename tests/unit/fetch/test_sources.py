@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
-from parrot.config.catalog import BackboneFolder, ConversationSet, ImageArchive, in_archives
+from parrot.config.catalog import BackboneFolder, ConversationSet, HubFile, ImageArchive, in_archives
 from parrot.errors import UserError
 from parrot.fetch import download as downloading
 from parrot.fetch import fetch as fetching
@@ -92,7 +92,10 @@ def test_a_revision_that_is_gone_is_named(server: Loopback, published: dict[str,
         404, {"X-Error-Code": "RevisionNotFound"}
     )
     (line,) = bring({"clip": backbone("v1")}, {}, {})
-    assert line == f"some/clip: {server.url}: the repository has no such revision"
+    assert line == (
+        f"models/clip: some/clip: {server.url}: the repository has no such revision; "
+        f"by hand: {server.url}/some/clip/tree/v1 -> models/clip"
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,9 @@ def test_what_no_hub_answers_is_one_line(
     server.files[f"/api/models/some/clip/{path}/{end}"] = answer
     (line,) = bring({"clip": backbone("main")}, {}, {})
     missing = "some/clip: revision main has no *.json or *.safetensors or *.txt or *.model or *.jinja"
-    assert line == (f"some/clip: {server.url}: {said}" if said else missing)
+    assert line.startswith(
+        f"models/clip: some/clip: {server.url}: {said}; by" if said else f"models/clip: {missing}; by"
+    )
 
 
 def test_a_tree_comes_in_pages_and_a_token_stays_with_the_hub(
@@ -152,7 +157,16 @@ def test_without_a_network_what_is_missing_is_listed(
     server: Loopback, published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert bring({"clip": backbone()}, {}, {}) == ["some/clip: HF_HUB_OFFLINE forbids requests"]
+    known = archives(server)
+    entry = in_archives(conversations(), known, "sets")
+    lost = entry.model_copy(update={"file": "lost.json", "source": HubFile(repository="some/set", file="lost.json")})
+    page = f"{server.url}/some/clip/tree/{COMMIT}"
+    assert bring({"clip": backbone(), "lost": lost}, {}, known) == [
+        f"models/clip: some/clip: HF_HUB_OFFLINE forbids requests; by hand: {page} -> models/clip",
+        "lost.json: some/set: HF_HUB_OFFLINE forbids requests; by hand: "
+        f"{server.url}/datasets/some/set/resolve/main/lost.json -> lost.json",
+        "coco, vg, sam: up to 0 GB of images, of which those are downloaded that the missing conversations name",
+    ]
     assert server.requests == []
 
 
