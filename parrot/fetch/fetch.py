@@ -61,7 +61,7 @@ def fetch(
         for line in lines:
             print(f"parrot: not there: {line}", file=sys.stderr)
         if lines:
-            raise UserError(f"{len(lines)} files are missing, listed above; bring them and run this again")
+            raise UserError(f"{len(lines)} downloads are missing, listed above; bring them and run this again")
     findings = inspect(datasets, benchmarks, tokenisations, archives)
     if report is not None:
         found = {

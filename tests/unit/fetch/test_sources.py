@@ -307,7 +307,7 @@ def test_what_is_missing_is_one_list_and_one_line(server: Loopback, capsys: pyte
     known = archives(server)
     server.files.clear()
     entry = in_archives(conversations("coco/train2017/1.png", "vg/VG_100K/3.png"), known, "sets")
-    with pytest.raises(UserError, match=r"^2 files are missing, listed above; bring them and run this again$"):
+    with pytest.raises(UserError, match=r"^2 downloads are missing, listed above; bring them and run this again$"):
         fetch({"set": entry}, {}, False, None, archives=known)
     assert capsys.readouterr().err.count("parrot: not there: archives/") == 2
 
