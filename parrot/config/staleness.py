@@ -105,7 +105,7 @@ STAGES: dict[str, Stage] = {
             *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.router_stats"),
             *("parrot.languages.csv", "parrot.train.record"),
         ),
-        beside=("parrot.evaluate.judge", "parrot.report.browse"),
+        beside=("parrot.evaluate.judge", "parrot.report.browse", "parrot.report.overlap"),
     ),
     "predictions_page": Stage(
         (
