@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,17 @@ def test_a_copy_says_where_both_images_are(benchmark: Benchmark, tmp_path: Path)
     assert (pair.training.file, pair.training.sample) == (entry.file, "of mine.png")
     assert pair.correlation == 1
     assert pair.thumbnails[0] == pair.thumbnails[1] == fingerprint(drawing(7)).thumbnail
+
+
+def test_training_images_may_lie_in_an_archive(benchmark: Benchmark, tmp_path: Path) -> None:
+    entry = write_set(tmp_path, {"a.jpg": encoded(drawing(3), "JPEG", quality=60), "b.png": encoded(drawing(60))})
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        for path in (tmp_path / "images").iterdir():
+            file.write(path, path.name)
+    archived = entry.model_copy(update={"images": str(tmp_path / "images.zip")})
+    expected = found([entry], benchmark, tmp_path / "work")
+    assert expected.keys() == {"a.jpg"}
+    assert found([archived], benchmark, tmp_path / "work") == expected
 
 
 def test_a_second_start_decodes_what_changed_alone(

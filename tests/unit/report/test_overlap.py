@@ -9,11 +9,15 @@ import pytest
 
 from parrot.config.benchmarks import Benchmark, BenchmarkGeneration
 from parrot.config.settings import OverlapSettings
+from parrot.constants import PAPER_LANGUAGES
 from parrot.data.overlap import BenchmarkImage, Copy, TrainingImage
 from parrot.data.tsv import ROTATION
+from parrot.evaluate.graded_csv import read_graded
+from parrot.evaluate.scores_csv import read_scores
 from parrot.io.csv_tables import read_csv
 from parrot.report import overlap
 from parrot.report.overlap import COLUMNS, accuracies_without, write_accuracies, write_copies
+from tests.helpers import tiny_results
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 COPY = Copy(
@@ -89,6 +93,20 @@ def test_the_table_says_what_is_missing(tmp_path: Path) -> None:
     written = (tmp_path / "tables/overlap.md").read_text()
     assert "without images that were trained on, A Quiz" in written
     assert "missing" in written
+
+
+def test_all_images_without_overlap_are_the_accuracies_of_the_scores(tmp_path: Path) -> None:
+    tiny_results.make(tmp_path)
+    rows = read_graded(tmp_path / "results/parrot/graded.csv", "parrot")
+    scorings = {benchmark.name: benchmark.scoring for benchmark in tiny_results.benchmarks(tmp_path)}
+    found = accuracies_without(rows, set(), scorings)
+    scores = read_scores([tmp_path / "results/parrot/scores.csv"])
+    assert len(found) == len(scorings) * len(PAPER_LANGUAGES)
+    for row in found.itertuples():
+        score = scores.find(row.run, row.benchmark, row.language, scoring=scorings[row.benchmark])
+        assert score is not None
+        assert (row.accuracy, row.questions) == (pytest.approx(score.accuracy, abs=1e-3), score.questions)
+        assert (row.accuracy_without, row.questions_without, row.overlapping) == (row.accuracy, row.questions, 0)
 
 
 def test_the_list_and_the_page_show_each_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
