@@ -9,7 +9,7 @@ import typer
 from parrot.cli import cluster, evaluate, report, train
 from parrot.cli.chat import chat
 from parrot.cli.clean import clean
-from parrot.cli.runs import compare, runs
+from parrot.cli.runs import compare, overlap, runs
 from parrot.errors import in_one_line
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app.add_typer(train.commands)
 app.add_typer(evaluate.commands)
 app.add_typer(report.report, name="report")
 app.add_typer(report.track, name="track")
-for command in (chat, clean, compare, runs):
+for command in (chat, clean, compare, overlap, runs):
     app.command()(command)
 app.add_typer(cluster.commands)
 

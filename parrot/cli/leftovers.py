@@ -19,7 +19,7 @@ from parrot.config.benchmarks import Benchmark
 from parrot.config.catalog import BackboneFolder, ConversationSet
 from parrot.config.runs import Run
 from parrot.config.stages import AlignSettings, TuneSettings
-from parrot.config.staleness import key
+from parrot.config.staleness import code_digest, key
 from parrot.config.suite import RESERVED, Suite
 from parrot.errors import UserError
 from parrot.io.lock import lock_of, unless_held
@@ -55,7 +55,8 @@ class Scale:
 def leftovers(suite: Suite) -> list[Leftover]:
     """Return the leftovers in the folders that the suite's scale writes to and next to fetched data."""
     scale = Scale(suite)
-    complete = [*_checkpoints(scale), *_caches(scale), *_predictions(scale), *_translations(scale)]
+    cached = [*_caches(scale), *_predictions(scale), *_translations(scale), *_fingerprints(scale)]
+    complete = [*_checkpoints(scale), *cached]
     loose = [*_stamps(scale), *_partial(scale, {each.path for each in complete})]
     return [_unless_in_use(each) for each in (*complete, *loose)] + [*_results(scale)]
 
@@ -145,6 +146,12 @@ def _translations(scale: Scale) -> Iterator[Leftover]:
     for path in folders:
         if not path.name.startswith((".", *used)):
             yield Leftover(path, "translations of a model or code that no run has", _recent(path))
+
+
+def _fingerprints(scale: Scale) -> Iterator[Leftover]:
+    for path in chain.from_iterable(map(_entries, _entries(scale.work / "fingerprints"))):
+        if path.name != code_digest("fingerprints"):
+            yield Leftover(path, "fingerprints of images that other code took", _recent(path))
 
 
 def _stamps(scale: Scale) -> Iterator[Leftover]:

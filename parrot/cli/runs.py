@@ -1,4 +1,4 @@
-"""`parrot runs` and `parrot compare`: a scale's runs and families, and finished runs side by side."""
+"""`parrot runs`, `compare` and `overlap`: a scale's runs, finished ones side by side, and what they were trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from parrot.cli.options import ConfigFiles
+from parrot.cli.options import ConfigFiles, Output, load_suite
 from parrot.cluster.workflow_start import check_inputs
 from parrot.config.runs import UnpublishedError
 from parrot.config.suite import DEFAULT_CONFIG, Suite
@@ -74,6 +74,31 @@ def compare(
     from parrot.report.contrast import side_by_side
 
     print(side_by_side(comparison_stage(suite, first, members, baselines), results))
+
+
+def overlap(
+    run: Annotated[str, typer.Argument(help="name of a run in config/runs.yaml")],
+    output: Output,
+    configfile: ConfigFiles = None,
+) -> None:
+    """List a run's training images that are images of its benchmarks, and accuracies without them if it is scored."""
+    suite = load_suite(configfile)
+    named = suite.run(run)
+    if named.pretrained_model is not None:
+        raise UserError(f"run {run}: expected a run that trains; what a pretrained model was trained on is not known")
+    from parrot.data.overlap import copies
+    from parrot.evaluate.graded_csv import read_graded
+    from parrot.report.overlap import overlapping, write_accuracies, write_copies
+
+    settings, benchmarks = suite.config.overlap, named.shown_benchmarks
+    folder = Path("work", suite.config.scale, "fingerprints")
+    found, counts = copies((*named.align.data, *named.tune.data), benchmarks, settings, folder)
+    write_copies(found, counts, run, settings, output)
+    graded = Path("results", suite.config.scale, run, "graded.csv")
+    if graded.is_file():
+        write_accuracies(read_graded(graded, run), found, benchmarks, output)
+    said = ", ".join(f"{len(overlapping(found, name))} of {count} images of {name}" for name, count in counts.items())
+    print(f"parrot: {said} have a copy in training; {output / 'overlap.html'} shows them")
 
 
 def misfit(suite: Suite, target: str) -> str:

@@ -18,7 +18,7 @@ from parrot.io.files import read_json
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.]{0,98}[A-Za-z0-9_])?")
 BASELINES = ("parrot",)  # what a target that names none is compared with
-SCALE_KEYS = ("hardware", "scale", "report", "data_pin", "limits")
+SCALE_KEYS = ("hardware", "scale", "report", "data_pin", "limits", "overlap")
 
 
 class Catalogue(NamedTuple):

@@ -316,7 +316,8 @@ class Run:
     @cached_property
     def recipe_key(self) -> str:
         """Digest of all settings of the run but its seed; runs with the same recipe are one at several seeds."""
-        return key(self.config.model_dump(exclude={"seed", "report", "hardware", "limits", "aliases"}))
+        excluded = {"seed", "report", "hardware", "limits", "aliases", "overlap"}
+        return key(self.config.model_dump(exclude=excluded))
 
     def resolve(self) -> None:
         """Resolve every stage's settings.

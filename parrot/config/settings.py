@@ -225,6 +225,13 @@ def _expanded(names: Iterable[str], aliases: Mapping[str, tuple[str, ...]]) -> t
     return tuple(name for alias in names for name in aliases.get(alias, (alias,)))
 
 
+class OverlapSettings(StrictModel):
+    """Which training images count as copies of benchmark images, for `parrot overlap`."""
+
+    distance: int = Field(8, ge=0, le=64, description="bits in which 64-bit difference hashes differ, at most")
+    correlation: float = Field(0.98, ge=-1, le=1, description="of the thumbnails' colours, at least")
+
+
 class Config(StrictModel):
     """A whole config file after overlaying."""
 
@@ -242,6 +249,7 @@ class Config(StrictModel):
     report: ReportSettings
     hardware: Hardware
     limits: Limits = Limits()
+    overlap: OverlapSettings = OverlapSettings()
     data_pin: str | None = Field(
         pattern=r"[^/]\.dvc$", description="DVC file that pins this scale's data, e.g. data.dvc; null: not pinned"
     )

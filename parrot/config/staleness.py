@@ -105,7 +105,7 @@ STAGES: dict[str, Stage] = {
             *(*GRADING, *IMAGES, "parrot.report", "parrot.evaluate.router_stats"),
             *("parrot.languages.csv", "parrot.train.record"),
         ),
-        beside=("parrot.evaluate.judge", "parrot.report.browse"),
+        beside=("parrot.evaluate.judge", "parrot.report.browse", "parrot.report.overlap"),
     ),
     "predictions_page": Stage(
         (
@@ -120,6 +120,7 @@ STAGES: dict[str, Stage] = {
         (*IMAGES, "parrot.model.image_processing_parrot", "parrot.model.modeling_parrot", "parrot.train.precompute"),
         beside=("parrot.model", "parrot.constants"),
     ),
+    "fingerprints": Stage((*IMAGES, "parrot.data.fingerprints"), beside=("parrot.constants",)),
     "translations": Stage(
         ("parrot.evaluate.translate", "parrot.languages.csv"),
         beside=("parrot.model", "parrot.evaluate", "parrot.data", "parrot.constants"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +17,9 @@ from torch import Tensor
 
 from parrot.config.staleness import key
 from parrot.errors import UserError
-from parrot.io.archives import find, open_archive
-from parrot.io.digests import file_sha256, read_record, tell, write_record
-from parrot.io.files import atomic_path, split_path
+from parrot.io.archives import sha256_of, state_of
+from parrot.io.digests import read_record, tell, write_record
+from parrot.io.files import atomic_path
 
 READERS = 8  # threads that read image files
 
@@ -111,8 +109,8 @@ def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
     before = read_record(known, "all images are read again") or {}
 
     def digest(path: str) -> str:
-        state = _state(path)
-        return before[path][1] if path in before and before[path][0] == state else _sha256(path)
+        state = state_of(path)
+        return before[path][1] if path in before and before[path][0] == state else sha256_of(path)
 
     paths = list(paths)
     with ThreadPoolExecutor(READERS) as pool:
@@ -122,17 +120,4 @@ def digests_of(paths: Iterable[str], known: Path) -> dict[str, str]:
 def remember(digests: dict[str, str], known: Path) -> None:
     """Write the file that `digests_of` reads."""
     before = read_record(known) or {}
-    write_record(known, before | {path: [_state(path), digest] for path, digest in digests.items()})
-
-
-def _sha256(path: str) -> str:
-    through = split_path(path)
-    return hashlib.sha256(open_archive(through[0]).read(through[1])).hexdigest() if through else file_sha256(path)
-
-
-def _state(path: str) -> list[int]:
-    member = find(path)
-    if member is not None:
-        return [member.size, member.crc, member.offset]
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
+    write_record(known, before | {path: [state_of(path), digest] for path, digest in digests.items()})

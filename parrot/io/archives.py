@@ -9,6 +9,7 @@ Ours, since Python's zipfile keeps every name of an archive in each process and 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import tarfile
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from parrot.errors import UserError
+from parrot.io.digests import file_sha256
 from parrot.io.files import atomic_path, split_path
 from parrot.io.lock import exclusive_lock
 
@@ -68,6 +70,21 @@ def find(path: str) -> Member | None:
     """
     through = split_path(path)
     return open_archive(through[0]).find(through[1]) if through else None
+
+
+def sha256_of(path: str) -> str:
+    """SHA-256 of a file, which may be a member, in hexadecimal."""
+    through = split_path(path)
+    return hashlib.sha256(open_archive(through[0]).read(through[1])).hexdigest() if through else file_sha256(path)
+
+
+def state_of(path: str) -> list[int]:
+    """Size and time of change of a file; of a member its size, its CRC and its place in the archive."""
+    member = find(path)
+    if member is not None:
+        return [member.size, member.crc, member.offset]
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
 
 
 @lru_cache(maxsize=64)

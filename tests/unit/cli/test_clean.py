@@ -111,6 +111,7 @@ def test_the_rest_is_listed_then_removed_then_gone(suite, monkeypatch, capsys):
         write(WORK / "features/images.json"),
         write(WORK / f"predict/{DEAD}/0.jsonl").parent,  # named as before the settings' digest stood in front
         write(WORK / f"translations/{DEAD}/1.jsonl", 2 * HOUR).parent,
+        write(WORK / f"fingerprints/training/{DEAD}/1.arrow", 2 * HOUR).parent,
         write(RESULTS / "tracking"),
         write(RESULTS / "parrot/tracked"),
         write(WORK / f"align/{DEAD}.lock"),

@@ -65,6 +65,7 @@ TRAIN = ("train", "align", "--output", "out", "--work", "work", "--hardware", "h
             (*TRAIN, "--settings", "config/config.schema.json"),
             "config/config.schema.json: seed: expected a value",
         ),
+        (("overlap", "qwen2_vl", "--output", "out"), "run qwen2_vl: expected a run that trains; "),
         (("predict", "--output", "out", "--run", "parrot"), "expected exactly one of --model and --stage1"),
         (
             ("predict", "--output", "out", "--run", "parrot", "--gpus", "99"),
