@@ -14,7 +14,7 @@ from parrot.config.suite import RESERVED, Suite
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_every_target_dry_runs(pristine, scale):
     configfile = {"mini": "config/config.yaml", "paper": "config/paper.yaml"}[scale]
-    targets = Suite.load().targets
+    targets = Suite.load(("config/config.yaml", configfile)).targets
     jobs = pristine.scheduled("--configfile", configfile, "--", *targets, "all", "stage1", "tables", "figures")
     assert {(name, "") for name in (*targets, "all", "stage1", "tables", "figures")} <= jobs
     # Names that resolve to one training share it: six experts and all six languages are the paper's model.
@@ -26,8 +26,9 @@ def test_every_target_dry_runs(pristine, scale):
         ("predict", "translate_test"),
         ("link_model", "translate_test_nllb"),
     } <= jobs
-    # Only LLaVA's own recipe, without the class token, and the other two seeds align projectors of their own.
-    assert len({job for job in jobs if job[0] == "align"}) == 4
+    # LLaVA's own recipe, without the class token, another encoder, two epochs and the other two seeds align projectors
+    # of their own.
+    assert len({job for job in jobs if job[0] == "align"}) == 6
 
 
 @pytest.mark.parametrize(("configfile", "pin"), [("config/config.yaml", ["--pin data.dvc"]), ("config/paper.yaml", [])])
