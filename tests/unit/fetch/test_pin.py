@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from parrot.errors import UserError
-from parrot.fetch.pin import confirm
+from parrot.fetch.pin import confirm, pull, write
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -70,3 +71,34 @@ def test_a_pin_that_is_none_is_named(tmp_path: Path):
 def test_missing_pin(tmp_path: Path):
     with pytest.raises(UserError, match=r"data\.dvc: no such pin"):
         confirm(tmp_path / "data.dvc")
+
+
+def test_complete_data_is_pinned_under_its_folder_s_name(pinned: Path):
+    (pinned / "data/paper").mkdir()
+    for name in ("a.json", "images.zip", "images.zip.index", ".b.part"):
+        (pinned / "data/paper" / name).write_text("[]")
+    shutil.copy(ROOT / ".dvcignore", pinned)
+    write(Path("data/paper.dvc"))
+    confirm(Path("data/paper.dvc"))
+    assert "nfiles: 2" in (pinned / "data/paper.dvc").read_text()  # neither the index nor what is half downloaded
+    with pytest.raises(UserError, match=r"^data/lost\.dvc: expected the name of a folder, followed by \.dvc; "):
+        write(Path("data/lost.dvc"))
+
+
+def test_a_remote_is_taken_from_and_one_that_lacks_the_data_is_said(pinned: Path, capsys):
+    pull(Path("data.dvc"))  # no remote is configured
+    assert capsys.readouterr().err == ""
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "shared", str(pinned / "remote")], check=True
+    )
+    shutil.rmtree(pinned / "data/mini")
+    pull(Path("data.dvc"))
+    assert capsys.readouterr().err.startswith("parrot: data.dvc: not in DVC's remote: ")
+    (pinned / "data/mini").mkdir()
+    (pinned / "data/mini/a.json").write_text("[]")
+    confirm(Path("data.dvc"))
+    subprocess.run([*dvc, "push", "-q", "data.dvc"], check=True)
+    shutil.rmtree(pinned / "data/mini")
+    shutil.rmtree(pinned / ".dvc/cache")
+    pull(Path("data.dvc"))
+    assert (pinned / "data/mini/a.json").read_text() == "[]"
