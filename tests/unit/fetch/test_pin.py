@@ -88,9 +88,8 @@ def test_complete_data_is_pinned_under_its_folder_s_name(pinned: Path):
 def test_a_remote_is_taken_from_and_one_that_lacks_the_data_is_said(pinned: Path, capsys):
     pull(Path("data.dvc"))  # no remote is configured
     assert capsys.readouterr().err == ""
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "shared", str(pinned / "remote")], check=True
-    )
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "remote", "add", "-q", "-d", "shared", str(pinned / "remote")], check=True)
     shutil.rmtree(pinned / "data/mini")
     pull(Path("data.dvc"))
     assert capsys.readouterr().err.startswith("parrot: data.dvc: not in DVC's remote: ")
