@@ -119,7 +119,7 @@ def bring(
         UserError: a disk is too small, or samples' images lie in no archive.
     """
     entries = (*datasets.values(), *benchmarks.values())
-    if not any(map(is_missing, entries)) and all(Path(archive.file).exists() for archive in archives.values()):
+    if not any(map(is_missing, entries)) and not any(map(of_archive, archives.values())):
         return []
     with exclusive_lock(LOCK, "downloading", wait=True):
         missing = [entry for entry in entries if is_missing(entry)]  # what was waited for may have brought some

@@ -173,9 +173,7 @@ def needed(
                 used |= _places(entry)
             else:
                 unread |= {place for place in entry.image_places.values() if place in known}
-    later = [
-        known[place] for place in known if place in unread - used and not Path(archives[known[place]].file).exists()
-    ]
+    later = [known[place] for place in known if place in unread - used and of_archive(archives[known[place]])]
     return [archive for archive in archives.values() if archive.place in used], later
 
 

@@ -330,6 +330,11 @@ def test_a_split_archive_comes_volume_by_volume(server: Loopback) -> None:
     server.files |= {f"/{path.name}": path.read_bytes() for path in volumes.iterdir()}
     assert fetching._brought(sources.of_archive(archive)) == []
     assert {path.name for path in Path("split").iterdir()} == {path.name for path in volumes.iterdir()}
+    Path("split/split.z01").unlink()
+    known = {"split": archive}
+    entry = in_archives(conversations("a/1.jpg", names=("split",)), known, "sets")
+    assert bring({"set": entry}, {}, known) == []
+    assert Path("split/split.z01").exists()
     shutil.rmtree("split")
     server.files["/split.z02"] = b"damaged"
     (line,) = fetching._brought(sources.of_archive(archive))
